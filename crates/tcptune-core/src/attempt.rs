@@ -1,0 +1,262 @@
+//! Connect timeout of a nonblocking socket: `TCP_USER_TIMEOUT` for as long as the attempt lasts.
+//!
+//! The kernel honours `TCP_USER_TIMEOUT` in SYN-SENT (tcp(7)). Once connected it would end connections that merely
+//! stall, so the value that should hold is put back at the first hooked call by which the program can notice that the
+//! attempt is over: a wait that reports something, or any call on the descriptor.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use libc::{c_int, c_void, socklen_t};
+
+use crate::connect::Call;
+use crate::descriptor::LIMIT;
+use crate::errno;
+use crate::real::Real;
+
+/// States of tcp(7)'s `TCP_INFO` in which the attempt goes on.
+const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
+
+/// How many descriptors one poll(2) of [`Attempts::sweep`] looks at: 512 bytes of stack.
+const BATCH: usize = 64;
+
+/// An attempt that is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attempt {
+    /// `TCP_USER_TIMEOUT` while it lasts, in milliseconds. A descriptor with another value is not the one it was.
+    during: u32,
+    /// The value that should hold on the connection.
+    after: u32,
+}
+
+impl Attempt {
+    const fn pack(self) -> u64 {
+        (self.during as u64) << 32 | self.after as u64
+    }
+
+    /// `None` for the empty slot; `during` is never 0.
+    const fn unpack(packed: u64) -> Option<Self> {
+        #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+        let after = packed as u32;
+        if packed == 0 { None } else { Some(Self { during: (packed >> 32) as u32, after }) }
+    }
+}
+
+/// The attempts of all nonblocking sockets of the process.
+#[derive(Debug)]
+pub struct Attempts {
+    slots: [AtomicU64; LIMIT],
+    pending: AtomicUsize,
+    /// One past the highest descriptor that ever had an attempt.
+    end: AtomicUsize,
+}
+
+impl Attempts {
+    /// None.
+    #[must_use]
+    #[allow(clippy::new_without_default, clippy::large_stack_arrays, reason = "for a static only: 512 KiB of .bss")]
+    pub const fn new() -> Self {
+        Self { slots: [const { AtomicU64::new(0) }; LIMIT], pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+    }
+
+    /// Whether any attempt is going on: all that a hook costs while none is.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) != 0
+    }
+
+    fn slot(&self, fd: c_int) -> Option<&AtomicU64> {
+        self.slots.get(usize::try_from(fd).ok()?)
+    }
+
+    fn get(&self, fd: c_int) -> Option<Attempt> {
+        Attempt::unpack(self.slot(fd)?.load(Ordering::Relaxed))
+    }
+
+    fn put(&self, fd: c_int, attempt: Attempt) {
+        if let (Some(slot), Ok(index)) = (self.slot(fd), usize::try_from(fd)) {
+            self.end.fetch_max(index + 1, Ordering::Relaxed);
+            if slot.swap(attempt.pack(), Ordering::Relaxed) == 0 {
+                self.pending.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn take(&self, fd: c_int) -> Option<Attempt> {
+        let attempt = Attempt::unpack(self.slot(fd)?.swap(0, Ordering::Relaxed))?;
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+        Some(attempt)
+    }
+
+    /// Connects a nonblocking socket; the kernel ends the attempt after `ms` milliseconds.
+    ///
+    /// # Errors
+    /// The kernel's errno, which is `EINPROGRESS` while the attempt goes on.
+    pub fn connect(&self, call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
+        self.settle(call.real, call.fd);
+        let (during, fd) = (ms.unsigned_abs(), call.fd);
+        if self.any() && self.get(fd).is_some() {
+            return call.connect(); // the same attempt goes on, and keeps its deadline
+        }
+        if self.slot(fd).is_none() && fd >= 0 {
+            log::warn!("fd {fd}: descriptors from {LIMIT} on are not remembered; a nonblocking connect has no timeout");
+            return call.connect();
+        }
+        let after = match user_timeout(call.real, fd) {
+            Ok(after) if after == 0 || after > during => after,
+            _ => return call.connect(), // the connection's own limit is shorter, or there is no TCP socket
+        };
+        if let Err(error) = set_user_timeout(call.real, fd, during) {
+            log::warn!("fd {fd}: TCP_USER_TIMEOUT is refused with {}; connect has no timeout", errno::Named(error));
+            return call.connect();
+        }
+        let result = call.connect();
+        if result == Err(libc::EINPROGRESS) {
+            self.put(fd, Attempt { during, after });
+        } else {
+            let _ = set_user_timeout(call.real, fd, after);
+        }
+        result
+    }
+
+    /// Puts the value back if the attempt on `fd` is over. Leaves `errno` alone.
+    pub fn settle(&self, real: &Real, fd: c_int) {
+        if self.any() && self.get(fd).is_some() {
+            errno::preserved(|| {
+                if !matches!(state(real, fd), Some(SYN_SENT | SYN_RECV)) {
+                    self.finish(real, fd);
+                }
+            });
+        }
+    }
+
+    /// Puts the value back on every socket whose attempt is over. Leaves `errno` alone.
+    pub fn sweep(&self, real: &Real) {
+        errno::preserved(|| {
+            let mut left = self.pending.load(Ordering::Relaxed);
+            let mut batch = [libc::pollfd { fd: -1, events: libc::POLLOUT, revents: 0 }; BATCH];
+            let mut fds = (0..self.end.load(Ordering::Relaxed))
+                .filter_map(|i| c_int::try_from(i).ok())
+                .filter(|fd| self.get(*fd).is_some());
+            while left > 0 {
+                let mut filled = 0;
+                for (entry, fd) in batch.iter_mut().zip(fds.by_ref().take(left)) {
+                    *entry = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+                    filled += 1;
+                }
+                if filled == 0 {
+                    break;
+                }
+                left = left.saturating_sub(filled);
+                // SAFETY: the first `filled` entries of a live array; a timeout of 0 does not wait.
+                if unsafe { (real.poll)(batch.as_mut_ptr(), filled as libc::nfds_t, 0) } > 0 {
+                    for entry in batch.iter().take(filled).filter(|entry| entry.revents != 0) {
+                        self.finish(real, entry.fd);
+                    }
+                }
+            }
+        });
+    }
+
+    fn finish(&self, real: &Real, fd: c_int) {
+        if let Some(Attempt { during, after }) = self.take(fd)
+            && user_timeout(real, fd) == Ok(during)
+        {
+            let _ = set_user_timeout(real, fd, after);
+            log::debug!("fd {fd}: the attempt is over; TCP_USER_TIMEOUT is {after}ms again");
+        }
+    }
+
+    /// Forgets `fd`: its number is another socket's now.
+    pub fn forget(&self, fd: c_int) {
+        if self.any() {
+            self.take(fd);
+        }
+    }
+
+    /// `new` is another number of `old`.
+    pub fn duplicate(&self, old: c_int, new: c_int) {
+        if self.any()
+            && let Some(attempt) = self.get(old)
+        {
+            self.put(new, attempt);
+        }
+    }
+
+    /// After a program's own setsockopt(2) of `TCP_USER_TIMEOUT`: if an attempt is going on, that value (or `planned`,
+    /// where the environment wins) is put back after it. Whether there was one.
+    pub fn set_by_program(&self, real: &Real, fd: c_int, planned: Option<c_int>) -> bool {
+        let Some(attempt) = self.get(fd) else { return false };
+        errno::preserved(|| {
+            let Ok(now) = user_timeout(real, fd) else { return false };
+            self.put(fd, Attempt { after: planned.map_or(now, c_int::unsigned_abs), ..attempt });
+            set_user_timeout(real, fd, attempt.during).is_ok()
+        })
+    }
+
+    /// What `TCP_USER_TIMEOUT` the program shall read: not that of the attempt.
+    ///
+    /// # Safety
+    /// `value` and `len` are those of a getsockopt(2) of it that has succeeded.
+    pub unsafe fn conceal(&self, fd: c_int, value: *mut c_void, len: *const socklen_t) {
+        if let Some(attempt) = self.get(fd) {
+            // SAFETY: the kernel has just written so many bytes there.
+            unsafe {
+                let bytes = (*len as usize).min(size_of::<u32>());
+                std::ptr::copy_nonoverlapping((&raw const attempt.after).cast::<u8>(), value.cast(), bytes);
+            }
+        }
+    }
+}
+
+fn user_timeout(real: &Real, fd: c_int) -> Result<u32, c_int> {
+    real.get_int(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).map(c_int::cast_unsigned)
+}
+
+fn set_user_timeout(real: &Real, fd: c_int, ms: u32) -> Result<(), c_int> {
+    real.set_int(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms.cast_signed())
+}
+
+/// `tcpi_state`, the first byte of `TCP_INFO`.
+fn state(real: &Real, fd: c_int) -> Option<u8> {
+    let mut state = 0u8;
+    let mut len: socklen_t = 1;
+    // SAFETY: one live byte, and its length.
+    let r = unsafe { (real.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    (r == 0).then_some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TABLE: Attempts = Attempts::new();
+
+    #[test]
+    fn packs_and_unpacks() {
+        for attempt in [Attempt { during: 1, after: 0 }, Attempt { during: u32::MAX, after: u32::MAX }] {
+            assert_eq!(Attempt::unpack(attempt.pack()), Some(attempt));
+        }
+        assert_eq!(Attempt::unpack(0), None);
+    }
+
+    #[test]
+    fn counts_what_is_pending() {
+        assert!(!TABLE.any());
+        TABLE.put(7, Attempt { during: 1500, after: 0 });
+        TABLE.put(7, Attempt { during: 3000, after: 9 });
+        assert!(TABLE.any());
+        TABLE.duplicate(7, 9);
+        assert_eq!(TABLE.take(9), TABLE.get(7));
+        assert_eq!(TABLE.take(7), Some(Attempt { during: 3000, after: 9 }));
+        assert_eq!(TABLE.take(7), None);
+        assert!(!TABLE.any());
+        for fd in [-1, c_int::MAX] {
+            TABLE.put(fd, Attempt { during: 1, after: 1 });
+            TABLE.forget(fd);
+            assert!(!TABLE.any());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What to do with a call: pure, and the same in the shim, in tests and in `tcptune`.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::fmt;
+
+use libc::c_int;
+
+use crate::settings::{Planned, Precedence, Settings};
+
+/// What a descriptor is, as far as tcptune cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// TCP over IPv4 or IPv6.
+    Tcp,
+    /// Multipath TCP over IPv4 or IPv6; it refuses some options of TCP.
+    Mptcp,
+    /// Anything else: left alone.
+    Other,
+}
+
+impl Family {
+    /// What socket(2) makes of these arguments. Protocol 0 of a stream socket is TCP (ip(7)).
+    #[must_use]
+    pub const fn of_arguments(domain: c_int, r#type: c_int, protocol: c_int) -> Self {
+        if matches!(domain, libc::AF_INET | libc::AF_INET6) {
+            Self::of_socket(r#type, if protocol == 0 { libc::IPPROTO_TCP } else { protocol })
+        } else {
+            Self::Other
+        }
+    }
+
+    /// What a socket with this `SO_TYPE` and `SO_PROTOCOL` is. The type tells TCP from a raw socket that reads TCP.
+    #[must_use]
+    pub const fn of_socket(r#type: c_int, protocol: c_int) -> Self {
+        match (r#type & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK), protocol) {
+            (libc::SOCK_STREAM, libc::IPPROTO_TCP) => Self::Tcp,
+            (libc::SOCK_STREAM, libc::IPPROTO_MPTCP) => Self::Mptcp,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why a call is forwarded as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Not TCP over IPv4 or IPv6.
+    NotTcp,
+    /// No `CONNECT_TIMEOUT`.
+    NoConnectTimeout,
+    /// Nonblocking MPTCP: the kernel offers nothing that would end the attempt.
+    MptcpNonblocking,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotTcp => "not TCP",
+            Self::NoConnectTimeout => "no connect timeout",
+            Self::MptcpNonblocking => "nonblocking MPTCP has no TCP_USER_TIMEOUT",
+        })
+    }
+}
+
+/// How a connect is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Not at all.
+    Leave(Reason),
+    /// By poll(2), to a deadline so many milliseconds away: the program expects connect to wait.
+    Poll(c_int),
+    /// By the kernel, after so many milliseconds: the program expects `EINPROGRESS` at once.
+    Kernel(c_int),
+}
+
+/// How a connect on a socket with these file status flags is bounded. `flags` is asked only where it matters.
+pub fn bound(settings: &Settings, family: Family, flags: impl FnOnce() -> Option<c_int>) -> Bound {
+    if family == Family::Other {
+        return Bound::Leave(Reason::NotTcp);
+    }
+    let Some(ms) = settings.connect_timeout else {
+        return Bound::Leave(Reason::NoConnectTimeout);
+    };
+    match flags() {
+        Some(flags) if flags & libc::O_NONBLOCK == 0 => Bound::Poll(ms),
+        Some(_) if family == Family::Mptcp => Bound::Leave(Reason::MptcpNonblocking),
+        Some(_) => Bound::Kernel(ms),
+        None => Bound::Leave(Reason::NotTcp), // no descriptor at all: the kernel has the answer
+    }
+}
+
+/// The setting that has to follow a program's own successful setsockopt(2), so that the environment wins.
+#[must_use]
+pub fn follow_up(settings: &Settings, level: c_int, optname: c_int) -> Option<&Planned> {
+    match settings.precedence {
+        Precedence::Env => settings.planned(level, optname),
+        Precedence::Program => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::KeepaliveDefaults;
+    use libc::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Settings::parse(variables, || KeepaliveDefaults { idle: 0, interval: 0, count: 0 }).0
+    }
+
+    #[test]
+    fn what_is_tcp() {
+        for domain in [AF_INET, AF_INET6] {
+            for flags in [0, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_CLOEXEC | SOCK_NONBLOCK] {
+                for (protocol, family) in [
+                    (0, Family::Tcp),
+                    (IPPROTO_TCP, Family::Tcp),
+                    (IPPROTO_MPTCP, Family::Mptcp),
+                    (IPPROTO_SCTP, Family::Other),
+                    (IPPROTO_UDP, Family::Other),
+                ] {
+                    assert_eq!(Family::of_arguments(domain, SOCK_STREAM | flags, protocol), family);
+                    assert_eq!(Family::of_arguments(domain, SOCK_DGRAM | flags, protocol), Family::Other);
+                    assert_eq!(Family::of_arguments(domain, SOCK_RAW | flags, protocol), Family::Other);
+                }
+            }
+        }
+        for domain in [AF_UNIX, AF_NETLINK, AF_PACKET, AF_VSOCK, -1] {
+            assert_eq!(Family::of_arguments(domain, SOCK_STREAM, 0), Family::Other);
+            assert_eq!(Family::of_arguments(domain, SOCK_STREAM, IPPROTO_TCP), Family::Other);
+        }
+        assert_eq!(Family::of_arguments(AF_INET, 0x7fff_ffff, 0), Family::Other);
+    }
+
+    #[test]
+    fn the_file_status_flags_choose_who_bounds_a_connect() {
+        let s = settings(&[("CONNECT_TIMEOUT", "3")]);
+        assert_eq!(bound(&s, Family::Tcp, || Some(O_RDWR)), Bound::Poll(3000));
+        assert_eq!(bound(&s, Family::Mptcp, || Some(O_RDWR)), Bound::Poll(3000));
+        assert_eq!(bound(&s, Family::Tcp, || Some(O_RDWR | O_NONBLOCK)), Bound::Kernel(3000));
+        let leave = Bound::Leave(Reason::MptcpNonblocking);
+        assert_eq!(bound(&s, Family::Mptcp, || Some(O_RDWR | O_NONBLOCK)), leave);
+        assert!(matches!(bound(&s, Family::Tcp, || None), Bound::Leave(_)));
+    }
+
+    #[test]
+    fn flags_are_not_asked_for_where_nothing_is_bounded() {
+        let s = settings(&[("CONNECT_TIMEOUT", "3")]);
+        assert_eq!(bound(&s, Family::Other, || unreachable!()), Bound::Leave(Reason::NotTcp));
+        let s = settings(&[("NODELAY", "1")]);
+        assert_eq!(bound(&s, Family::Tcp, || unreachable!()), Bound::Leave(Reason::NoConnectTimeout));
+    }
+
+    #[test]
+    fn only_the_environments_own_options_are_followed_up() {
+        let env = settings(&[("KEEPIDLE", "5")]);
+        assert_eq!(follow_up(&env, IPPROTO_TCP, TCP_KEEPIDLE).map(|p| p.value), Some(5));
+        assert_eq!(follow_up(&env, SOL_SOCKET, SO_KEEPALIVE).map(|p| p.value), Some(1));
+        assert_eq!(follow_up(&env, IPPROTO_TCP, TCP_KEEPINTVL), None);
+        assert_eq!(follow_up(&env, SOL_SOCKET, TCP_KEEPIDLE), None);
+        let program = settings(&[("KEEPIDLE", "5"), ("PRECEDENCE", "program")]);
+        assert_eq!(follow_up(&program, IPPROTO_TCP, TCP_KEEPIDLE), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! What is known of a descriptor, so that a call on it needs no system call to find out.
+//!
+//! A mark is a hint. It is set where a descriptor is made by a hooked call and cleared where one ends by a hooked call;
+//! a number that changed hands in another way (fclose(3), `close_range(2)`, `SCM_RIGHTS`) may carry an old one. At worst
+//! that leaves a socket untuned: what would harm another kind of socket asks the kernel first.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::c_int;
+
+use crate::decision::Family;
+
+/// Descriptors with a number below this are remembered; others are looked up at each call.
+pub const LIMIT: usize = 65_536;
+
+const FAMILY: u64 = 0b11;
+const ADOPTED: u64 = 1 << 2;
+const BOUND: u64 = 1 << 3;
+const FIRST_ROW: usize = 8;
+
+const _: () = assert!(crate::option::OPTIONS.len() <= 64 - FIRST_ROW, "a bit for each row");
+
+/// What is known of one descriptor. The default is: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// A descriptor of this family; TCP ones have their options.
+    #[must_use]
+    pub const fn of(family: Family) -> Self {
+        Self(match family {
+            Family::Other => 1,
+            Family::Tcp => 2,
+            Family::Mptcp => 3,
+        })
+    }
+
+    /// The family, if it is known.
+    #[must_use]
+    pub const fn family(self) -> Option<Family> {
+        match self.0 & FAMILY {
+            1 => Some(Family::Other),
+            2 => Some(Family::Tcp),
+            3 => Some(Family::Mptcp),
+            _ => None,
+        }
+    }
+
+    /// Made elsewhere and tuned when it was first seen: connections it had accepted by then have not inherited.
+    #[must_use]
+    pub const fn adopted(self) -> Self {
+        Self(self.0 | ADOPTED)
+    }
+
+    /// Whether it was made elsewhere.
+    #[must_use]
+    pub const fn is_adopted(self) -> bool {
+        self.0 & ADOPTED != 0
+    }
+
+    /// The options of bind(2) have been applied.
+    #[must_use]
+    pub const fn bound(self) -> Self {
+        Self(self.0 | BOUND)
+    }
+
+    /// Whether the options of bind(2) have been applied.
+    #[must_use]
+    pub const fn is_bound(self) -> bool {
+        self.0 & BOUND != 0
+    }
+
+    /// The program has set the option of this row itself.
+    #[must_use]
+    pub const fn set_by_program(self, row: usize) -> Self {
+        Self(self.0 | 1 << (FIRST_ROW + row))
+    }
+
+    /// Whether the program has set the option of this row itself.
+    #[must_use]
+    pub const fn is_set_by_program(self, row: usize) -> bool {
+        self.0 & 1 << (FIRST_ROW + row) != 0
+    }
+}
+
+/// The marks of all descriptors of the process.
+#[derive(Debug)]
+pub struct Descriptors([AtomicU64; LIMIT]);
+
+impl Descriptors {
+    /// Nothing known of any.
+    #[must_use]
+    #[allow(clippy::new_without_default, clippy::large_stack_arrays, reason = "for a static only: 512 KiB of .bss")]
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; LIMIT])
+    }
+
+    fn slot(&self, fd: c_int) -> Option<&AtomicU64> {
+        self.0.get(usize::try_from(fd).ok()?)
+    }
+
+    /// What is known of `fd`.
+    pub fn get(&self, fd: c_int) -> Mark {
+        Mark(self.slot(fd).map_or(0, |slot| slot.load(Ordering::Relaxed)))
+    }
+
+    /// Remembers `mark`, unless the number is past [`LIMIT`].
+    pub fn set(&self, fd: c_int, mark: Mark) {
+        if let Some(slot) = self.slot(fd) {
+            slot.store(mark.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets `fd`. Writes only where there is something to forget, so that closing files dirties no page.
+    pub fn forget(&self, fd: c_int) {
+        if self.get(fd) != Mark::default() {
+            self.set(fd, Mark::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TABLE: Descriptors = Descriptors::new();
+
+    #[test]
+    fn a_mark_keeps_what_was_said() {
+        assert_eq!(Mark::default().family(), None);
+        for family in [Family::Other, Family::Tcp, Family::Mptcp] {
+            let mark = Mark::of(family).bound().set_by_program(7);
+            assert_eq!(mark.family(), Some(family));
+            assert!(mark.is_bound() && !mark.is_adopted());
+            assert!(mark.is_set_by_program(7) && !mark.is_set_by_program(6));
+        }
+        assert!(Mark::of(Family::Tcp).adopted().is_adopted());
+    }
+
+    #[test]
+    fn numbers_outside_the_table_are_unknown() {
+        for fd in [-1, c_int::MIN, 65_536, c_int::MAX] {
+            TABLE.set(fd, Mark::of(Family::Tcp));
+            assert_eq!(TABLE.get(fd), Mark::default(), "{fd}");
+            TABLE.forget(fd);
+        }
+        TABLE.set(65_535, Mark::of(Family::Tcp));
+        assert_eq!(TABLE.get(65_535).family(), Some(Family::Tcp));
+        TABLE.forget(65_535);
+        assert_eq!(TABLE.get(65_535), Mark::default());
+    }
+}

@@ -1,0 +1,21 @@
+//! What `libtcptune.so` and the `tcptune` command share.
+//!
+//! Data goes one way: environment → [`settings`] → hook (in the shim) → [`decision`] → [`apply`] or [`connect`] →
+//! the real libc call. The [`option`] table feeds all of them.
+//!
+//! This crate never defines a libc name, and never calls one that the shim hooks: the real functions reach it as
+//! [`real::Real`]. So tests and the command are not interposed.
+
+pub mod apply;
+pub mod attempt;
+pub mod connect;
+pub mod decision;
+pub mod descriptor;
+pub mod diagnostic;
+pub mod errno;
+pub mod option;
+pub mod real;
+pub mod settings;
+pub mod signal;
+pub mod syn;
+pub mod value;

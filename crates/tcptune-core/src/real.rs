@@ -1,0 +1,75 @@
+//! The real libc functions of the calls that the shim hooks.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use libc::{c_int, c_void, nfds_t, pollfd, sockaddr, socklen_t};
+
+/// Pointers to the functions behind the shim's hooks (or to libc's own, where nothing is hooked).
+#[derive(Clone, Copy, Debug)]
+pub struct Real {
+    /// connect(2)
+    pub connect: unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int,
+    /// setsockopt(2)
+    pub setsockopt: unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int,
+    /// getsockopt(2)
+    pub getsockopt: unsafe extern "C" fn(c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int,
+    /// poll(2)
+    pub poll: unsafe extern "C" fn(*mut pollfd, nfds_t, c_int) -> c_int,
+    /// Cancellation clean-up, if the process has it: a glibc before 2.34 does without libpthread.
+    pub cleanup: Option<Cleanup>,
+}
+
+/// What the macros of `pthread_cleanup_push(3)` call, in glibc and in musl.
+#[derive(Clone, Copy, Debug)]
+pub struct Cleanup {
+    /// `_pthread_cleanup_push`
+    pub push: unsafe extern "C" fn(*mut CleanupBuffer, unsafe extern "C" fn(*mut c_void), *mut c_void),
+    /// `_pthread_cleanup_pop`
+    pub pop: unsafe extern "C" fn(*mut CleanupBuffer, c_int),
+}
+
+/// Room for glibc's `struct _pthread_cleanup_buffer` (32 bytes) and musl's `struct __ptcb` (24).
+#[derive(Debug)]
+#[repr(C)]
+pub struct CleanupBuffer([usize; 4]);
+
+impl CleanupBuffer {
+    /// A buffer that is not pushed yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([0; 4])
+    }
+}
+
+impl Default for CleanupBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Length of the options tcptune handles, all of them `int`.
+const INT_LEN: socklen_t = 4;
+
+impl Real {
+    /// Sets an `int` option; the error is the errno of setsockopt(2).
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn set_int(&self, fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<(), c_int> {
+        // SAFETY: the pointer is to a live c_int of the length given; the kernel checks the descriptor.
+        let r = unsafe { (self.setsockopt)(fd, level, name, (&raw const value).cast(), INT_LEN) };
+        if r == 0 { Ok(()) } else { Err(crate::errno::get()) }
+    }
+
+    /// Reads an `int` option.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn get_int(&self, fd: c_int, level: c_int, name: c_int) -> Result<c_int, c_int> {
+        let mut value: c_int = 0;
+        let mut len = INT_LEN;
+        // SAFETY: both pointers are to live locals, and `len` is the length of `value`.
+        let r = unsafe { (self.getsockopt)(fd, level, name, (&raw mut value).cast(), &raw mut len) };
+        if r == 0 { Ok(value) } else { Err(crate::errno::get()) }
+    }
+}

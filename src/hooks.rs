@@ -1,0 +1,386 @@
+//! The exported functions. Each has libc's signature, pinned at compile time, and is a few lines.
+//!
+//! Until settings are published a hook forwards with the same arguments and no system call of its own. The hooks by
+//! which a program can notice that a connect is over cost one relaxed load while no nonblocking connect goes on.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::mem;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{
+    c_char, c_int, c_void, epoll_event, fd_set, iovec, msghdr, nfds_t, off_t, off64_t, pollfd, sigset_t, size_t,
+    sockaddr, socklen_t, ssize_t, timespec, timeval,
+};
+use tcptune_core::connect::Call;
+use tcptune_core::decision::Family;
+use tcptune_core::errno;
+use tcptune_core::option::Stages;
+use tcptune_core::real::{Cleanup, Real};
+
+use crate::sockets::{ATTEMPTS, DESCRIPTORS, TUNING};
+
+/// Hooks of functions that glibc 2.17 and musl 1.2 both have; redhook exports them and finds the real ones.
+///
+/// In the body, `$forward()` is the real function with the program's own arguments.
+macro_rules! hooks {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
+        $(pub mod $name {
+            #[allow(clippy::wildcard_imports, unused_imports, reason = "whatever types the signature names")]
+            use super::*;
+
+            const _: unsafe extern "C" fn($($type),*) -> $ret = libc::$name;
+
+            redhook::hook! {
+                unsafe fn $name($($arg: $type),*) -> $ret => hook {
+                    // SAFETY: the program's own call, with its arguments.
+                    let $forward = || unsafe { real()($($arg),*) };
+                    $body
+                }
+            }
+
+            /// The real function.
+            pub fn real() -> unsafe extern "C" fn($($type),*) -> $ret {
+                redhook::real!($name)
+            }
+        })*
+
+        fn resolve_hooks() {
+            $(let _ = $name::real();)*
+        }
+    };
+}
+
+/// Hooks of functions that not every libc has. redhook would panic over a missing one; these answer `ENOSYS`, to a
+/// program that looked only for the name.
+macro_rules! optional_hooks {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
+        $(mod $name {
+            #[allow(clippy::wildcard_imports, unused_imports, reason = "whatever types the signature names")]
+            use super::*;
+
+            type Function = unsafe extern "C" fn($($type),*) -> $ret;
+
+            static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $name($($arg: $type),*) -> $ret {
+                let $forward = || match real() {
+                    // SAFETY: the program's own call, with its arguments.
+                    Some(real) => unsafe { real($($arg),*) },
+                    None => {
+                        errno::set(libc::ENOSYS);
+                        -1
+                    }
+                };
+                $body
+            }
+
+            fn real() -> Option<Function> {
+                let known = REAL.load(Ordering::Relaxed);
+                let found = if known.is_null() { resolve() } else { known };
+                // SAFETY: a null pointer is None, any other is the function, with the signature above.
+                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }
+            }
+
+            #[cold]
+            pub fn resolve() -> *mut c_void {
+                let found = find(libc::RTLD_NEXT, concat!(stringify!($name), "\0"));
+                REAL.store(found, Ordering::Relaxed);
+                found
+            }
+        })*
+
+        fn resolve_optional_hooks() {
+            $($name::resolve();)*
+        }
+    };
+}
+
+#[allow(clippy::disallowed_methods, reason = "called by the constructor, or by a hook that runs before it")]
+fn find(handle: *mut c_void, name: &'static str) -> *mut c_void {
+    // SAFETY: the names end with a null byte.
+    unsafe { libc::dlsym(handle, name.as_ptr().cast::<c_char>()) }
+}
+
+/// Looks up every real function, so that no hook has to.
+pub fn resolve() {
+    resolve_hooks();
+    resolve_optional_hooks();
+}
+
+/// The real functions that core calls; `waits` if it is to wait for connections.
+pub fn real(waits: bool) -> Real {
+    let cleanup = || {
+        let push = find(libc::RTLD_DEFAULT, "_pthread_cleanup_push\0");
+        let pop = find(libc::RTLD_DEFAULT, "_pthread_cleanup_pop\0");
+        // SAFETY: found under these names, they have these signatures in glibc and in musl.
+        (!push.is_null() && !pop.is_null())
+            .then(|| unsafe { Cleanup { push: mem::transmute(push), pop: mem::transmute(pop) } })
+    };
+    Real {
+        connect: connect::real(),
+        setsockopt: setsockopt::real(),
+        getsockopt: getsockopt::real(),
+        poll: poll::real(),
+        cleanup: if waits { cleanup() } else { None },
+    }
+}
+
+hooks! {
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+        |forward| {
+            let fd = forward();
+            if fd >= 0 && let Some(tuning) = TUNING.get() {
+                tuning.made(fd, Family::of_arguments(domain, kind, protocol));
+            }
+            fd
+        }
+    }
+
+    fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+        |forward| match TUNING.get() {
+            Some(tuning) => tuning.connect(&Call { real: &tuning.real, fd, addr, len }),
+            None => forward(),
+        }
+    }
+
+    fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+        |forward| {
+            if let Some(tuning) = TUNING.get() {
+                tuning.before_bind(fd, Stages::BIND);
+            }
+            forward()
+        }
+    }
+
+    fn listen(fd: c_int, backlog: c_int) -> c_int {
+        |forward| {
+            if let Some(tuning) = TUNING.get() {
+                tuning.before_bind(fd, Stages::LISTEN);
+            }
+            forward()
+        }
+    }
+
+    fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+        |forward| accepting(fd, forward)
+    }
+
+    fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+        |forward| accepting(fd, forward)
+    }
+
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
+        |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            tuning.seen(fd);
+            let r = forward();
+            if r == 0 {
+                tuning.set_by_program(fd, level, name);
+            }
+            r
+        }
+    }
+
+    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
+        |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            tuning.seen(fd);
+            ATTEMPTS.settle(&tuning.real, fd);
+            let r = forward();
+            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && ATTEMPTS.any() {
+                // SAFETY: the call has just succeeded.
+                unsafe { ATTEMPTS.conceal(fd, value, len) };
+            }
+            r
+        }
+    }
+
+    fn close(fd: c_int) -> c_int {
+        |forward| {
+            DESCRIPTORS.forget(fd);
+            forward()
+        }
+    }
+
+    fn dup(fd: c_int) -> c_int {
+        |forward| duplicated(fd, forward())
+    }
+
+    fn dup2(fd: c_int, new: c_int) -> c_int {
+        |forward| duplicated(fd, forward())
+    }
+
+    fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
+        |forward| duplicated(fd, forward())
+    }
+
+    // A wait that reports something: any attempt may be over.
+
+    fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn ppoll(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *mut timeval) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn pselect(
+        count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *const timespec,
+        mask: *const sigset_t
+    ) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn epoll_wait(fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn epoll_pwait(
+        fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t
+    ) -> c_int {
+        |forward| waited(forward())
+    }
+
+    // A call on the descriptor: its own attempt may be over, and no byte shall be sent before the value is put back.
+
+    fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+        |forward| settled(fd, forward)
+    }
+
+    fn write(fd: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn send(fd: c_int, bytes: *const c_void, count: size_t, flags: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn sendto(
+        fd: c_int, bytes: *const c_void, count: size_t, flags: c_int, addr: *const sockaddr, len: socklen_t
+    ) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn sendfile(fd: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn read(fd: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn recv(fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn recvfrom(
+        fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int, addr: *mut sockaddr, len: *mut socklen_t
+    ) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+}
+
+optional_hooks! {
+    // glibc 2.35
+    fn epoll_pwait2(
+        fd: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t
+    ) -> c_int {
+        |forward| waited(forward())
+    }
+
+    // What glibc's headers call in programs built with _FORTIFY_SOURCE (feature_test_macros(7)).
+
+    fn __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn __ppoll_chk(
+        fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t
+    ) -> c_int {
+        |forward| waited(forward())
+    }
+
+    fn __read_chk(fd: c_int, bytes: *mut c_void, count: size_t, room: size_t) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn __recv_chk(fd: c_int, bytes: *mut c_void, count: size_t, room: size_t, flags: c_int) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
+    fn __recvfrom_chk(
+        fd: c_int, bytes: *mut c_void, count: size_t, room: size_t, flags: c_int, addr: *mut sockaddr,
+        len: *mut socklen_t
+    ) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+}
+
+/// accept(2) and accept4(2).
+fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    let Some(tuning) = TUNING.get() else { return forward() };
+    let mark = tuning.seen(listener);
+    let fd = forward();
+    if fd >= 0 {
+        tuning.accepted(mark, fd);
+    }
+    fd
+}
+
+/// After dup(2) and its kin: `new` is another number of the same socket.
+fn duplicated(old: c_int, new: c_int) -> c_int {
+    if new >= 0 && new != old && TUNING.get().is_some() {
+        DESCRIPTORS.set(new, DESCRIPTORS.get(old));
+        ATTEMPTS.duplicate(old, new);
+    }
+    new
+}
+
+/// After a wait with this result.
+#[inline]
+fn waited(result: c_int) -> c_int {
+    if result > 0
+        && ATTEMPTS.any()
+        && let Some(tuning) = TUNING.get()
+    {
+        ATTEMPTS.sweep(&tuning.real);
+    }
+    result
+}
+
+/// Before a call on `fd`.
+#[inline]
+fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
+    if ATTEMPTS.any()
+        && let Some(tuning) = TUNING.get()
+    {
+        ATTEMPTS.settle(&tuning.real, fd);
+    }
+    forward()
+}

@@ -1,0 +1,187 @@
+//! Log backend: a line is formatted on the stack and written by one system call.
+//!
+//! It calls the kernel directly: another library may interpose write(2), and no descriptor of the program may be
+//! written to unless it is provably still the standard error of start-up.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::ffi::CStr;
+#[allow(clippy::disallowed_types, reason = "made at start-up, only read afterwards")]
+use std::ffi::CString;
+use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libc::{c_int, c_long};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use once_cell::sync::OnceCell;
+use tcptune_core::errno;
+
+/// Longest line; what is longer is cut.
+const LINE: usize = 512;
+
+static BACKEND: OnceCell<Backend> = OnceCell::new();
+
+struct Backend {
+    /// Appended to instead of standard error.
+    file: Option<CString>,
+    /// Whether it has been said that the file cannot be written to.
+    complained: AtomicBool,
+    /// Standard error as it was at start-up, if lines may go there.
+    stderr: Option<Identity>,
+}
+
+/// Device and inode of an open file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: libc::dev_t,
+    inode: libc::ino_t,
+    mode: libc::mode_t,
+}
+
+impl Identity {
+    fn of(fd: c_int) -> Option<Self> {
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: fstat fills the live local if it succeeds.
+        let stat = unsafe {
+            if libc::fstat(fd, stat.as_mut_ptr()) != 0 {
+                return None;
+            }
+            stat.assume_init()
+        };
+        Some(Self { device: stat.st_dev, inode: stat.st_ino, mode: stat.st_mode })
+    }
+
+    fn is_socket(self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
+    /// Whether `JOURNAL_STREAM` (systemd.exec(5)) names this file: `device:inode`.
+    fn is_journal(self, stream: &str) -> bool {
+        stream
+            .split_once(':')
+            .is_some_and(|(device, inode)| device.parse() == Ok(self.device) && inode.parse() == Ok(self.inode))
+    }
+}
+
+/// Starts logging at `level`. A socket as standard error belongs to a peer (inetd), unless it is the journal's.
+pub fn start(level: LevelFilter, file: Option<CString>, journal_stream: Option<&str>) {
+    let stderr = Identity::of(libc::STDERR_FILENO)
+        .filter(|id| !id.is_socket() || journal_stream.is_some_and(|s| id.is_journal(s)));
+    let backend = BACKEND.get_or_init(|| Backend { file, complained: AtomicBool::new(false), stderr });
+    if log::set_logger(backend).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+impl Log for Backend {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            errno::preserved(|| self.write(&Line::new(record.level(), *record.args())));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Backend {
+    fn write(&self, line: &Line) {
+        let Some(path) = &self.file else { return self.to_stderr(line) };
+        if let Err(error) = append(path, line)
+            && !self.complained.swap(true, Ordering::Relaxed)
+        {
+            let error = errno::Named(error);
+            let text = format_args!("TCPTUNE_LOG_FILE cannot be written to ({error}); messages are dropped");
+            self.to_stderr(&Line::new(Level::Warn, text));
+        }
+    }
+
+    fn to_stderr(&self, line: &Line) {
+        let fd = libc::STDERR_FILENO;
+        if self.stderr.is_some() && Identity::of(fd) == self.stderr && takes_a_line(fd) {
+            let _ = write(fd, line);
+        }
+    }
+}
+
+/// A line in a stack buffer.
+struct Line {
+    bytes: [u8; LINE],
+    len: usize,
+}
+
+impl Line {
+    fn new(level: Level, text: fmt::Arguments) -> Self {
+        let mut line = Self { bytes: [0; LINE], len: 0 };
+        let level = match level {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        // SAFETY: getpid cannot fail.
+        let pid = unsafe { libc::getpid() };
+        // A write that fails has filled the buffer: what fits is the line.
+        let _ = write!(line, "tcptune[{pid}]: {level}: {text}");
+        if let Some(last) = line.bytes.get_mut(line.len) {
+            *last = b'\n';
+            line.len += 1;
+        }
+        line
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // One byte stays free for the newline.
+        let room = LINE - 1 - self.len;
+        let fits = (0..=text.len().min(room)).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0);
+        let target = self.bytes.get_mut(self.len..self.len + fits).ok_or(fmt::Error)?;
+        target.copy_from_slice(text.as_bytes().get(..fits).ok_or(fmt::Error)?);
+        self.len += fits;
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// The kernel's answer to a system call.
+fn answer(result: c_long) -> Result<c_long, c_int> {
+    if result == -1 { Err(errno::get()) } else { Ok(result) }
+}
+
+fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
+    // SAFETY: the first `len` bytes of a live buffer.
+    let written = answer(unsafe { libc::syscall(libc::SYS_write, fd, line.bytes.as_ptr(), line.len) })?;
+    if usize::try_from(written) == Ok(line.len) { Ok(()) } else { Err(libc::ENOSPC) }
+}
+
+/// Whether a write of a line would neither wait nor raise SIGPIPE (pipe(7): `POLLOUT` means room for `PIPE_BUF`).
+fn takes_a_line(fd: c_int) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: one live pollfd, a live timespec, no signal mask.
+    let ready = unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) };
+    ready == 1 && poll.revents == libc::POLLOUT
+}
+
+/// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.
+fn append(path: &CStr, line: &Line) -> Result<(), c_int> {
+    let flags = libc::O_WRONLY
+        | libc::O_CREAT
+        | libc::O_APPEND
+        | libc::O_CLOEXEC
+        | libc::O_NOFOLLOW
+        | libc::O_NOCTTY
+        | libc::O_NONBLOCK;
+    // SAFETY: the path is a C string.
+    let fd = answer(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o600) })?;
+    let fd = c_int::try_from(fd).map_err(|_| libc::EBADF)?;
+    let result = if takes_a_line(fd) { write(fd, line) } else { Err(libc::ENXIO) };
+    // SAFETY: the descriptor was opened above.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+    result
+}

@@ -1,0 +1,175 @@
+//! Which core function a hooked call leads to, on which descriptor.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::fmt;
+
+use libc::c_int;
+use once_cell::sync::OnceCell;
+use tcptune_core::apply;
+use tcptune_core::attempt::Attempts;
+use tcptune_core::connect::{self, Call};
+use tcptune_core::decision::{self, Bound, Family};
+use tcptune_core::descriptor::{Descriptors, Mark};
+use tcptune_core::errno;
+use tcptune_core::option::{OPTIONS, Stages};
+use tcptune_core::real::Real;
+use tcptune_core::settings::{Planned, Settings};
+use tcptune_core::syn;
+
+/// Settings and real functions; set once, by start-up, if there is anything to do.
+pub static TUNING: OnceCell<Tuning> = OnceCell::new();
+
+/// What is known of each descriptor.
+pub static DESCRIPTORS: Descriptors = Descriptors::new();
+
+/// Nonblocking connects that are going on.
+pub static ATTEMPTS: Attempts = Attempts::new();
+
+/// What the hooks work with.
+pub struct Tuning {
+    pub settings: Settings,
+    pub real: Real,
+    /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged.
+    pub syn: Option<(u32, u32)>,
+}
+
+impl Tuning {
+    /// After socket(2).
+    pub fn made(&self, fd: c_int, family: Family) {
+        ATTEMPTS.forget(fd);
+        let mark = Mark::of(family);
+        DESCRIPTORS.set(fd, mark);
+        if family == Family::Other {
+            log::debug!("fd {fd}: socket: left alone, {}", decision::Reason::NotTcp);
+        } else {
+            apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
+        }
+    }
+
+    /// What is known of `fd`; if nothing is, and it is a socket, it is looked up and tuned now.
+    pub fn seen(&self, fd: c_int) -> Mark {
+        let mark = DESCRIPTORS.get(fd);
+        if mark.family().is_some() { mark } else { self.adopt(fd) }
+    }
+
+    #[cold]
+    fn adopt(&self, fd: c_int) -> Mark {
+        let Some(family) = apply::family(&self.real, fd) else { return Mark::default() };
+        let mark = Mark::of(family).adopted();
+        DESCRIPTORS.set(fd, mark);
+        if family != Family::Other {
+            log::debug!("fd {fd}: first seen now, not made by socket");
+            apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
+        }
+        mark
+    }
+
+    /// Before bind(2) and listen(2).
+    pub fn before_bind(&self, fd: c_int, stage: Stages) {
+        let mark = self.seen(fd);
+        if mark.is_bound() || !is_tcp(mark) || self.settings.at(stage).next().is_none() {
+            return;
+        }
+        // The mark may be that of an earlier owner of the number. REUSEADDR lets two UDP sockets share a port.
+        if matches!(apply::family(&self.real, fd), Some(Family::Tcp | Family::Mptcp)) {
+            apply::stage(&self.real, &self.settings, fd, mark, stage);
+            DESCRIPTORS.set(fd, mark.bound());
+        }
+    }
+
+    /// connect(2).
+    pub fn connect(&self, call: &Call<'_>) -> c_int {
+        let before = errno::get();
+        let fd = call.fd;
+        let family = self.seen(fd).family().unwrap_or(Family::Other);
+        let mut flags = 0;
+        let bound = decision::bound(&self.settings, family, || {
+            // SAFETY: F_GETFL takes no argument and touches no memory.
+            flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+            (flags != -1).then_some(flags)
+        });
+        log::debug!("fd {fd}: connect: {}", Explained { tuning: self, fd, bound });
+        let result = match bound {
+            Bound::Leave(_) => call.connect(),
+            Bound::Poll(ms) => connect::within(call, flags, ms),
+            Bound::Kernel(ms) => ATTEMPTS.connect(call, ms),
+        };
+        match result {
+            Ok(()) => {
+                errno::set(before);
+                0
+            }
+            Err(error) => {
+                log::debug!("fd {fd}: connect: errno {error}");
+                errno::set(error);
+                -1
+            }
+        }
+    }
+
+    /// After accept(2) on a listener with this mark. On Linux an accepted socket inherits its listener's options.
+    pub fn accepted(&self, listener: Mark, fd: c_int) {
+        let Some(family @ (Family::Tcp | Family::Mptcp)) = listener.family() else { return };
+        ATTEMPTS.forget(fd);
+        let mark = Mark::of(family);
+        DESCRIPTORS.set(fd, mark);
+        if listener.is_adopted() && !apply::inherited(&self.real, &self.settings, fd) {
+            apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
+        } else {
+            apply::stage(&self.real, &self.settings, fd, mark, Stages::ACCEPT);
+        }
+    }
+
+    /// After a program's own successful setsockopt(2).
+    pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
+        let follow_up = decision::follow_up(&self.settings, level, optname);
+        if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
+            && ATTEMPTS.any()
+            && ATTEMPTS.set_by_program(&self.real, fd, follow_up.map(|p| p.value))
+        {
+            return;
+        }
+        let mark = DESCRIPTORS.get(fd);
+        match (follow_up, self.settings.planned(level, optname)) {
+            (Some(planned), _) if is_tcp(mark) => {
+                log::debug!("fd {fd}: the program set {}; the environment wins", name(planned));
+                errno::preserved(|| apply::one(&self.real, fd, mark.family(), planned));
+            }
+            (None, Some(planned)) if is_tcp(mark) => DESCRIPTORS.set(fd, mark.set_by_program(planned.row)),
+            _ => {}
+        }
+    }
+}
+
+fn is_tcp(mark: Mark) -> bool {
+    matches!(mark.family(), Some(Family::Tcp | Family::Mptcp))
+}
+
+fn name(planned: &Planned) -> &'static str {
+    OPTIONS.get(planned.row).map_or("", |option| option.name)
+}
+
+/// Displays how a connect is bounded, beside what the kernel alone would do.
+struct Explained<'a> {
+    tuning: &'a Tuning,
+    fd: c_int,
+    bound: Bound,
+}
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ms, by) = match self.bound {
+            Bound::Leave(reason) => return write!(f, "left alone, {reason}"),
+            Bound::Poll(ms) => (ms, "poll"),
+            Bound::Kernel(ms) => (ms, "TCP_USER_TIMEOUT"),
+        };
+        write!(f, "connect timeout {}.{:03} s by {by}", ms / 1000, ms % 1000)?;
+        if let Some((retries, linear)) = self.tuning.syn {
+            let own = self.tuning.real.get_int(self.fd, libc::IPPROTO_TCP, libc::TCP_SYNCNT).ok();
+            let retries = own.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(retries);
+            write!(f, " (kernel alone: {} s)", syn::gives_up_after(retries, linear))?;
+        }
+        Ok(())
+    }
+}
