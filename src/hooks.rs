@@ -16,7 +16,7 @@ use tcptune_core::connect::Call;
 use tcptune_core::decision::Family;
 use tcptune_core::errno;
 use tcptune_core::option::Stages;
-use tcptune_core::real::{Cleanup, Real};
+use tcptune_core::real::{Cleanup, CleanupBuffer, Real};
 
 use crate::sockets::{ATTEMPTS, DESCRIPTORS, TUNING};
 
@@ -25,8 +25,9 @@ use crate::sockets::{ATTEMPTS, DESCRIPTORS, TUNING};
 /// In the body, `$forward()` is the real function with the program's own arguments.
 macro_rules! hooks {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
-        $(pub mod $name {
-            #[allow(clippy::wildcard_imports, unused_imports, reason = "whatever types the signature names")]
+        $(#[allow(clippy::disallowed_types, reason = "redhook's Once is completed by the constructor")]
+        pub mod $name {
+            #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
             use super::*;
 
             const _: unsafe extern "C" fn($($type),*) -> $ret = libc::$name;
@@ -56,7 +57,7 @@ macro_rules! hooks {
 macro_rules! optional_hooks {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
         $(mod $name {
-            #[allow(clippy::wildcard_imports, unused_imports, reason = "whatever types the signature names")]
+            #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
             use super::*;
 
             type Function = unsafe extern "C" fn($($type),*) -> $ret;
@@ -109,15 +110,23 @@ pub fn resolve() {
     resolve_optional_hooks();
 }
 
+/// What runs when a thread is cancelled inside connect.
+fn cleanup() -> Option<Cleanup> {
+    type Push = unsafe extern "C" fn(*mut CleanupBuffer, unsafe extern "C" fn(*mut c_void), *mut c_void);
+    type Pop = unsafe extern "C" fn(*mut CleanupBuffer, c_int);
+    let push = find(libc::RTLD_DEFAULT, "_pthread_cleanup_push\0");
+    let pop = find(libc::RTLD_DEFAULT, "_pthread_cleanup_pop\0");
+    // SAFETY: null is None; under these names both glibc and musl have functions of these types.
+    unsafe {
+        Some(Cleanup {
+            push: mem::transmute::<*mut c_void, Option<Push>>(push)?,
+            pop: mem::transmute::<*mut c_void, Option<Pop>>(pop)?,
+        })
+    }
+}
+
 /// The real functions that core calls; `waits` if it is to wait for connections.
 pub fn real(waits: bool) -> Real {
-    let cleanup = || {
-        let push = find(libc::RTLD_DEFAULT, "_pthread_cleanup_push\0");
-        let pop = find(libc::RTLD_DEFAULT, "_pthread_cleanup_pop\0");
-        // SAFETY: found under these names, they have these signatures in glibc and in musl.
-        (!push.is_null() && !pop.is_null())
-            .then(|| unsafe { Cleanup { push: mem::transmute(push), pop: mem::transmute(pop) } })
-    };
     Real {
         connect: connect::real(),
         setsockopt: setsockopt::real(),

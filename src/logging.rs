@@ -6,8 +6,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ffi::CStr;
-#[allow(clippy::disallowed_types, reason = "made at start-up, only read afterwards")]
-use std::ffi::CString;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +22,7 @@ static BACKEND: OnceCell<Backend> = OnceCell::new();
 
 struct Backend {
     /// Appended to instead of standard error.
-    file: Option<CString>,
+    file: Option<&'static CStr>,
     /// Whether it has been said that the file cannot be written to.
     complained: AtomicBool,
     /// Standard error as it was at start-up, if lines may go there.
@@ -65,7 +63,7 @@ impl Identity {
 }
 
 /// Starts logging at `level`. A socket as standard error belongs to a peer (inetd), unless it is the journal's.
-pub fn start(level: LevelFilter, file: Option<CString>, journal_stream: Option<&str>) {
+pub fn start(level: LevelFilter, file: Option<&'static CStr>, journal_stream: Option<&str>) {
     let stderr = Identity::of(libc::STDERR_FILENO)
         .filter(|id| !id.is_socket() || journal_stream.is_some_and(|s| id.is_journal(s)));
     let backend = BACKEND.get_or_init(|| Backend { file, complained: AtomicBool::new(false), stderr });
@@ -90,7 +88,7 @@ impl Log for Backend {
 
 impl Backend {
     fn write(&self, line: &Line) {
-        let Some(path) = &self.file else { return self.to_stderr(line) };
+        let Some(path) = self.file else { return self.to_stderr(line) };
         if let Err(error) = append(path, line)
             && !self.complained.swap(true, Ordering::Relaxed)
         {

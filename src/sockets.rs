@@ -82,7 +82,8 @@ impl Tuning {
     pub fn connect(&self, call: &Call<'_>) -> c_int {
         let before = errno::get();
         let fd = call.fd;
-        let family = self.seen(fd).family().unwrap_or(Family::Other);
+        let mark = self.seen(fd);
+        let family = mark.family().unwrap_or(Family::Other);
         let mut flags = 0;
         let bound = decision::bound(&self.settings, family, || {
             // SAFETY: F_GETFL takes no argument and touches no memory.
@@ -95,6 +96,9 @@ impl Tuning {
             Bound::Poll(ms) => connect::within(call, flags, ms),
             Bound::Kernel(ms) => ATTEMPTS.connect(call, ms),
         };
+        if is_tcp(mark) && matches!(result, Ok(()) | Err(libc::EINPROGRESS)) {
+            apply::stage(&self.real, &self.settings, fd, mark, Stages::CONNECT);
+        }
         match result {
             Ok(()) => {
                 errno::set(before);

@@ -34,6 +34,7 @@ extern "C" fn start() {
 fn configure(variables: Vec<(String, String)>) {
     let (settings, wrong) = Settings::parse(variables, keepalive_defaults);
     let file = settings.log_file.as_deref().and_then(|path| CString::new(path).ok());
+    let file = file.map(|path| &*Box::leak(path.into_boxed_c_str()));
     let journal = environment().find_map(|entry| entry.strip_prefix(b"JOURNAL_STREAM="));
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
     for diagnostic in &wrong {

@@ -1,0 +1,157 @@
+//! What is not tuned is as without the library.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::hole::BlackHole;
+use crate::harness::{Ended, Program, debug_library, library, probe};
+
+/// The functions that the library exports; everything else in it is hidden.
+const EXPORTED: &str = "
+    __poll_chk __ppoll_chk __read_chk __recv_chk __recvfrom_chk accept accept4 bind close connect dup dup2 dup3
+    epoll_pwait epoll_pwait2 epoll_wait getpeername getsockopt listen poll ppoll pselect read readv recv recvfrom
+    recvmsg select send sendfile sendfile64 sendmsg sendto setsockopt socket write writev
+";
+
+const ALL: &[(&str, &str)] = &[
+    ("KEEPIDLE", "60"),
+    ("KEEPINTVL", "10"),
+    ("KEEPCNT", "3"),
+    ("SYNCNT", "3"),
+    ("USER_TIMEOUT", "auto"),
+    ("CONNECT_TIMEOUT", "3"),
+    ("REUSEADDR", "on"),
+    ("REUSEPORT", "on"),
+    ("NODELAY", "on"),
+    ("QUICKACK", "on"),
+];
+
+fn tool(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).arg(library()).output().expect("binutils");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn exports_exactly_the_hooks() {
+    let symbols = tool("nm", &["-D", "--defined-only"]);
+    let found: BTreeSet<_> = symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(found, EXPORTED.split_whitespace().collect());
+}
+
+#[test]
+fn needs_nothing_but_libc() {
+    let dynamic = tool("readelf", &["-d", "--wide"]);
+    let needed: Vec<_> = dynamic.lines().filter(|line| line.contains("(NEEDED)")).collect();
+    assert!(needed.iter().all(|n| n.contains("[libc.so.6]") || n.contains("[ld-linux")), "{needed:#?}");
+    assert!(needed.iter().any(|n| n.contains("[libc.so.6]")), "{needed:#?}");
+}
+
+#[test]
+fn wrong_arguments_get_the_kernels_answers() {
+    let plain = Program::probe("errors").run();
+    assert!(plain.succeeded().lines().count() > 40, "{plain:#?}");
+    for settings in [&[] as &[_], ALL, &[ALL, &[("PRECEDENCE", "program")]].concat()] {
+        let tuned = Program::probe("errors").tuned(settings).run();
+        assert_eq!(plain.succeeded(), tuned.succeeded(), "with {settings:?}");
+    }
+}
+
+/// The network system calls between the probe's marks, with descriptors and addresses left out.
+fn calls(kind: &str, settings: Option<&[(&str, &str)]>) -> Vec<String> {
+    let traced = "trace=network,poll,ppoll,fcntl,read,write,close,getpid,fstat";
+    let mut strace = Program::new("strace").args(["-f", "-qq", "-e", traced]);
+    if let Some(settings) = settings {
+        strace = strace.args(["-E", &format!("LD_PRELOAD={}", library().display())]);
+        for (name, value) in settings {
+            strace = strace.args(["-E", &format!("TCPTUNE_{name}={value}")]);
+        }
+    }
+    let ended = strace.args([probe("sockets"), PathBuf::from(kind)]).run();
+    ended.succeeded();
+    let (_, after) = ended.stderr.split_once("BEGIN\\n").unwrap_or_else(|| panic!("{ended:#?}"));
+    let (between, _) = after.split_once("write(2, \"END").unwrap_or_else(|| panic!("{ended:#?}"));
+    between.lines().skip(1).filter_map(|line| line.split_once('(')).map(|(call, _)| call.to_owned()).collect()
+}
+
+fn count(calls: &[String], call: &str) -> usize {
+    calls.iter().filter(|c| *c == call).count()
+}
+
+#[test]
+fn other_sockets_cost_no_system_call() {
+    for kind in ["udp", "unix"] {
+        let plain = calls(kind, None);
+        assert!(plain.len() >= 8, "{kind}: {plain:?}");
+        assert_eq!(plain, calls(kind, Some(ALL)), "{kind}");
+    }
+}
+
+#[test]
+fn without_settings_tcp_costs_no_system_call() {
+    let plain = calls("tcp", None);
+    assert_eq!(plain, calls("tcp", Some(&[])));
+    assert_eq!(plain, calls("tcp", Some(&[("DISABLE", "1"), ("KEEPIDLE", "5")])));
+}
+
+#[test]
+fn an_option_is_set_once_for_a_connection() {
+    let plain = calls("tcp", None);
+    let tuned = calls("tcp", Some(&[("KEEPIDLE", "60"), ("KEEPINTVL", "10"), ("KEEPCNT", "3")]));
+    // Two sockets with KEEPALIVE, KEEPIDLE, KEEPINTVL, KEEPCNT; nothing again at connect, bind, listen or accept.
+    assert_eq!(count(&tuned, "setsockopt") - count(&plain, "setsockopt"), 8, "{tuned:?}");
+    assert_eq!(tuned.len() - plain.len(), 8, "{tuned:?}");
+}
+
+#[test]
+fn a_connect_timeout_costs_six_system_calls() {
+    let plain = calls("tcp", None);
+    let tuned = calls("tcp", Some(&[("CONNECT_TIMEOUT", "3")]));
+    assert!(count(&tuned, "poll") == 1 && count(&plain, "poll") == 0, "{tuned:?}");
+    assert_eq!(tuned.len() - plain.len(), 6, "{tuned:?}");
+}
+
+fn malloc_in_hook(library: PathBuf) -> Ended {
+    let hole = BlackHole::v4();
+    let live = TcpListener::bind("127.0.0.1:0").expect("a live server");
+    let port = live.local_addr().expect("its address").port().to_string();
+    Program::probe("malloc_in_hook")
+        .args([hole.ip(), hole.port(), port])
+        .tuned_by(library, &[ALL, &[("CONNECT_TIMEOUT", "0.3")]].concat())
+        .run()
+}
+
+#[test]
+fn no_hook_allocates() {
+    // The program's malloc aborts in the probe; the library's own memory aborts in a debug build.
+    for library in [library(), debug_library()] {
+        let ended = malloc_in_hook(library);
+        ended.succeeded();
+        assert_eq!(ended.number("calls"), 0, "{ended:#?}");
+        for name in ["timed_out", "in_progress", "ready", "bad"] {
+            assert_eq!(ended.number(name), 1, "{name}: {ended:#?}");
+        }
+    }
+}
+
+#[test]
+fn sockets_made_elsewhere_are_tuned_when_first_seen() {
+    let idle = [libc::IPPROTO_TCP.to_string(), libc::TCP_KEEPIDLE.to_string()];
+    let run = |settings| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener to inherit");
+        Program::probe("adopted").args(&idle).stdin(OwnedFd::from(listener)).with(settings).run()
+    };
+    let plain = run(None);
+    let tuned = run(Some(&[("KEEPIDLE", "33"), ("REUSEADDR", "on")]));
+    for name in ["passed_before", "listener_before"] {
+        assert_eq!(plain.number(name), tuned.number(name), "{name}: not seen yet");
+    }
+    for name in ["passed_after", "queued", "listener_after", "accepted"] {
+        assert_ne!(plain.number(name), 33);
+        assert_eq!(tuned.number(name), 33, "{name}: {tuned:#?}");
+    }
+    assert_eq!(tuned.number("udp_reuseaddr"), 0, "two UDP sockets would share a port");
+}

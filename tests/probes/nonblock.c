@@ -1,0 +1,103 @@
+/* nonblock WAY IP PORT: a nonblocking connect; TCP_USER_TIMEOUT, as the kernel has it and as the program reads it,
+ * while the attempt goes on and once the program has noticed, by WAY, that it is over. */
+#include "probe.h"
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+
+static int fd;
+static union address peer;
+static socklen_t peer_len;
+
+static int with_epoll(int way) {
+    struct epoll_event event = {.events = EPOLLOUT}, got;
+    struct timespec limit = {10, 0};
+    int e = epoll_create1(EPOLL_CLOEXEC);
+    epoll_ctl(e, EPOLL_CTL_ADD, fd, &event);
+    return way == 0 ? epoll_wait(e, &got, 1, 10000)
+         : way == 1 ? epoll_pwait(e, &got, 1, 10000, NULL)
+                    : epoll_pwait2(e, &got, 1, &limit, NULL);
+}
+
+static int with_select(int way) {
+    struct timeval limit = {10, 0};
+    struct timespec precise = {10, 0};
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(fd, &set);
+    return way == 0 ? select(fd + 1, NULL, &set, NULL, &limit) : pselect(fd + 1, NULL, &set, NULL, &precise, NULL);
+}
+
+static int notice(const char *way) {
+    struct pollfd p = {fd, POLLOUT, 0};
+    struct timespec precise = {10, 0};
+    char byte = 'x';
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (!strcmp(way, "poll")) return poll(&p, 1, 10000);
+    if (!strcmp(way, "ppoll")) return ppoll(&p, 1, &precise, NULL);
+    if (!strcmp(way, "select")) return with_select(0);
+    if (!strcmp(way, "pselect")) return with_select(1);
+    if (!strcmp(way, "epoll_wait")) return with_epoll(0);
+    if (!strcmp(way, "epoll_pwait")) return with_epoll(1);
+    if (!strcmp(way, "epoll_pwait2")) return with_epoll(2);
+    /* The others are called without any wait: the peer on loopback has answered long ago. */
+    usleep(50000);
+    if (!strcmp(way, "getsockopt")) {
+        int error;
+        socklen_t len = sizeof error;
+        return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 ? 1 : -1;
+    }
+    if (!strcmp(way, "getpeername")) {
+        union address a;
+        socklen_t len = sizeof a;
+        return getpeername(fd, &a.any, &len) == 0 ? 1 : -1;
+    }
+    if (!strcmp(way, "connect")) return connect(fd, &peer.any, peer_len) == 0 ? 1 : -1;
+    if (!strcmp(way, "write")) return write(fd, &byte, 1);
+    if (!strcmp(way, "writev")) return writev(fd, &part, 1);
+    if (!strcmp(way, "send")) return send(fd, &byte, 1, 0);
+    if (!strcmp(way, "sendto")) return sendto(fd, &byte, 1, 0, NULL, 0);
+    if (!strcmp(way, "sendmsg")) return sendmsg(fd, &message, 0);
+    if (!strcmp(way, "sendfile")) return sendfile(fd, open("/etc/hostname", O_RDONLY), NULL, 1);
+    /* A reader that finds nothing yet: EAGAIN is the expected answer. */
+    ssize_t r = !strcmp(way, "read")       ? read(fd, &byte, 1)
+                : !strcmp(way, "readv")    ? readv(fd, &part, 1)
+                : !strcmp(way, "recv")     ? recv(fd, &byte, 1, 0)
+                : !strcmp(way, "recvfrom") ? recvfrom(fd, &byte, 1, 0, NULL, NULL)
+                : !strcmp(way, "recvmsg")  ? recvmsg(fd, &message, 0)
+                                           : (exit(2), 0);
+    return r == -1 && errno == EAGAIN ? 1 : -1;
+}
+
+static int program_reads(void) {
+    int value = -1;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, &len) == 0 ? value : -errno;
+}
+
+int main(int count, char **args) {
+    (void)count;
+    const char *own = getenv("OWN_USER_TIMEOUT"); /* a program that sets the option itself while it connects */
+    peer = address(args[2], args[3], &peer_len);
+    fd = socket(peer.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    errno = 4711;
+    int r = connect(fd, &peer.any, peer_len);
+    say("connect", r == 0 ? 0 : errno);
+    say("during", kernel_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
+    if (own) {
+        int value = atoi(own);
+        say("own", setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof value));
+    }
+    if (getenv("READ_DURING"))
+        say("read_during", program_reads());
+    long start = milliseconds();
+    say("noticed", notice(args[1]) > 0);
+    say("took", milliseconds() - start);
+    say("after", kernel_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
+    say("flags", fcntl(fd, F_GETFL) & O_NONBLOCK ? 1 : 0);
+    say("so_error", kernel_option(fd, SOL_SOCKET, SO_ERROR));
+    say("read_after", program_reads());
+    return 0;
+}
