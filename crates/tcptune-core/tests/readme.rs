@@ -1,0 +1,35 @@
+//! The README's table of settings is the option table. `BLESS=1 cargo test -p tcptune-core` writes it anew.
+
+use std::fmt::Write;
+use std::fs;
+
+use tcptune_core::option::{DOCS, OPTIONS};
+use tcptune_core::settings::PREFIX;
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+const BEGIN: &str = "<!-- settings: written by `BLESS=1 cargo test -p tcptune-core` -->\n";
+const END: &str = "<!-- end of settings -->";
+
+fn table() -> String {
+    let mut table = String::from("| Variable | Value | Meaning | Source |\n| --- | --- | --- | --- |\n");
+    for (option, doc) in OPTIONS.iter().zip(&DOCS) {
+        let aliases = option.aliases.iter().fold(String::new(), |text, alias| text + "<br>`" + PREFIX + alias + "`");
+        let accepted = option.kind.accepted(option.range);
+        let kernel = if doc.since.is_empty() { String::new() } else { format!(", Linux {}", doc.since) };
+        let (name, help, source) = (option.name, doc.help, doc.source);
+        writeln!(table, "| `{PREFIX}{name}`{aliases} | {accepted} | {help} | {source}{kernel} |").expect("a string");
+    }
+    table
+}
+
+#[test]
+fn the_readme_has_the_option_table() {
+    let readme = fs::read_to_string(README).expect("README.md");
+    let (before, rest) = readme.split_once(BEGIN).expect("the table's beginning");
+    let (present, after) = rest.split_once(END).expect("the table's end");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(README, format!("{before}{BEGIN}{}{END}{after}", table())).expect("written");
+    } else {
+        assert_eq!(present, table(), "README.md is not in step: BLESS=1 cargo test -p tcptune-core");
+    }
+}
