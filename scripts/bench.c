@@ -5,9 +5,10 @@
  *       than for the first variant), `added` (the same of a number that it prints) or `ratio` (the number alone). BAR
  *       is for the last column, `-` for none. `- REASON`: why a variant cannot run.
  *   work WORKLOAD plain|keepalive|timeout on|off
- *       Prints microseconds per operation. If it is not `plain`, it makes the calls itself that a library would add. On
- *       its TCP sockets keepalive must be `on` or `off`. Some workloads do something else: `Rss` and `Private_Dirty` print
- *       KiB, `deadline` fails unless a connect that nobody answers ends with ETIMEDOUT within a second.
+ *       Prints microseconds per operation. If it is not `plain`, it makes the calls itself that a library would add. It
+ *       fails if keepalive is not `on` or `off` on its TCP sockets, or if LD_PRELOAD is not mapped. Some workloads do
+ *       something else: `Rss` and `Private_Dirty` print KiB, `deadline` fails unless a connect that nobody answers ends
+ *       with ETIMEDOUT within a second.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -300,7 +301,7 @@ static int memory(const char *field) {
 
 static int work(const char *name, const char *style, const char *keepalive) {
     static const struct { const char *name; void (*run)(void); } workloads[] = {
-        {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"connect", blocking}, {"nonblocking", nonblocking}, {0}}, *w;
+        {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"blocking", blocking}, {"nonblocking", nonblocking}, {0}}, *w;
     double times[BLOCKS];
     inline_calls = !strcmp(style, "timeout") ? TIMEOUT : !strcmp(style, "keepalive") ? KEEPALIVE : PLAIN;
     check_preload(!strcmp(keepalive, "on"));

@@ -132,6 +132,7 @@ pub fn real(waits: bool) -> Real {
         setsockopt: setsockopt::real(),
         getsockopt: getsockopt::real(),
         poll: poll::real(),
+        ppoll: ppoll::real(),
         cleanup: if waits { cleanup() } else { None },
     }
 }
@@ -149,7 +150,7 @@ hooks! {
 
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
         |forward| match TUNING.get() {
-            Some(tuning) => tuning.connect(&Call { real: &tuning.real, fd, addr, len }),
+            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &DESCRIPTORS, fd, addr, len }),
             None => forward(),
         }
     }

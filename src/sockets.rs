@@ -88,6 +88,9 @@ impl Tuning {
         let bound = decision::bound(&self.settings, family, || {
             // SAFETY: F_GETFL takes no argument and touches no memory.
             flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+            if flags != -1 && mark.is_waited_for() {
+                flags &= !libc::O_NONBLOCK; // of another thread's connect, which is as blocking as this one
+            }
             (flags != -1).then_some(flags)
         });
         log::debug!("fd {fd}: connect: {}", Explained { tuning: self, fd, bound });
@@ -120,9 +123,8 @@ impl Tuning {
         DESCRIPTORS.set(fd, mark);
         if listener.is_adopted() && !apply::inherited(&self.real, &self.settings, fd) {
             apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
-        } else {
-            apply::stage(&self.real, &self.settings, fd, mark, Stages::ACCEPT);
         }
+        apply::stage(&self.real, &self.settings, fd, mark, Stages::ACCEPT);
     }
 
     /// After a program's own successful setsockopt(2).

@@ -166,14 +166,21 @@ fn signals_do_what_they_do_to_a_blocking_connect() {
         ("restart", libc::ETIMEDOUT, 1000, 1),
         ("ignore", libc::ETIMEDOUT, 1000, 0),
         ("interrupt", libc::EINTR, 200, 1),
+        ("both-restart", libc::ETIMEDOUT, 1000, 1),
+        ("both-interrupt", libc::EINTR, 200, 1),
     ] {
         let tuned = signals(mode, Some(settings));
         assert_eq!(tuned.number("errno"), error.into(), "{mode}: {tuned:#?}");
         assert_on_time(tuned.milliseconds("took"), Duration::from_millis(due), SLACK);
         assert_eq!((tuned.number("handled"), tuned.number("flags_kept")), (handled, 1), "{mode}");
+        assert_eq!(tuned.number("mask_kept"), 1, "{mode}");
     }
-    assert!(signals("restart", None).killed, "without tcptune it goes on");
-    assert_eq!(signals("interrupt", None).number("errno"), libc::EINTR.into());
+    for mode in ["restart", "both-restart"] {
+        assert!(signals(mode, None).killed, "{mode}: without tcptune it goes on");
+    }
+    for mode in ["interrupt", "both-interrupt"] {
+        assert_eq!(signals(mode, None).number("errno"), libc::EINTR.into(), "{mode}");
+    }
 }
 
 #[test]

@@ -153,5 +153,6 @@ fn sockets_made_elsewhere_are_tuned_when_first_seen() {
         assert_ne!(plain.number(name), 33);
         assert_eq!(tuned.number(name), 33, "{name}: {tuned:#?}");
     }
+    assert_eq!(tuned.number("udp_has_the_number"), 1);
     assert_eq!(tuned.number("udp_reuseaddr"), 0, "two UDP sockets would share a port");
 }

@@ -53,7 +53,11 @@ int main(int count, char **args) {
     int accepted = accept(0, NULL, NULL);
     say("accepted", kernel_option(accepted, level, name));
 
+    /* A number that was TCP when the library last heard of it. */
+    int tcp = socket(AF_INET, SOCK_STREAM, 0);
+    syscall(SYS_close, tcp);
     int udp = syscall(SYS_socket, AF_INET, SOCK_DGRAM, 0);
+    say("udp_has_the_number", udp == tcp);
     a.sin_port = 0;
     bind(udp, (struct sockaddr *)&a, sizeof a);
     say("udp_reuseaddr", kernel_option(udp, SOL_SOCKET, SO_REUSEADDR));

@@ -1,5 +1,6 @@
 /* signals MODE IP PORT: a blocking connect to a black hole while a signal arrives 200 ms after it began.
- * restart: handler with SA_RESTART; interrupt: without; ignore: SIG_IGN; cancel: pthread_cancel instead. */
+ * restart: handler with SA_RESTART; interrupt: without; ignore: SIG_IGN; both-…: another signal, which does not arrive,
+ * has a handler of the other kind; cancel: pthread_cancel instead. */
 #include "probe.h"
 #include <pthread.h>
 #include <signal.h>
@@ -55,17 +56,27 @@ int main(int count, char **args) {
         say("cancelled", result == PTHREAD_CANCELED);
         say("cleaned", cleaned);
     } else {
-        struct sigaction action = {.sa_handler = handler};
-        if (!strcmp(args[1], "restart"))
+        struct sigaction action = {.sa_handler = handler}, other_kind = action;
+        if (strstr(args[1], "restart"))
             action.sa_flags = SA_RESTART;
+        else
+            other_kind.sa_flags = SA_RESTART;
         if (!strcmp(args[1], "ignore"))
             action.sa_handler = SIG_IGN;
         sigaction(SIGUSR1, &action, NULL);
+        if (strstr(args[1], "both"))
+            sigaction(SIGUSR2, &other_kind, NULL);
+        sigset_t mask, mask_after;
+        sigemptyset(&mask);
+        sigemptyset(&mask_after);
+        pthread_sigmask(SIG_BLOCK, NULL, &mask);
         pthread_t self = pthread_self(), other;
         pthread_create(&other, NULL, disturb, &self);
         body(NULL);
         pthread_join(other, NULL);
         say("handled", handled);
+        pthread_sigmask(SIG_BLOCK, NULL, &mask_after);
+        say("mask_kept", memcmp(&mask, &mask_after, sizeof mask) == 0);
     }
     say("flags_kept", fcntl(fd, F_GETFL) == before);
     return 0;

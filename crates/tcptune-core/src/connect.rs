@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
+use crate::descriptor::Descriptors;
+use crate::errno;
 use crate::real::{CleanupBuffer, Real};
-use crate::{errno, signal};
+use crate::signal::{self, Handled, Signals};
 
 /// A connect(2) as the program asked for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The real functions.
     pub real: &'a Real,
+    /// What is known of descriptors.
+    pub descriptors: &'a Descriptors,
     /// The program's descriptor.
     pub fd: c_int,
     /// The program's address; only the kernel reads it.
@@ -42,48 +46,56 @@ impl Call<'_> {
 /// The kernel's errno; `ETIMEDOUT` at the deadline, when no SYN is sent any more and the socket can be used again;
 /// `EINTR` as connect(2) gives it, with the attempt going on.
 pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
-    let mut restore = Flags { fd: call.fd, flags };
+    let mut restore = Restore { fd: call.fd, flags, descriptors: call.descriptors };
     // SAFETY: F_SETFL takes an int and touches no memory.
     if unsafe { libc::fcntl(call.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } == -1 {
         log::warn!("fd {}: fcntl is refused with {}; connect has no timeout", call.fd, errno::Named(errno::get()));
         return call.connect();
     }
+    restore.mark(true);
     let Some(cleanup) = call.real.cleanup else {
         let result = attempt(call, ms, &restore);
-        restore.put_back();
+        restore.all();
         return result;
     };
     let mut buffer = CleanupBuffer::new();
-    // SAFETY: buffer and argument outlive the pop below; poll, the only cancellation point between, may unwind this
-    // frame, which has no destructor, after the routine has run.
-    unsafe { (cleanup.push)(&raw mut buffer, put_back, (&raw mut restore).cast()) };
+    // SAFETY: buffer and argument outlive the pop below; a cancellation point between may unwind this frame, which has
+    // no destructor, after the routine has run.
+    unsafe { (cleanup.push)(&raw mut buffer, restore_all, (&raw mut restore).cast()) };
     let result = attempt(call, ms, &restore);
     // SAFETY: pops what was pushed, in the same frame, and runs it.
     unsafe { (cleanup.pop)(&raw mut buffer, 1) };
     result
 }
 
-/// File status flags to be put back.
-struct Flags {
+/// What is put back after the wait.
+struct Restore<'a> {
     fd: c_int,
     flags: c_int,
+    descriptors: &'a Descriptors,
 }
 
-impl Flags {
-    fn put_back(&self) {
+impl Restore<'_> {
+    fn mark(&self, waited_for: bool) {
+        let mark = self.descriptors.get(self.fd);
+        self.descriptors.set(self.fd, mark.waited_for(waited_for));
+    }
+
+    fn all(&self) {
         // SAFETY: F_SETFL takes an int and touches no memory.
         unsafe { libc::fcntl(self.fd, libc::F_SETFL, self.flags) };
+        self.mark(false);
     }
 }
 
 /// # Safety
-/// `flags` points to a live [`Flags`].
-unsafe extern "C" fn put_back(flags: *mut c_void) {
+/// `restore` points to a live [`Restore`].
+unsafe extern "C" fn restore_all(restore: *mut c_void) {
     // SAFETY: the caller's promise.
-    unsafe { &*flags.cast::<Flags>() }.put_back();
+    unsafe { &*restore.cast::<Restore<'_>>() }.all();
 }
 
-fn attempt(call: &Call<'_>, ms: c_int, blocking: &Flags) -> Result<(), c_int> {
+fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_int> {
     let pending = match call.connect() {
         Err(error @ (libc::EINPROGRESS | libc::EALREADY)) => error,
         settled => return settled,
@@ -91,48 +103,110 @@ fn attempt(call: &Call<'_>, ms: c_int, blocking: &Flags) -> Result<(), c_int> {
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
     let own = send_timeout(call);
     let limit = Duration::from_millis(u64::from(ms.unsigned_abs()));
-    let own_is_shorter = own.is_some_and(|own| own <= limit);
-    let Some(deadline) = Instant::now().checked_add(if own_is_shorter { own.unwrap_or(limit) } else { limit }) else {
-        return Err(pending);
+    let (limit, own_is_shorter) = match own {
+        Some(own) if own <= limit => (own, true),
+        _ => (limit, false),
     };
+    let Some(deadline) = Instant::now().checked_add(limit) else { return Err(pending) };
+    // On loopback the first look finds it connected, and nothing has to be known of signals.
+    let mut wait = poll(call, Duration::ZERO);
+    let mut handled = None;
     loop {
-        match wait(call, deadline) {
+        wait = match wait {
             // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
             Wait::Ready => match call.connect() {
-                Err(libc::EALREADY | libc::EINPROGRESS) => {}
+                Err(libc::EALREADY | libc::EINPROGRESS) => Wait::Over,
                 Err(libc::EISCONN) => return Ok(()), // another thread has been told of the same attempt
                 settled => return settled,
             },
-            // With SO_SNDTIMEO no handler restarts connect (signal(7)).
-            Wait::Interrupted if own.is_some() || signal::ends_connect() => return Err(libc::EINTR),
-            Wait::Interrupted => {}
-            Wait::Over if own_is_shorter => return Err(pending),
-            Wait::Over => {
-                dissolve(call);
-                return Err(libc::ETIMEDOUT);
-            }
+            Wait::Interrupted => return Err(libc::EINTR),
             Wait::Refused(error) => {
                 log::warn!("fd {}: poll is refused with {}; connect has no timeout", call.fd, errno::Named(error));
-                blocking.put_back();
+                blocking.all();
                 return call.connect();
             }
-        }
+            Wait::Over => {
+                if !left(deadline).is_zero() {
+                    signals_heeded(call, deadline, own.is_some(), handled.get_or_insert_with(signal::handled))
+                } else if own_is_shorter {
+                    return Err(pending);
+                } else {
+                    dissolve(call);
+                    return Err(libc::ETIMEDOUT);
+                }
+            }
+        };
     }
 }
 
 enum Wait {
     Ready,
+    /// Nothing yet, and time to look at the clock.
     Over,
+    /// By a handler after which connect(2) would have failed with `EINTR`.
     Interrupted,
     Refused(c_int),
 }
 
-fn wait(call: &Call<'_>, deadline: Instant) -> Wait {
-    let left = deadline.saturating_duration_since(Instant::now());
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Waits as a blocking connect(2) does: only a handler without `SA_RESTART` ends it. With `SO_SNDTIMEO` every handler
+/// does (signal(7)).
+fn signals_heeded(call: &Call<'_>, deadline: Instant, any_interrupts: bool, handled: &Handled) -> Wait {
+    if any_interrupts || handled.restarting.is_empty() {
+        return poll(call, left(deadline));
+    }
+    if !handled.interrupting.is_empty() {
+        return in_slices(call, deadline, handled);
+    }
+    match poll(call, left(deadline)) {
+        Wait::Interrupted => Wait::Over,
+        wait => wait,
+    }
+}
+
+/// How long a handler with `SA_RESTART` may have to wait for its turn while there are handlers without.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
+/// restart are held back in it, and have their turn between two slices; those that interrupt run nowhere else.
+fn in_slices(call: &Call<'_>, deadline: Instant, handled: &Handled) -> Wait {
+    let restarting_held = handled.mask.and(&handled.restarting);
+    let interrupting_held = handled.mask.and(&handled.interrupting);
+    let both_held = restarting_held.and(&handled.interrupting);
+    both_held.mask();
+    let wait = loop {
+        if handled.restarting.pending() {
+            interrupting_held.mask();
+            both_held.mask();
+        }
+        match ppoll(call, left(deadline).min(SLICE), &restarting_held) {
+            Wait::Over if !left(deadline).is_zero() => {}
+            wait => break wait,
+        }
+    };
+    handled.mask.mask();
+    wait
+}
+
+fn poll(call: &Call<'_>, left: Duration) -> Wait {
     let ms = c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX);
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one live pollfd.
-    match unsafe { (call.real.poll)(&raw mut poll, 1, ms) } {
+    outcome(unsafe { (call.real.poll)(&raw mut poll, 1, ms) })
+}
+
+fn ppoll(call: &Call<'_>, left: Duration, mask: &Signals) -> Wait {
+    let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
+    let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+    // SAFETY: one live pollfd, a live timespec and a live mask.
+    outcome(unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, mask.as_ptr()) })
+}
+
+fn outcome(result: c_int) -> Wait {
+    match result {
         0 => Wait::Over,
         -1 => match errno::get() {
             libc::EINTR => Wait::Interrupted,

@@ -18,6 +18,7 @@ pub const LIMIT: usize = 65_536;
 const FAMILY: u64 = 0b11;
 const ADOPTED: u64 = 1 << 2;
 const BOUND: u64 = 1 << 3;
+const WAITED_FOR: u64 = 1 << 4;
 const FIRST_ROW: usize = 8;
 
 const _: () = assert!(crate::option::OPTIONS.len() <= 64 - FIRST_ROW, "a bit for each row");
@@ -70,6 +71,18 @@ impl Mark {
     #[must_use]
     pub const fn is_bound(self) -> bool {
         self.0 & BOUND != 0
+    }
+
+    /// A blocking connect waits for it: its `O_NONBLOCK` is ours.
+    #[must_use]
+    pub const fn waited_for(self, yes: bool) -> Self {
+        Self(if yes { self.0 | WAITED_FOR } else { self.0 & !WAITED_FOR })
+    }
+
+    /// Whether a blocking connect waits for it.
+    #[must_use]
+    pub const fn is_waited_for(self) -> bool {
+        self.0 & WAITED_FOR != 0
     }
 
     /// The program has set the option of this row itself.

@@ -2,7 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use libc::{c_int, c_void, nfds_t, pollfd, sockaddr, socklen_t};
+use libc::{c_int, c_void, nfds_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
 
 /// Pointers to the functions behind the shim's hooks (or to libc's own, where nothing is hooked).
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ pub struct Real {
     pub getsockopt: unsafe extern "C" fn(c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int,
     /// poll(2)
     pub poll: unsafe extern "C" fn(*mut pollfd, nfds_t, c_int) -> c_int,
+    /// ppoll(2)
+    pub ppoll: unsafe extern "C" fn(*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int,
     /// Cancellation clean-up, if the process has it: a glibc before 2.34 does without libpthread.
     pub cleanup: Option<Cleanup>,
 }

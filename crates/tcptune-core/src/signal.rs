@@ -1,42 +1,118 @@
-//! Which signals end a wait.
+//! Signals during a wait: poll(2) is never restarted after a handler, a blocking connect(2) is, if that handler was
+//! established with `SA_RESTART` (signal(7)). What the kernel tells about handlers in time, before the wait, is here.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use libc::c_int;
+use libc::{c_int, sigset_t};
 
 /// Highest signal number (`_NSIG` of x86 and ARM Linux, less one).
 const LAST: c_int = 64;
 
-/// Whether the signal that ended poll(2) with `EINTR` would have ended a blocking connect(2) as well.
-///
-/// poll(2) is never restarted, connect(2) is where the handler was established with `SA_RESTART` (signal(7)). Nothing
-/// tells afterwards which handler ran, so any handler without `SA_RESTART` that this thread does not block counts.
-#[must_use]
-pub fn ends_connect() -> bool {
-    let mut blocked = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: a null set changes nothing; the old mask goes to a live local.
-    if unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), blocked.as_mut_ptr()) } != 0 {
-        return true;
-    }
-    // SAFETY: pthread_sigmask succeeded, so the set is initialised.
-    let blocked = unsafe { blocked.assume_init() };
-    (1..=LAST).any(|signal| {
-        // SAFETY: the set is a live local.
-        let is_blocked = unsafe { libc::sigismember(&raw const blocked, signal) } == 1;
-        !is_blocked && handler_without_restart(signal)
-    })
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub struct Signals {
+    set: sigset_t,
+    empty: bool,
 }
 
-fn handler_without_restart(signal: c_int) -> bool {
+impl Signals {
+    /// No signal.
+    #[must_use]
+    pub fn none() -> Self {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set, and cannot fail.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            set.assume_init()
+        };
+        Self { set, empty: true }
+    }
+
+    fn add(&mut self, signal: c_int) {
+        // SAFETY: a live set.
+        unsafe { libc::sigaddset(&raw mut self.set, signal) };
+        self.empty = false;
+    }
+
+    fn has(&self, signal: c_int) -> bool {
+        // SAFETY: a live set.
+        unsafe { libc::sigismember(&raw const self.set, signal) == 1 }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        (1..=LAST).filter(|s| other.has(*s)).for_each(|s| self.add(s));
+        self
+    }
+
+    /// As poll(2) and its kin take it.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const sigset_t {
+        &raw const self.set
+    }
+
+    /// Whether any of them waits to be delivered.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        let mut pending = Self::none();
+        // SAFETY: a live set.
+        unsafe { libc::sigpending(&raw mut pending.set) };
+        (1..=LAST).any(|s| self.has(s) && pending.has(s))
+    }
+
+    /// Makes this the calling thread's mask.
+    pub fn mask(&self) {
+        // SAFETY: a live set; the old mask is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, self.as_ptr(), ptr::null_mut()) };
+    }
+}
+
+/// The signals for which a handler can run in the calling thread.
+#[derive(Clone, Copy)]
+pub struct Handled {
+    /// After these, connect(2) goes on.
+    pub restarting: Signals,
+    /// After these, connect(2) fails with `EINTR`.
+    pub interrupting: Signals,
+    /// The thread's mask.
+    pub mask: Signals,
+}
+
+/// Asks the kernel for every handler and for the mask.
+#[must_use]
+pub fn handled() -> Handled {
+    let mut mask = Signals::none();
+    // SAFETY: a null set changes nothing; the mask goes to a live set.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask.set) };
+    let mut handled = Handled { restarting: Signals::none(), interrupting: Signals::none(), mask };
+    for signal in (1..=LAST).filter(|s| !mask.has(*s)) {
+        match restarts(signal) {
+            Some(true) => handled.restarting.add(signal),
+            Some(false) => handled.interrupting.add(signal),
+            None => {}
+        }
+    }
+    handled
+}
+
+/// Whether the handler of a signal restarts calls; `None` if there is no handler.
+fn restarts(signal: c_int) -> Option<bool> {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: a null action changes nothing; the old one goes to a live local. libc refuses its own signals (EINVAL).
     if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
-        return false;
+        return None;
     }
     // SAFETY: sigaction succeeded, so the action is initialised.
     let action = unsafe { action.assume_init() };
-    !matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) && action.sa_flags & libc::SA_RESTART == 0
+    (!matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)).then_some(action.sa_flags & libc::SA_RESTART != 0)
 }
