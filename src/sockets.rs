@@ -9,7 +9,7 @@ use once_cell::sync::OnceCell;
 use tcptune_core::apply;
 use tcptune_core::attempt::Attempts;
 use tcptune_core::connect::{self, Call};
-use tcptune_core::decision::{self, Bound, Family};
+use tcptune_core::decision::{self, Bound, Family, Reason};
 use tcptune_core::descriptor::{Descriptors, Mark};
 use tcptune_core::errno;
 use tcptune_core::option::{OPTIONS, Stages};
@@ -41,7 +41,7 @@ impl Tuning {
         let mark = Mark::of(family);
         DESCRIPTORS.set(fd, mark);
         if family == Family::Other {
-            log::debug!("fd {fd}: socket: left alone, {}", decision::Reason::NotTcp);
+            left_alone(fd, "socket", Reason::NotTcp);
         } else {
             apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
         }
@@ -93,7 +93,9 @@ impl Tuning {
             }
             (flags != -1).then_some(flags)
         });
-        log::debug!("fd {fd}: connect: {}", Explained { tuning: self, fd, bound });
+        if log::log_enabled!(log::Level::Debug) {
+            self.explain(fd, bound);
+        }
         let result = match bound {
             Bound::Leave(_) => call.connect(),
             Bound::Poll(ms) => connect::within(call, flags, ms),
@@ -108,11 +110,15 @@ impl Tuning {
                 0
             }
             Err(error) => {
-                log::debug!("fd {fd}: connect: errno {error}");
                 errno::set(error);
                 -1
             }
         }
+    }
+
+    #[cold]
+    fn explain(&self, fd: c_int, bound: Bound) {
+        log::debug!("fd {fd}: connect: {}", Explained { tuning: self, fd, bound });
     }
 
     /// After accept(2) on a listener with this mark. On Linux an accepted socket inherits its listener's options.
@@ -154,6 +160,18 @@ fn is_tcp(mark: Mark) -> bool {
 
 fn name(planned: &Planned) -> &'static str {
     OPTIONS.get(planned.row).map_or("", |option| option.name)
+}
+
+/// Kept out of the hooks, so that they are as short as their work.
+#[inline]
+fn left_alone(fd: c_int, call: &str, reason: Reason) {
+    #[cold]
+    fn report(fd: c_int, call: &str, reason: Reason) {
+        log::debug!("fd {fd}: {call}: left alone, {reason}");
+    }
+    if log::log_enabled!(log::Level::Debug) {
+        report(fd, call, reason);
+    }
 }
 
 /// Displays how a connect is bounded, beside what the kernel alone would do.

@@ -66,9 +66,7 @@ int main(int count, char **args) {
         sigaction(SIGUSR1, &action, NULL);
         if (strstr(args[1], "both"))
             sigaction(SIGUSR2, &other_kind, NULL);
-        sigset_t mask, mask_after;
-        sigemptyset(&mask);
-        sigemptyset(&mask_after);
+        sigset_t mask, mask_after; /* libc fills only the kernel's 64 bits of them */
         pthread_sigmask(SIG_BLOCK, NULL, &mask);
         pthread_t self = pthread_self(), other;
         pthread_create(&other, NULL, disturb, &self);
@@ -76,7 +74,7 @@ int main(int count, char **args) {
         pthread_join(other, NULL);
         say("handled", handled);
         pthread_sigmask(SIG_BLOCK, NULL, &mask_after);
-        say("mask_kept", memcmp(&mask, &mask_after, sizeof mask) == 0);
+        say("mask_kept", memcmp(&mask, &mask_after, 8) == 0);
     }
     say("flags_kept", fcntl(fd, F_GETFL) == before);
     return 0;
