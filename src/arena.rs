@@ -57,6 +57,17 @@ unsafe impl GlobalAlloc for Arena {
         }
     }
 
+    /// What comes from mmap(2) is zero, and stays untouched.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let block = unsafe { self.alloc(layout) };
+        if self.offset_of(block).is_some() {
+            // SAFETY: the block has just been handed out with this size.
+            unsafe { ptr::write_bytes(block, 0, layout.size()) };
+        }
+        block
+    }
+
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match self.offset_of(block) {
             Some(start) => {

@@ -18,7 +18,7 @@ use tcptune_core::errno;
 use tcptune_core::option::Stages;
 use tcptune_core::real::{Cleanup, CleanupBuffer, Real};
 
-use crate::sockets::{ATTEMPTS, DESCRIPTORS, TUNING};
+use crate::sockets::{TUNING, Tuning};
 
 /// Hooks of functions that glibc 2.17 and musl 1.2 both have; redhook exports them and finds the real ones.
 ///
@@ -150,7 +150,7 @@ hooks! {
 
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
         |forward| match TUNING.get() {
-            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &DESCRIPTORS, fd, addr, len }),
+            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
             None => forward(),
         }
     }
@@ -197,11 +197,11 @@ hooks! {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
             tuning.seen(fd);
-            ATTEMPTS.settle(&tuning.real, fd);
+            tuning.attempts.settle(&tuning.real, fd);
             let r = forward();
-            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && ATTEMPTS.any() {
+            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && tuning.attempts.any() {
                 // SAFETY: the call has just succeeded.
-                unsafe { ATTEMPTS.conceal(fd, value, len) };
+                unsafe { tuning.attempts.conceal(fd, value, len) };
             }
             r
         }
@@ -209,7 +209,9 @@ hooks! {
 
     fn close(fd: c_int) -> c_int {
         |forward| {
-            DESCRIPTORS.forget(fd);
+            if let Some(tuning) = TUNING.get() {
+                tuning.descriptors.forget(fd);
+            }
             forward()
         }
     }
@@ -363,23 +365,30 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     fd
 }
 
-/// After dup(2) and its kin: `new` is another number of the same socket.
+/// After dup(2) and its kin.
 fn duplicated(old: c_int, new: c_int) -> c_int {
-    if new >= 0 && new != old && TUNING.get().is_some() {
-        DESCRIPTORS.set(new, DESCRIPTORS.get(old));
-        ATTEMPTS.duplicate(old, new);
+    if new >= 0
+        && new != old
+        && let Some(tuning) = TUNING.get()
+    {
+        tuning.duplicated(old, new);
     }
     new
+}
+
+/// The settings, while a nonblocking connect goes on.
+#[inline]
+fn attempting() -> Option<&'static Tuning> {
+    TUNING.get().filter(|tuning| tuning.attempts.any())
 }
 
 /// After a wait with this result.
 #[inline]
 fn waited(result: c_int) -> c_int {
     if result > 0
-        && ATTEMPTS.any()
-        && let Some(tuning) = TUNING.get()
+        && let Some(tuning) = attempting()
     {
-        ATTEMPTS.sweep(&tuning.real);
+        tuning.attempts.sweep(&tuning.real);
     }
     result
 }
@@ -387,10 +396,8 @@ fn waited(result: c_int) -> c_int {
 /// Before a call on `fd`.
 #[inline]
 fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
-    if ATTEMPTS.any()
-        && let Some(tuning) = TUNING.get()
-    {
-        ATTEMPTS.settle(&tuning.real, fd);
+    if let Some(tuning) = attempting() {
+        tuning.attempts.settle(&tuning.real, fd);
     }
     forward()
 }

@@ -17,19 +17,17 @@ use tcptune_core::real::Real;
 use tcptune_core::settings::{Planned, Settings};
 use tcptune_core::syn;
 
-/// Settings and real functions; set once, by start-up, if there is anything to do.
+/// Set once, by start-up, if there is anything to do.
 pub static TUNING: OnceCell<Tuning> = OnceCell::new();
-
-/// What is known of each descriptor.
-pub static DESCRIPTORS: Descriptors = Descriptors::new();
-
-/// Nonblocking connects that are going on.
-pub static ATTEMPTS: Attempts = Attempts::new();
 
 /// What the hooks work with.
 pub struct Tuning {
     pub settings: Settings,
     pub real: Real,
+    /// What is known of each descriptor.
+    pub descriptors: Descriptors,
+    /// Nonblocking connects that are going on.
+    pub attempts: Attempts,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged.
     pub syn: Option<(u32, u32)>,
 }
@@ -37,9 +35,9 @@ pub struct Tuning {
 impl Tuning {
     /// After socket(2).
     pub fn made(&self, fd: c_int, family: Family) {
-        ATTEMPTS.forget(fd);
+        self.attempts.forget(fd);
         let mark = Mark::of(family);
-        DESCRIPTORS.set(fd, mark);
+        self.descriptors.set(fd, mark);
         if family == Family::Other {
             left_alone(fd, "socket", Reason::NotTcp);
         } else {
@@ -49,7 +47,7 @@ impl Tuning {
 
     /// What is known of `fd`; if nothing is, and it is a socket, it is looked up and tuned now.
     pub fn seen(&self, fd: c_int) -> Mark {
-        let mark = DESCRIPTORS.get(fd);
+        let mark = self.descriptors.get(fd);
         if mark.family().is_some() { mark } else { self.adopt(fd) }
     }
 
@@ -57,7 +55,7 @@ impl Tuning {
     fn adopt(&self, fd: c_int) -> Mark {
         let Some(family) = apply::family(&self.real, fd) else { return Mark::default() };
         let mark = Mark::of(family).adopted();
-        DESCRIPTORS.set(fd, mark);
+        self.descriptors.set(fd, mark);
         if family != Family::Other {
             log::debug!("fd {fd}: first seen now, not made by socket");
             apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
@@ -74,7 +72,7 @@ impl Tuning {
         // The mark may be that of an earlier owner of the number. REUSEADDR lets two UDP sockets share a port.
         if matches!(apply::family(&self.real, fd), Some(Family::Tcp | Family::Mptcp)) {
             apply::stage(&self.real, &self.settings, fd, mark, stage);
-            DESCRIPTORS.set(fd, mark.bound());
+            self.descriptors.set(fd, mark.bound());
         }
     }
 
@@ -99,7 +97,7 @@ impl Tuning {
         let result = match bound {
             Bound::Leave(_) => call.connect(),
             Bound::Poll(ms) => connect::within(call, flags, ms),
-            Bound::Kernel(ms) => ATTEMPTS.connect(call, ms),
+            Bound::Kernel(ms) => self.attempts.connect(call, ms),
         };
         if is_tcp(mark) && matches!(result, Ok(()) | Err(libc::EINPROGRESS)) {
             apply::stage(&self.real, &self.settings, fd, mark, Stages::CONNECT);
@@ -121,12 +119,18 @@ impl Tuning {
         log::debug!("fd {fd}: connect: {}", Explained { tuning: self, fd, bound });
     }
 
+    /// After dup(2) and its kin: `new` is another number of the same socket.
+    pub fn duplicated(&self, old: c_int, new: c_int) {
+        self.descriptors.set(new, self.descriptors.get(old));
+        self.attempts.duplicate(old, new);
+    }
+
     /// After accept(2) on a listener with this mark. On Linux an accepted socket inherits its listener's options.
     pub fn accepted(&self, listener: Mark, fd: c_int) {
         let Some(family @ (Family::Tcp | Family::Mptcp)) = listener.family() else { return };
-        ATTEMPTS.forget(fd);
+        self.attempts.forget(fd);
         let mark = Mark::of(family);
-        DESCRIPTORS.set(fd, mark);
+        self.descriptors.set(fd, mark);
         if listener.is_adopted() && !apply::inherited(&self.real, &self.settings, fd) {
             apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
         }
@@ -137,18 +141,18 @@ impl Tuning {
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let follow_up = decision::follow_up(&self.settings, level, optname);
         if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
-            && ATTEMPTS.any()
-            && ATTEMPTS.set_by_program(&self.real, fd, follow_up.map(|p| p.value))
+            && self.attempts.any()
+            && self.attempts.set_by_program(&self.real, fd, follow_up.map(|p| p.value))
         {
             return;
         }
-        let mark = DESCRIPTORS.get(fd);
+        let mark = self.descriptors.get(fd);
         match (follow_up, self.settings.planned(level, optname)) {
             (Some(planned), _) if is_tcp(mark) => {
                 log::debug!("fd {fd}: the program set {}; the environment wins", name(planned));
                 errno::preserved(|| apply::one(&self.real, fd, mark.family(), planned));
             }
-            (None, Some(planned)) if is_tcp(mark) => DESCRIPTORS.set(fd, mark.set_by_program(planned.row)),
+            (None, Some(planned)) if is_tcp(mark) => self.descriptors.set(fd, mark.set_by_program(planned.row)),
             _ => {}
         }
     }

@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString, c_char};
 
+use tcptune_core::attempt::Attempts;
+use tcptune_core::descriptor::Descriptors;
 use tcptune_core::option::OPTIONS;
 use tcptune_core::settings::{KeepaliveDefaults, PREFIX, Settings};
 
@@ -52,7 +54,8 @@ fn configure(variables: Vec<(String, String)>) {
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let real = hooks::real(settings.connect_timeout.is_some());
-    let _ = TUNING.set(Tuning { settings, real, syn });
+    let (descriptors, attempts) = (Descriptors::default(), Attempts::default());
+    let _ = TUNING.set(Tuning { settings, real, descriptors, attempts, syn });
 }
 
 /// The entries of the environment, `name=value`.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use libc::{c_int, c_void, socklen_t};
 
 use crate::connect::Call;
-use crate::descriptor::LIMIT;
+use crate::descriptor::{LIMIT, Words, words};
 use crate::errno;
 use crate::real::Real;
 
@@ -47,20 +47,20 @@ impl Attempt {
 /// The attempts of all nonblocking sockets of the process.
 #[derive(Debug)]
 pub struct Attempts {
-    slots: [AtomicU64; LIMIT],
+    slots: Words,
     pending: AtomicUsize,
     /// One past the highest descriptor that ever had an attempt.
     end: AtomicUsize,
 }
 
-impl Attempts {
+impl Default for Attempts {
     /// None.
-    #[must_use]
-    #[allow(clippy::new_without_default, clippy::large_stack_arrays, reason = "for a static only: 512 KiB of .bss")]
-    pub const fn new() -> Self {
-        Self { slots: [const { AtomicU64::new(0) }; LIMIT], pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+    fn default() -> Self {
+        Self { slots: words(), pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
     }
+}
 
+impl Attempts {
     /// Whether any attempt is going on: all that a hook costs while none is.
     #[inline]
     pub fn any(&self) -> bool {
@@ -232,8 +232,6 @@ fn state(real: &Real, fd: c_int) -> Option<u8> {
 mod tests {
     use super::*;
 
-    static TABLE: Attempts = Attempts::new();
-
     #[test]
     fn packs_and_unpacks() {
         for attempt in [Attempt { during: 1, after: 0 }, Attempt { during: u32::MAX, after: u32::MAX }] {
@@ -244,19 +242,20 @@ mod tests {
 
     #[test]
     fn counts_what_is_pending() {
-        assert!(!TABLE.any());
-        TABLE.put(7, Attempt { during: 1500, after: 0 });
-        TABLE.put(7, Attempt { during: 3000, after: 9 });
-        assert!(TABLE.any());
-        TABLE.duplicate(7, 9);
-        assert_eq!(TABLE.take(9), TABLE.get(7));
-        assert_eq!(TABLE.take(7), Some(Attempt { during: 3000, after: 9 }));
-        assert_eq!(TABLE.take(7), None);
-        assert!(!TABLE.any());
+        let table = Attempts::default();
+        assert!(!table.any());
+        table.put(7, Attempt { during: 1500, after: 0 });
+        table.put(7, Attempt { during: 3000, after: 9 });
+        assert!(table.any());
+        table.duplicate(7, 9);
+        assert_eq!(table.take(9), table.get(7));
+        assert_eq!(table.take(7), Some(Attempt { during: 3000, after: 9 }));
+        assert_eq!(table.take(7), None);
+        assert!(!table.any());
         for fd in [-1, c_int::MAX] {
-            TABLE.put(fd, Attempt { during: 1, after: 1 });
-            TABLE.forget(fd);
-            assert!(!TABLE.any());
+            table.put(fd, Attempt { during: 1, after: 1 });
+            table.forget(fd);
+            assert!(!table.any());
         }
     }
 }

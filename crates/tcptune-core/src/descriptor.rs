@@ -98,23 +98,36 @@ impl Mark {
     }
 }
 
+/// A word for each descriptor of the process.
+#[allow(clippy::disallowed_types, reason = "made at start-up")]
+pub type Words = Box<[AtomicU64]>;
+
+/// [`LIMIT`] words, all 0. No page of them is touched before it is used.
+#[must_use]
+#[allow(clippy::disallowed_types, reason = "called at start-up")]
+pub fn words() -> Words {
+    // SAFETY: all zeroes is a valid AtomicU64.
+    unsafe { Box::new_zeroed_slice(LIMIT).assume_init() }
+}
+
 /// The marks of all descriptors of the process.
 #[derive(Debug)]
-pub struct Descriptors([AtomicU64; LIMIT]);
+pub struct Descriptors(Words);
+
+impl Default for Descriptors {
+    /// Nothing known of any.
+    fn default() -> Self {
+        Self(words())
+    }
+}
 
 impl Descriptors {
-    /// Nothing known of any.
-    #[must_use]
-    #[allow(clippy::new_without_default, clippy::large_stack_arrays, reason = "for a static only: 512 KiB of .bss")]
-    pub const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; LIMIT])
-    }
-
     fn slot(&self, fd: c_int) -> Option<&AtomicU64> {
         self.0.get(usize::try_from(fd).ok()?)
     }
 
     /// What is known of `fd`.
+    #[must_use]
     pub fn get(&self, fd: c_int) -> Mark {
         Mark(self.slot(fd).map_or(0, |slot| slot.load(Ordering::Relaxed)))
     }
@@ -138,8 +151,6 @@ impl Descriptors {
 mod tests {
     use super::*;
 
-    static TABLE: Descriptors = Descriptors::new();
-
     #[test]
     fn a_mark_keeps_what_was_said() {
         assert_eq!(Mark::default().family(), None);
@@ -154,14 +165,15 @@ mod tests {
 
     #[test]
     fn numbers_outside_the_table_are_unknown() {
+        let table = Descriptors::default();
         for fd in [-1, c_int::MIN, 65_536, c_int::MAX] {
-            TABLE.set(fd, Mark::of(Family::Tcp));
-            assert_eq!(TABLE.get(fd), Mark::default(), "{fd}");
-            TABLE.forget(fd);
+            table.set(fd, Mark::of(Family::Tcp));
+            assert_eq!(table.get(fd), Mark::default(), "{fd}");
+            table.forget(fd);
         }
-        TABLE.set(65_535, Mark::of(Family::Tcp));
-        assert_eq!(TABLE.get(65_535).family(), Some(Family::Tcp));
-        TABLE.forget(65_535);
-        assert_eq!(TABLE.get(65_535), Mark::default());
+        table.set(65_535, Mark::of(Family::Tcp));
+        assert_eq!(table.get(65_535).family(), Some(Family::Tcp));
+        table.forget(65_535);
+        assert_eq!(table.get(65_535), Mark::default());
     }
 }
