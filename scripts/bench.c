@@ -84,8 +84,18 @@ static double sample(const struct variant *v, int in_time) {
     return in_time ? time : atof(text);
 }
 
-static double print_median(const double *values, int count) {
+static FILE *figures; /* NULL: none wanted */
+
+static double median_of(const double *values, int count, const char *name, const char *column, const char *bar) {
     double median = quantile(values, count, 0.5);
+    if (figures)
+        fprintf(figures, "%s\t%s\t%f\t%f\t%f\t%s\n", name, column, median, quantile(values, count, 0.25),
+                quantile(values, count, 0.75), bar);
+    return median;
+}
+
+static double print_median(const double *values, int count, const char *name, const char *column) {
+    double median = median_of(values, count, name, column, "-");
     printf(" %10.*f", fabs(median) < 0.0005 ? 0 : fabs(median) < 100 ? 3 : 1, median);
     return median;
 }
@@ -105,11 +115,11 @@ static void print_table(const struct variant *variants, int count, int rounds, i
             printf(" %10s  %s\n", "-", v->missing);
             continue;
         }
-        last = print_median(v->rounds, rounds);
+        last = print_median(v->rounds, rounds, v->name, "median");
         for (int i = 0; i < rounds; i++)
             values[i] = v->rounds[i] - variants->rounds[i];
         if (added)
-            last = print_median(values, rounds);
+            last = print_median(values, rounds, v->name, "added");
         for (int r = 0; r < reference_count; r++) {
             const struct variant *reference = variants;
             while (reference < variants + count - 1 && strcmp(reference->name, references[r]))
@@ -118,7 +128,9 @@ static void print_table(const struct variant *variants, int count, int rounds, i
                 double base = added ? variants->rounds[i] : 0;
                 values[i] = (v->rounds[i] - base) / (reference->rounds[i] - base);
             }
-            last = reference->missing ? NAN : quantile(values, rounds, 0.5);
+            last = reference->missing ? NAN
+                                      : median_of(values, rounds, v->name, references[r],
+                                                  r + 1 < reference_count ? "-" : v->bar);
             if (reference->missing)
                 printf(" %22s", "-");
             else
@@ -168,8 +180,10 @@ static int measure(int argc, char **argv) {
         for (int v = 0; v < count && round >= 0; v++) /* noise only adds time: less of it is lower */
             variants[v].rounds[round] = quantile(variants[v].samples, batch, 0.25);
     }
+    if (getenv("BENCH_FIGURES"))
+        check((figures = fopen(getenv("BENCH_FIGURES"), "a")) != NULL, "BENCH_FIGURES");
     print_table(variants, count, rounds, added, argv + 3, reference_count);
-    return 0;
+    return figures && fclose(figures) != 0;
 }
 
 /* ---- programs ---- */
