@@ -140,9 +140,11 @@ pub fn real(waits: bool) -> Real {
 hooks! {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
         |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            let family = Family::of_arguments(domain, kind, protocol);
             let fd = forward();
-            if fd >= 0 && let Some(tuning) = TUNING.get() {
-                tuning.made(fd, Family::of_arguments(domain, kind, protocol));
+            if fd >= 0 {
+                tuning.made(fd, family);
             }
             fd
         }
