@@ -2,7 +2,10 @@
 //!
 //! The kernel honours `TCP_USER_TIMEOUT` in SYN-SENT (tcp(7)). Once connected it would end connections that merely
 //! stall, so the value that should hold is put back at the first hooked call by which the program can notice that the
-//! attempt is over: a wait that reports something, or any call on the descriptor.
+//! attempt is over: a wait of the thread that began it, if it reports something, or any call on the descriptor.
+//!
+//! A wait looks at the attempts of its own thread only. On another thread's descriptor it could meet the next socket of
+//! that number, and its poll(2) would hold a file open that the other thread closes.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -11,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use libc::{c_int, c_void, socklen_t};
 
 use crate::connect::Call;
-use crate::descriptor::{LIMIT, Words, words};
+use crate::descriptor::LIMIT;
 use crate::errno;
 use crate::real::Real;
 
@@ -44,10 +47,27 @@ impl Attempt {
     }
 }
 
+/// What is known of the attempt on one descriptor.
+#[derive(Debug)]
+struct Slot {
+    /// A packed [`Attempt`].
+    attempt: AtomicU64,
+    /// The thread that began it.
+    thread: AtomicUsize,
+}
+
+/// Tells the calling thread from all others that run: the address of its errno. Unlike gettid(2), it costs no system
+/// call.
+fn this_thread() -> usize {
+    // SAFETY: __errno_location cannot fail.
+    unsafe { libc::__errno_location() }.addr()
+}
+
 /// The attempts of all nonblocking sockets of the process.
 #[derive(Debug)]
 pub struct Attempts {
-    slots: Words,
+    #[allow(clippy::disallowed_types, reason = "made at start-up")]
+    slots: Box<[Slot]>,
     pending: AtomicUsize,
     /// One past the highest descriptor that ever had an attempt.
     end: AtomicUsize,
@@ -56,7 +76,10 @@ pub struct Attempts {
 impl Default for Attempts {
     /// None.
     fn default() -> Self {
-        Self { slots: words(), pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+        #[allow(clippy::disallowed_types, reason = "called at start-up")]
+        // SAFETY: all zeroes is a valid Slot.
+        let slots = unsafe { Box::new_zeroed_slice(LIMIT).assume_init() };
+        Self { slots, pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
     }
 }
 
@@ -67,27 +90,31 @@ impl Attempts {
         self.pending.load(Ordering::Relaxed) != 0
     }
 
-    fn slot(&self, fd: c_int) -> Option<&AtomicU64> {
+    fn slot(&self, fd: c_int) -> Option<&Slot> {
         self.slots.get(usize::try_from(fd).ok()?)
     }
 
     fn get(&self, fd: c_int) -> Option<Attempt> {
-        Attempt::unpack(self.slot(fd)?.load(Ordering::Relaxed))
+        Attempt::unpack(self.slot(fd)?.attempt.load(Ordering::Acquire))
     }
 
     fn put(&self, fd: c_int, attempt: Attempt) {
         if let (Some(slot), Ok(index)) = (self.slot(fd), usize::try_from(fd)) {
             self.end.fetch_max(index + 1, Ordering::Relaxed);
-            if slot.swap(attempt.pack(), Ordering::Relaxed) == 0 {
+            slot.thread.store(this_thread(), Ordering::Relaxed);
+            if slot.attempt.swap(attempt.pack(), Ordering::AcqRel) == 0 {
                 self.pending.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn take(&self, fd: c_int) -> Option<Attempt> {
-        let attempt = Attempt::unpack(self.slot(fd)?.swap(0, Ordering::Relaxed))?;
-        self.pending.fetch_sub(1, Ordering::Relaxed);
-        Some(attempt)
+    /// Clears the slot, unless another attempt is in it by now.
+    fn clear(&self, fd: c_int, attempt: Attempt) {
+        let Some(slot) = self.slot(fd) else { return };
+        let packed = attempt.pack();
+        if slot.attempt.compare_exchange(packed, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Connects a nonblocking socket; the kernel ends the attempt after `ms` milliseconds.
@@ -132,24 +159,31 @@ impl Attempts {
         }
     }
 
-    /// Puts the value back on every socket whose attempt is over. Leaves `errno` alone.
+    /// The descriptors on which the calling thread has begun an attempt.
+    fn of_this_thread(&self) -> impl Iterator<Item = c_int> {
+        let thread = this_thread();
+        (0..self.end.load(Ordering::Relaxed))
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.attempt.load(Ordering::Acquire) != 0)
+            .take(self.pending.load(Ordering::Relaxed))
+            .filter(move |(_, slot)| slot.thread.load(Ordering::Relaxed) == thread)
+            .filter_map(|(fd, _)| c_int::try_from(fd).ok())
+    }
+
+    /// Puts the value back on every socket whose attempt the calling thread has begun and is over. Leaves `errno` alone.
     pub fn sweep(&self, real: &Real) {
         errno::preserved(|| {
-            let mut left = self.pending.load(Ordering::Relaxed);
             let mut batch = [libc::pollfd { fd: -1, events: libc::POLLOUT, revents: 0 }; BATCH];
-            let mut fds = (0..self.end.load(Ordering::Relaxed))
-                .filter_map(|i| c_int::try_from(i).ok())
-                .filter(|fd| self.get(*fd).is_some());
-            while left > 0 {
+            let mut fds = self.of_this_thread();
+            loop {
                 let mut filled = 0;
-                for (entry, fd) in batch.iter_mut().zip(fds.by_ref().take(left)) {
+                for (entry, fd) in batch.iter_mut().zip(fds.by_ref()) {
                     *entry = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
                     filled += 1;
                 }
                 if filled == 0 {
                     break;
                 }
-                left = left.saturating_sub(filled);
                 // SAFETY: the first `filled` entries of a live array; a timeout of 0 does not wait.
                 if unsafe { (real.poll)(batch.as_mut_ptr(), filled as libc::nfds_t, 0) } > 0 {
                     for entry in batch.iter().take(filled).filter(|entry| entry.revents != 0) {
@@ -161,18 +195,21 @@ impl Attempts {
     }
 
     fn finish(&self, real: &Real, fd: c_int) {
-        if let Some(Attempt { during, after }) = self.take(fd)
-            && user_timeout(real, fd) == Ok(during)
-        {
+        let Some(attempt @ Attempt { during, after }) = self.get(fd) else { return };
+        if user_timeout(real, fd) == Ok(during) {
             let _ = set_user_timeout(real, fd, after);
             log::debug!("fd {fd}: the attempt is over; TCP_USER_TIMEOUT is {after}ms again");
         }
+        // Only now, so that another thread that finds no attempt finds the value that should hold.
+        self.clear(fd, attempt);
     }
 
     /// Forgets `fd`: its number is another socket's now.
     pub fn forget(&self, fd: c_int) {
-        if self.any() {
-            self.take(fd);
+        if self.any()
+            && let Some(attempt) = self.get(fd)
+        {
+            self.clear(fd, attempt);
         }
     }
 
@@ -248,9 +285,16 @@ mod tests {
         table.put(7, Attempt { during: 3000, after: 9 });
         assert!(table.any());
         table.duplicate(7, 9);
-        assert_eq!(table.take(9), table.get(7));
-        assert_eq!(table.take(7), Some(Attempt { during: 3000, after: 9 }));
-        assert_eq!(table.take(7), None);
+        assert_eq!(table.get(9), table.get(7));
+        assert_eq!(table.get(7), Some(Attempt { during: 3000, after: 9 }));
+        table.clear(7, Attempt { during: 1500, after: 0 });
+        assert!(table.get(7).is_some(), "another attempt by now");
+        assert!(table.of_this_thread().eq([7, 9]));
+        std::thread::scope(|s| {
+            s.spawn(|| assert_eq!(table.of_this_thread().count(), 0, "another thread's"));
+        });
+        table.forget(7);
+        table.forget(9);
         assert!(!table.any());
         for fd in [-1, c_int::MAX] {
             table.put(fd, Attempt { during: 1, after: 1 });

@@ -98,26 +98,17 @@ impl Mark {
     }
 }
 
-/// A word for each descriptor of the process.
-#[allow(clippy::disallowed_types, reason = "made at start-up")]
-pub type Words = Box<[AtomicU64]>;
-
-/// [`LIMIT`] words, all 0. No page of them is touched before it is used.
-#[must_use]
-#[allow(clippy::disallowed_types, reason = "called at start-up")]
-pub fn words() -> Words {
-    // SAFETY: all zeroes is a valid AtomicU64.
-    unsafe { Box::new_zeroed_slice(LIMIT).assume_init() }
-}
-
 /// The marks of all descriptors of the process.
 #[derive(Debug)]
-pub struct Descriptors(Words);
+#[allow(clippy::disallowed_types, reason = "made at start-up")]
+pub struct Descriptors(Box<[AtomicU64]>);
 
 impl Default for Descriptors {
-    /// Nothing known of any.
+    /// Nothing known of any. No page of the table is touched before it is used.
     fn default() -> Self {
-        Self(words())
+        #[allow(clippy::disallowed_types, reason = "called at start-up")]
+        // SAFETY: all zeroes is a valid AtomicU64.
+        Self(unsafe { Box::new_zeroed_slice(LIMIT).assume_init() })
     }
 }
 
