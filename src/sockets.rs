@@ -89,6 +89,9 @@ impl Tuning {
             if flags != -1 && mark.is_waited_for() {
                 flags &= !libc::O_NONBLOCK; // of another thread's connect, which is as blocking as this one
             }
+            if flags == -1 {
+                apply::no_timeout(fd, "fcntl", errno::get());
+            }
             (flags != -1).then_some(flags)
         });
         if log::log_enabled!(log::Level::Debug) {

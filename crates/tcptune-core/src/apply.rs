@@ -71,8 +71,35 @@ fn read_back(real: &Real, fd: c_int, planned: &Planned) {
     }
 }
 
-/// Bits of the errnos that were warned of, a row each; Linux has errnos up to 133.
-static WARNED: [[AtomicU64; 3]; OPTIONS.len()] = [const { [const { AtomicU64::new(0) }; 3] }; OPTIONS.len()];
+/// Errnos that were warned of; Linux has them up to 133.
+struct Warned([AtomicU64; 3]);
+
+impl Warned {
+    const fn none() -> Self {
+        Self([const { AtomicU64::new(0) }; 3])
+    }
+
+    /// Whether this errno has not been warned of yet.
+    fn first_time(&self, error: c_int) -> bool {
+        let error = usize::try_from(error).unwrap_or(0);
+        let bit = 1 << (error % 64);
+        self.0.get(error / 64).is_none_or(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+}
+
+/// A row each.
+static WARNED: [Warned; OPTIONS.len()] = [const { Warned::none() }; OPTIONS.len()];
+
+/// Warns, once for each errno, that a connect goes on without its timeout because the kernel refused `call`.
+#[cold]
+pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
+    static WARNED: Warned = Warned::none();
+    // What the program's own mistake gives is the program's to see.
+    if !matches!(error, libc::EBADF | libc::ENOTSOCK) && WARNED.first_time(error) {
+        let error = errno::Named(error);
+        log::warn!("fd {fd}: {call} is refused with {error}; connect has no timeout, and others may have none");
+    }
+}
 
 fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
     let Some(option) = row(planned) else { return };
@@ -86,9 +113,7 @@ fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
 
 /// Whether this row has not been refused with this errno yet.
 fn first_time(row: usize, error: c_int) -> bool {
-    let error = usize::try_from(error).unwrap_or(0);
-    let word = WARNED.get(row).and_then(|words| words.get(error / 64));
-    word.is_none_or(|word| word.fetch_or(1 << (error % 64), Ordering::Relaxed) & 1 << (error % 64) == 0)
+    WARNED.get(row).is_none_or(|warned| warned.first_time(error))
 }
 
 #[cfg(test)]

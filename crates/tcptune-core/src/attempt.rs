@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use libc::{c_int, c_void, socklen_t};
 
+use crate::apply;
 use crate::connect::Call;
-use crate::descriptor::LIMIT;
+use crate::descriptor::{LIMIT, zeroes};
 use crate::errno;
 use crate::real::Real;
 
@@ -76,9 +77,8 @@ pub struct Attempts {
 impl Default for Attempts {
     /// None.
     fn default() -> Self {
-        #[allow(clippy::disallowed_types, reason = "called at start-up")]
         // SAFETY: all zeroes is a valid Slot.
-        let slots = unsafe { Box::new_zeroed_slice(LIMIT).assume_init() };
+        let slots = unsafe { zeroes() };
         Self { slots, pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
     }
 }
@@ -133,10 +133,14 @@ impl Attempts {
         }
         let after = match user_timeout(call.real, fd) {
             Ok(after) if after == 0 || after > during => after,
-            _ => return call.connect(), // the connection's own limit is shorter, or there is no TCP socket
+            Ok(_) => return call.connect(), // the connection's own limit is shorter
+            Err(error) => {
+                apply::no_timeout(fd, "TCP_USER_TIMEOUT", error);
+                return call.connect();
+            }
         };
         if let Err(error) = set_user_timeout(call.real, fd, during) {
-            log::warn!("fd {fd}: TCP_USER_TIMEOUT is refused with {}; connect has no timeout", errno::Named(error));
+            apply::no_timeout(fd, "TCP_USER_TIMEOUT", error);
             return call.connect();
         }
         let result = call.connect();

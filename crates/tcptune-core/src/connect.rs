@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
+use crate::apply;
 use crate::descriptor::Descriptors;
 use crate::errno;
 use crate::real::{CleanupBuffer, Real};
@@ -28,6 +29,14 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// connect(2) once more, on an attempt that goes on: the kernel's, since a library behind this one that interposes
+    /// connect has seen the program's call.
+    fn again(&self) -> Result<(), c_int> {
+        // SAFETY: as in `connect`.
+        let r = unsafe { libc::syscall(libc::SYS_connect, self.fd, self.addr, self.len) };
+        if r == 0 { Ok(()) } else { Err(errno::get()) }
+    }
+
     /// The real connect(2) with the program's arguments.
     ///
     /// # Errors
@@ -49,7 +58,7 @@ pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
     let mut restore = Restore { fd: call.fd, flags, descriptors: call.descriptors };
     // SAFETY: F_SETFL takes an int and touches no memory.
     if unsafe { libc::fcntl(call.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } == -1 {
-        log::warn!("fd {}: fcntl is refused with {}; connect has no timeout", call.fd, errno::Named(errno::get()));
+        apply::no_timeout(call.fd, "fcntl", errno::get());
         return call.connect();
     }
     restore.mark(true);
@@ -114,14 +123,14 @@ fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_i
     loop {
         wait = match wait {
             // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
-            Wait::Ready => match call.connect() {
+            Wait::Ready => match call.again() {
                 Err(libc::EALREADY | libc::EINPROGRESS) => Wait::Over,
                 Err(libc::EISCONN) => return Ok(()), // another thread has been told of the same attempt
                 settled => return settled,
             },
             Wait::Interrupted => return Err(libc::EINTR),
             Wait::Refused(error) => {
-                log::warn!("fd {}: poll is refused with {}; connect has no timeout", call.fd, errno::Named(error));
+                apply::no_timeout(call.fd, "poll", error);
                 blocking.all();
                 return call.connect();
             }
@@ -234,6 +243,6 @@ fn dissolve(call: &Call<'_>) {
     let unspecified: sockaddr = unsafe { mem::zeroed() };
     let len = socklen_t::try_from(size_of::<sockaddr>()).unwrap_or(0);
     // SAFETY: a live sockaddr and its length.
-    unsafe { (call.real.connect)(call.fd, &raw const unspecified, len) };
+    unsafe { libc::syscall(libc::SYS_connect, call.fd, &raw const unspecified, len) };
     let _ = call.real.get_int(call.fd, libc::SOL_SOCKET, libc::SO_ERROR);
 }

@@ -39,6 +39,8 @@ impl std::fmt::Display for Named {
             libc::EACCES => "EACCES",
             libc::EINVAL => "EINVAL",
             libc::EISDIR => "EISDIR",
+            libc::ENFILE => "ENFILE",
+            libc::EMFILE => "EMFILE",
             libc::ENOSPC => "ENOSPC",
             libc::EROFS => "EROFS",
             libc::ENXIO => "ENXIO",
