@@ -293,10 +293,6 @@ hooks! {
         |forward| settled(fd, forward)
     }
 
-    fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
-    }
-
     fn read(fd: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
         |forward| settled(fd, forward)
     }
@@ -321,6 +317,11 @@ hooks! {
 }
 
 optional_hooks! {
+    // not in musl from 1.2.4 on
+    fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
+        |forward| settled(fd, forward)
+    }
+
     // glibc 2.35
     fn epoll_pwait2(
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t

@@ -7,7 +7,7 @@ use std::fmt;
 use libc::c_int;
 use once_cell::sync::OnceCell;
 use tcptune_core::apply;
-use tcptune_core::attempt::Attempts;
+use tcptune_core::attempt::{self, Attempts};
 use tcptune_core::connect::{self, Call};
 use tcptune_core::decision::{self, Bound, Family, Reason};
 use tcptune_core::descriptor::{Descriptors, Mark};
@@ -54,7 +54,7 @@ impl Tuning {
     #[cold]
     fn adopt(&self, fd: c_int) -> Mark {
         let Some(family) = apply::family(&self.real, fd) else { return Mark::default() };
-        let mark = Mark::of(family).adopted();
+        let mark = Mark::of(family).adopted().and_set_on(self.descriptors.get(fd));
         self.descriptors.set(fd, mark);
         if family != Family::Other {
             log::debug!("fd {fd}: first seen now, not made by socket");
@@ -76,30 +76,39 @@ impl Tuning {
         }
     }
 
+    /// The program's file status flags: without the `O_NONBLOCK` of another thread's connect, which is as blocking as
+    /// this one.
+    fn file_status_flags(&self, fd: c_int) -> Option<c_int> {
+        // SAFETY: F_GETFL takes no argument and touches no memory.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+        if flags == -1 {
+            apply::no_timeout(fd, "fcntl", errno::get());
+            return None;
+        }
+        let mark = self.descriptors.get(fd);
+        if flags & libc::O_NONBLOCK == 0 || !mark.is_waited_for() {
+            return Some(flags);
+        }
+        if mark.is_starting() || attempt::goes_on(&self.real, fd) {
+            return Some(flags & !libc::O_NONBLOCK);
+        }
+        self.descriptors.set(fd, mark.waited_for(false)); // left over: duplicated or forked meanwhile
+        Some(flags)
+    }
+
     /// connect(2).
     pub fn connect(&self, call: &Call<'_>) -> c_int {
         let before = errno::get();
         let fd = call.fd;
         let mark = self.seen(fd);
         let family = mark.family().unwrap_or(Family::Other);
-        let mut flags = 0;
-        let bound = decision::bound(&self.settings, family, || {
-            // SAFETY: F_GETFL takes no argument and touches no memory.
-            flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-            if flags != -1 && mark.is_waited_for() {
-                flags &= !libc::O_NONBLOCK; // of another thread's connect, which is as blocking as this one
-            }
-            if flags == -1 {
-                apply::no_timeout(fd, "fcntl", errno::get());
-            }
-            (flags != -1).then_some(flags)
-        });
+        let bound = decision::bound(&self.settings, family, || self.file_status_flags(fd));
         if log::log_enabled!(log::Level::Debug) {
             self.explain(fd, bound);
         }
         let result = match bound {
             Bound::Leave(_) => call.connect(),
-            Bound::Poll(ms) => connect::within(call, flags, ms),
+            Bound::Poll { ms, flags } => connect::within(call, flags, ms),
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         };
         if is_tcp(mark) && matches!(result, Ok(()) | Err(libc::EINPROGRESS)) {
@@ -124,7 +133,7 @@ impl Tuning {
 
     /// After dup(2) and its kin: `new` is another number of the same socket.
     pub fn duplicated(&self, old: c_int, new: c_int) {
-        self.descriptors.set(new, self.descriptors.get(old));
+        self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.attempts.duplicate(old, new);
     }
 
@@ -192,7 +201,7 @@ impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ms, by) = match self.bound {
             Bound::Leave(reason) => return write!(f, "left alone, {reason}"),
-            Bound::Poll(ms) => (ms, "poll"),
+            Bound::Poll { ms, .. } => (ms, "poll"),
             Bound::Kernel(ms) => (ms, "TCP_USER_TIMEOUT"),
         };
         write!(f, "connect timeout {}.{:03} s by {by}", ms / 1000, ms % 1000)?;

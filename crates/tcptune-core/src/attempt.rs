@@ -260,6 +260,12 @@ fn set_user_timeout(real: &Real, fd: c_int, ms: u32) -> Result<(), c_int> {
     real.set_int(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms.cast_signed())
 }
 
+/// Whether an attempt goes on.
+#[must_use]
+pub fn goes_on(real: &Real, fd: c_int) -> bool {
+    matches!(state(real, fd), Some(SYN_SENT | SYN_RECV))
+}
+
 /// `tcpi_state`, the first byte of `TCP_INFO`.
 fn state(real: &Real, fd: c_int) -> Option<u8> {
     let mut state = 0u8;

@@ -56,12 +56,13 @@ impl Call<'_> {
 /// `EINTR` as connect(2) gives it, with the attempt going on.
 pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
     let mut restore = Restore { fd: call.fd, flags, descriptors: call.descriptors };
+    restore.mark(true); // before another thread can see the flag
     // SAFETY: F_SETFL takes an int and touches no memory.
     if unsafe { libc::fcntl(call.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } == -1 {
         apply::no_timeout(call.fd, "fcntl", errno::get());
+        restore.mark(false);
         return call.connect();
     }
-    restore.mark(true);
     let Some(cleanup) = call.real.cleanup else {
         let result = attempt(call, ms, &restore);
         restore.all();
@@ -87,7 +88,7 @@ struct Restore<'a> {
 impl Restore<'_> {
     fn mark(&self, waited_for: bool) {
         let mark = self.descriptors.get(self.fd);
-        self.descriptors.set(self.fd, mark.waited_for(waited_for));
+        self.descriptors.set(self.fd, mark.waited_for(waited_for).starting(waited_for));
     }
 
     fn all(&self) {
@@ -105,7 +106,9 @@ unsafe extern "C" fn restore_all(restore: *mut c_void) {
 }
 
 fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_int> {
-    let pending = match call.connect() {
+    let begun = call.connect();
+    blocking.descriptors.set(call.fd, blocking.descriptors.get(call.fd).starting(false));
+    let pending = match begun {
         Err(error @ (libc::EINPROGRESS | libc::EALREADY)) => error,
         settled => return settled,
     };
@@ -128,6 +131,7 @@ fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_i
                 Err(libc::EISCONN) => return Ok(()), // another thread has been told of the same attempt
                 settled => return settled,
             },
+            Wait::Failed => return Err(failure(call)),
             Wait::Interrupted => return Err(libc::EINTR),
             Wait::Refused(error) => {
                 apply::no_timeout(call.fd, "poll", error);
@@ -150,6 +154,8 @@ fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_i
 
 enum Wait {
     Ready,
+    /// The attempt is over: refused, or ended by another thread.
+    Failed,
     /// Nothing yet, and time to look at the clock.
     Over,
     /// By a handler after which connect(2) would have failed with `EINTR`.
@@ -204,23 +210,26 @@ fn poll(call: &Call<'_>, left: Duration) -> Wait {
     let ms = c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX);
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one live pollfd.
-    outcome(unsafe { (call.real.poll)(&raw mut poll, 1, ms) })
+    let r = unsafe { (call.real.poll)(&raw mut poll, 1, ms) };
+    outcome(r, poll.revents)
 }
 
 fn ppoll(call: &Call<'_>, left: Duration, mask: &Signals) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
     // SAFETY: one live pollfd, a live timespec and a live mask.
-    outcome(unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, mask.as_ptr()) })
+    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, mask.as_ptr()) };
+    outcome(r, poll.revents)
 }
 
-fn outcome(result: c_int) -> Wait {
+fn outcome(result: c_int, revents: libc::c_short) -> Wait {
     match result {
         0 => Wait::Over,
         -1 => match errno::get() {
             libc::EINTR => Wait::Interrupted,
             error => Wait::Refused(error),
         },
+        _ if revents & libc::POLLHUP != 0 => Wait::Failed,
         _ => Wait::Ready,
     }
 }
@@ -234,6 +243,17 @@ fn send_timeout(call: &Call<'_>) -> Option<Duration> {
     let r = unsafe { (call.real.getsockopt)(call.fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, value, &raw mut len) };
     let micros = u64::try_from(time.tv_sec.checked_mul(1_000_000)?.checked_add(time.tv_usec)?).ok()?;
     (r == 0 && micros > 0).then(|| Duration::from_micros(micros))
+}
+
+/// Why the attempt is over, as a blocking connect(2) tells it. A second connect would begin another attempt where a
+/// shutdown(2) or connect(2) of another thread has ended this one.
+fn failure(call: &Call<'_>) -> c_int {
+    let error = call.real.get_int(call.fd, libc::SOL_SOCKET, libc::SO_ERROR);
+    dissolve(call);
+    match error {
+        Ok(error) if error != 0 => error,
+        _ => libc::ECONNABORTED,
+    }
 }
 
 /// Ends the attempt: no SYN is sent any more, and the socket can be connected again (connect(2), `AF_UNSPEC`). The

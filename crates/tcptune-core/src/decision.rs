@@ -68,7 +68,12 @@ pub enum Bound {
     /// Not at all.
     Leave(Reason),
     /// By poll(2), to a deadline so many milliseconds away: the program expects connect to wait.
-    Poll(c_int),
+    Poll {
+        /// The milliseconds.
+        ms: c_int,
+        /// The file status flags that hold afterwards.
+        flags: c_int,
+    },
     /// By the kernel, after so many milliseconds: the program expects `EINPROGRESS` at once.
     Kernel(c_int),
 }
@@ -82,7 +87,7 @@ pub fn bound(settings: &Settings, family: Family, flags: impl FnOnce() -> Option
         return Bound::Leave(Reason::NoConnectTimeout);
     };
     match flags() {
-        Some(flags) if flags & libc::O_NONBLOCK == 0 => Bound::Poll(ms),
+        Some(flags) if flags & libc::O_NONBLOCK == 0 => Bound::Poll { ms, flags },
         Some(_) if family == Family::Mptcp => Bound::Leave(Reason::MptcpNonblocking),
         Some(_) => Bound::Kernel(ms),
         None => Bound::Leave(Reason::NotTcp), // no descriptor at all: the kernel has the answer
@@ -136,8 +141,10 @@ mod tests {
     #[test]
     fn the_file_status_flags_choose_who_bounds_a_connect() {
         let s = settings(&[("CONNECT_TIMEOUT", "3")]);
-        assert_eq!(bound(&s, Family::Tcp, || Some(O_RDWR)), Bound::Poll(3000));
-        assert_eq!(bound(&s, Family::Mptcp, || Some(O_RDWR)), Bound::Poll(3000));
+        let poll = Bound::Poll { ms: 3000, flags: O_RDWR | O_APPEND };
+        for family in [Family::Tcp, Family::Mptcp] {
+            assert_eq!(bound(&s, family, || Some(O_RDWR | O_APPEND)), poll);
+        }
         assert_eq!(bound(&s, Family::Tcp, || Some(O_RDWR | O_NONBLOCK)), Bound::Kernel(3000));
         let leave = Bound::Leave(Reason::MptcpNonblocking);
         assert_eq!(bound(&s, Family::Mptcp, || Some(O_RDWR | O_NONBLOCK)), leave);

@@ -21,6 +21,7 @@ const FAMILY: u64 = 0b11;
 const ADOPTED: u64 = 1 << 2;
 const BOUND: u64 = 1 << 3;
 const WAITED_FOR: u64 = 1 << 4;
+const STARTING: u64 = 1 << 5;
 const FIRST_ROW: usize = 8;
 
 const _: () = assert!(crate::option::OPTIONS.len() <= 64 - FIRST_ROW, "a bit for each row");
@@ -38,6 +39,18 @@ impl Mark {
             Family::Tcp => 2,
             Family::Mptcp => 3,
         })
+    }
+
+    /// The same, of no family: its number may have changed hands, or that was a vfork child's affair.
+    #[must_use]
+    pub const fn unknown(self) -> Self {
+        Self(self.0 & (!0 << FIRST_ROW))
+    }
+
+    /// With what the program has set on `other`, too.
+    #[must_use]
+    pub const fn and_set_on(self, other: Self) -> Self {
+        Self(self.0 | other.unknown().0)
     }
 
     /// The family, if it is known.
@@ -85,6 +98,18 @@ impl Mark {
     #[must_use]
     pub const fn is_waited_for(self) -> bool {
         self.0 & WAITED_FOR != 0
+    }
+
+    /// That connect has not come to the kernel yet.
+    #[must_use]
+    pub const fn starting(self, yes: bool) -> Self {
+        Self(if yes { self.0 | STARTING } else { self.0 & !STARTING })
+    }
+
+    /// Whether that connect has not come to the kernel yet.
+    #[must_use]
+    pub const fn is_starting(self) -> bool {
+        self.0 & STARTING != 0
     }
 
     /// The program has set the option of this row itself.
@@ -148,8 +173,9 @@ impl Descriptors {
 
     /// Forgets `fd`. Writes only where there is something to forget, so that closing files dirties no page.
     pub fn forget(&self, fd: c_int) {
-        if self.get(fd) != Mark::default() {
-            self.set(fd, Mark::default());
+        let mark = self.get(fd);
+        if mark != mark.unknown() {
+            self.set(fd, mark.unknown());
         }
     }
 }
