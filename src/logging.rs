@@ -152,8 +152,21 @@ fn answer(result: c_long) -> Result<c_long, c_int> {
 }
 
 fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
+    // A write past RLIMIT_FSIZE raises SIGXFSZ, which would end the program.
+    let (mut before, xfsz) = (0u64, 1u64 << (libc::SIGXFSZ - 1));
+    // SAFETY: live masks of the kernel's size.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const xfsz, &raw mut before, 8) };
     // SAFETY: the first `len` bytes of a live buffer.
-    let written = answer(unsafe { libc::syscall(libc::SYS_write, fd, line.bytes.as_ptr(), line.len) })?;
+    let written = answer(unsafe { libc::syscall(libc::SYS_write, fd, line.bytes.as_ptr(), line.len) });
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above, and a live timespec.
+    unsafe {
+        if written == Err(libc::EFBIG) && before & xfsz == 0 {
+            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const xfsz, 0, &raw const now, 8);
+        }
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0, 8);
+    }
+    let written = written?;
     if usize::try_from(written) == Ok(line.len) { Ok(()) } else { Err(libc::ENOSPC) }
 }
 

@@ -1,11 +1,18 @@
 //! End to end: real programs and C probes (`tests/probes`) under the preloaded library.
 
 mod blocking;
+mod cost;
+mod differential;
+mod exhaustion;
 mod harness;
 mod namespaces;
 mod nonblocking;
 mod options;
+mod processes;
 mod programs;
+mod security;
 mod servers;
 mod settings;
+mod signals;
+mod threads;
 mod transparent;

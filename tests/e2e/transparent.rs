@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::differential::ALL;
 use crate::harness::hole::BlackHole;
 use crate::harness::{Ended, Program, debug_library, library, probe};
 
@@ -15,19 +16,6 @@ const EXPORTED: &str = "
     epoll_pwait epoll_pwait2 epoll_wait getpeername getsockopt listen poll ppoll pselect read readv recv recvfrom
     recvmsg select send sendfile sendfile64 sendmsg sendto setsockopt socket write writev
 ";
-
-const ALL: &[(&str, &str)] = &[
-    ("KEEPIDLE", "60"),
-    ("KEEPINTVL", "10"),
-    ("KEEPCNT", "3"),
-    ("SYNCNT", "3"),
-    ("USER_TIMEOUT", "auto"),
-    ("CONNECT_TIMEOUT", "3"),
-    ("REUSEADDR", "on"),
-    ("REUSEPORT", "on"),
-    ("NODELAY", "on"),
-    ("QUICKACK", "on"),
-];
 
 fn tool(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).arg(library()).output().expect("binutils");

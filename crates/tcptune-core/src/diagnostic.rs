@@ -24,9 +24,9 @@ impl Diagnostic {
         Self { variable: format!("{}{name}", crate::settings::PREFIX), value: value.to_owned(), problem }
     }
 
-    /// A name that no row has, with the nearest one that a row has.
-    pub(crate) fn unknown(name: &str, value: &str) -> Self {
-        let problem = match nearest(name) {
+    /// A name that no row has; `suggest`: with the nearest one that a row has.
+    pub(crate) fn unknown(name: &str, value: &str, suggest: bool) -> Self {
+        let problem = match Some(name).filter(|_| suggest).and_then(nearest) {
             Some(near) => format!("no such setting; did you mean {}{near}?", crate::settings::PREFIX),
             None => "no such setting".to_owned(),
         };
@@ -58,6 +58,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     if name.len() > SHOWN {
         return None; // the distance takes time with the product of the lengths
     }
+    let name = &*name.to_ascii_uppercase();
     OPTIONS
         .iter()
         .flat_map(|o| std::iter::once(&o.name).chain(o.aliases))

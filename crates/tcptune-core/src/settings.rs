@@ -12,6 +12,9 @@ use crate::value::Value;
 /// What the names of all variables begin with.
 pub const PREFIX: &str = "TCPTUNE_";
 
+/// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
+const SUGGESTIONS: usize = 16;
+
 /// A socket option with the value it is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
@@ -77,13 +80,16 @@ impl Settings {
     ) -> (Self, Vec<Diagnostic>) {
         let mut wrong = Vec::new();
         let mut values = [const { None }; OPTIONS.len()];
-        let variables: Variables = envy::from_iter(variables).unwrap_or_default();
+        // envy lower-cases names, so only those that a row has may reach it.
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            variables.into_iter().partition(|(name, _)| option::find(name).is_some());
+        let unknown: BTreeMap<_, _> = unknown.into_iter().rev().collect();
+        let named = unknown.iter().enumerate();
+        wrong.extend(named.map(|(n, (name, text))| Diagnostic::unknown(name, text, n < SUGGESTIONS)));
+        let variables: Variables = envy::from_iter(known).unwrap_or_default();
         for (name, text) in variables.0 {
-            let name = name.to_ascii_uppercase(); // envy hands them over in lower case
-            let Some((row, opt)) = option::find(&name) else {
-                wrong.push(Diagnostic::unknown(&name, &text));
-                continue;
-            };
+            let name = name.to_ascii_uppercase();
+            let Some((row, opt)) = option::find(&name) else { continue };
             let trimmed = text.trim_ascii();
             if trimmed.is_empty() || trimmed.eq_ignore_ascii_case("default") {
                 continue;
@@ -102,6 +108,7 @@ impl Settings {
         }
         imply_keepalive(&mut values);
         resolve_auto(&mut values, kernel, &mut wrong);
+        wrong.sort_by(|a, b| a.variable.cmp(&b.variable));
         (Self::from_values(values), wrong)
     }
 
@@ -201,7 +208,7 @@ fn resolve_auto(values: &mut Values, kernel: impl FnOnce() -> KeepaliveDefaults,
             [idle.unwrap_or(kernel.idle), interval.unwrap_or(kernel.interval), count.unwrap_or(kernel.count)]
         }
     };
-    let ms = (i64::from(idle) + i64::from(interval) * i64::from(count)) * 1000;
+    let ms = (i64::from(idle) + i64::from(interval) * i64::from(count)).saturating_mul(1000).max(1);
     let value = i32::try_from(ms).ok().map(Value::Int);
     if value.is_none() {
         let problem =

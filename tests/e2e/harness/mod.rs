@@ -56,6 +56,15 @@ pub fn debug_library() -> PathBuf {
 
 /// Compiles `tests/probes/NAME.c`, once, and gives the path of the program.
 pub fn probe(name: &'static str) -> PathBuf {
+    compiled(name, name.to_owned(), if name == "unwind" { &["-fexceptions"] } else { &[] })
+}
+
+/// The same, of a library.
+pub fn shared(name: &'static str) -> PathBuf {
+    compiled(name, format!("lib{name}.so"), &["-shared", "-fPIC", "-ldl"])
+}
+
+fn compiled(name: &'static str, file: String, options: &[&str]) -> PathBuf {
     static COMPILED: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     compiled
@@ -63,10 +72,11 @@ pub fn probe(name: &'static str) -> PathBuf {
         .entry(name)
         .or_insert_with(|| {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/probes/{name}.c"));
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
             let status = Command::new("cc")
                 .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
                 .args([&program, &source])
+                .args(options)
                 .status()
                 .expect("cc runs");
             assert!(status.success(), "{name}.c compiles");

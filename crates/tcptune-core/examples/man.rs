@@ -1,0 +1,144 @@
+//! man DATE: prints the man page tcptune(7). Its settings are the option table.
+
+use std::fmt::Write;
+
+use tcptune_core::option::{DOCS, OPTIONS};
+use tcptune_core::settings::PREFIX;
+
+const BEGIN: &str = r".SH NAME
+tcptune \- tunes the TCP sockets of unmodified programs
+.SH SYNOPSIS
+.nf
+\fBLD_PRELOAD=libtcptune.so\fR \fBTCPTUNE_\fINAME\fB=\fIvalue\fR ... \fIcommand\fR
+.fi
+.SH DESCRIPTION
+.B libtcptune.so
+is preloaded into a program that cannot be changed
+(see
+.BR ld.so (8)).
+It sets the socket options that environment variables ask for on every TCP socket of the program,
+and ends connects that take too long.
+What is not set stays exactly as it was.
+UDP, UNIX and all other sockets are not touched.
+.PP
+A duration is a number with
+.BR ms ,
+.BR s ,
+.B m
+or
+.BR h ,
+fractions allowed;
+without a unit it is in the unit of the kernel's option, and in seconds for tcptune's own timeouts.
+One that is finer than the option's unit is rounded up.
+Empty, or
+.BR default ,
+is as if unset.
+A wrong value, or a name with a typo, is reported in one line and left out;
+the others hold, and the program runs.
+.SH ENVIRONMENT
+";
+
+const END: &str = r".SH EXIT STATUS
+That of the program.
+With
+.BR TCPTUNE_STRICT=1 ,
+a program with a wrong setting does not start: exit status 78.
+.SH ERRORS
+A
+.BR connect (2)
+that is ended by
+.B TCPTUNE_CONNECT_TIMEOUT
+fails with
+.BR ETIMEDOUT .
+A socket option that the kernel refuses is a warning, and never an error of the program's call.
+.SH NOTES
+Static binaries, programs that make system calls directly (Go) and connections made by
+.BR io_uring (7)
+do not call the C library, so nothing can be preloaded for them.
+.PP
+In secure execution (setuid, setgid, file capabilities; see
+.BR getauxval (3))
+nothing of the environment is read.
+.PP
+Children inherit both
+.B LD_PRELOAD
+and the settings.
+.SH EXAMPLES
+A connect that gives up after three seconds, and a probe after a minute of silence:
+.PP
+.in +4n
+.EX
+LD_PRELOAD=libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 TCPTUNE_KEEPIDLE=60 curl https://example.com/
+.EE
+.in
+.PP
+The settings in force, and what becomes of each socket:
+.PP
+.in +4n
+.EX
+LD_PRELOAD=libtcptune.so TCPTUNE_KEEPIDLE=1m TCPTUNE_LOG=debug curl https://example.com/
+.EE
+.in
+.PP
+From outside, a tuned connection shows a keepalive timer:
+.PP
+.in +4n
+.EX
+ss \-tno
+.EE
+.in
+.SH SEE ALSO
+.BR connect (2),
+.BR setsockopt (2),
+.BR socket (7),
+.BR tcp (7),
+.BR ld.so (8),
+.BR ss (8)
+";
+
+/// Text as roff: nothing of it is a request or an escape.
+fn roff(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-").replace('×', "\\(mu").replace('…', "...");
+    assert!(escaped.is_ascii(), "needs an escape: {text}");
+    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+}
+
+fn setting(page: &mut String, index: usize) -> std::fmt::Result {
+    let (option, doc) = (&OPTIONS[index], &DOCS[index]);
+    for (i, name) in [option.name].iter().chain(option.aliases).enumerate() {
+        // .TQ puts an alias under the name, before one common text.
+        writeln!(page, "{}\n.B {PREFIX}{name}", if i == 0 { ".TP" } else { ".TQ" })?;
+    }
+    writeln!(page, "{}\n.br", roff(doc.help))?;
+    write!(page, "Value: {}.", roff(&option.kind.accepted(option.range).to_string()))?;
+    if !doc.source.is_empty() {
+        write!(page, "\n.br\nSee {}", roff(doc.source))?;
+        if !doc.since.is_empty() {
+            write!(page, " (since Linux {})", doc.since)?;
+        }
+        page.push('.');
+    }
+    writeln!(page)
+}
+
+fn page(date: &str) -> Result<String, std::fmt::Error> {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = String::from(".\\\" Written by the example `man` of tcptune-core from the option table.\n");
+    writeln!(page, ".TH TCPTUNE 7 {date} \"tcptune {version}\"")?;
+    page.push_str(BEGIN);
+    for index in 0..OPTIONS.len() {
+        setting(&mut page, index)?;
+    }
+    page.push_str(END);
+    Ok(page)
+}
+
+fn main() {
+    let date = std::env::args().nth(1);
+    let is_date = |d: &String| d.len() == 10 && d.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let Some(date) = date.filter(is_date) else {
+        eprintln!("usage: man YYYY-MM-DD");
+        std::process::exit(2);
+    };
+    print!("{}", page(&date).expect("a string takes it"));
+}

@@ -1,0 +1,158 @@
+//! Properties of the settings: any environment gives settings, or messages that name the variables.
+
+mod invariants;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use tcptune_core::option::{OPTIONS, Opt};
+use tcptune_core::settings::KeepaliveDefaults;
+use tcptune_core::value::{Kind, Value};
+
+use invariants::{KERNEL, hold, variables};
+
+fn names() -> Vec<&'static str> {
+    OPTIONS.iter().flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied())).collect()
+}
+
+const WORDS: &[&str] = &[
+    "",
+    " ",
+    "default",
+    "auto",
+    "on",
+    "Off",
+    "yes",
+    "0",
+    "1",
+    " 1 ",
+    "env",
+    "program",
+    "debug",
+    "off",
+    "/x y",
+    "2147483647",
+    "2147483648",
+    "-1",
+    "1e9",
+    "inf",
+    "nan",
+    "0.0000000001h",
+    "9h",
+    "127",
+    "32767s",
+    "0x10",
+    "１",
+];
+
+fn option() -> impl Strategy<Value = &'static Opt> {
+    (0..OPTIONS.len()).prop_map(|row| &OPTIONS[row])
+}
+
+/// Characters that a terminal would obey, and others that take part in no value.
+fn garbage() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), vec(prop::char::range('\0', '\u{a0}'), 0..80).prop_map(|c| c.into_iter().collect())]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let typo = (select(names()), any::<prop::sample::Index>(), any::<char>()).prop_map(|(name, at, c)| {
+        let mut chars: Vec<_> = name.chars().collect();
+        let at = at.index(chars.len());
+        chars[at] = c;
+        chars.into_iter().collect()
+    });
+    prop_oneof![
+        6 => select(names()).prop_map(str::to_owned),
+        1 => select(names()).prop_map(str::to_lowercase),
+        1 => typo,
+        1 => "[A-Z_]{0,50}",
+        1 => garbage(),
+    ]
+}
+
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => "[0-9]{1,6}(\\.[0-9]{0,12})?(ms|s|m|h|d)?",
+        2 => select(WORDS).prop_map(str::to_owned),
+        1 => "[-+.0-9eEinfa ]{0,30}(ns|ms|s|m|h| s)?",
+        2 => garbage(),
+    ]
+}
+
+fn kernel() -> impl Strategy<Value = KeepaliveDefaults> {
+    let number = || prop_oneof![0..=1, 0..=i32::MAX];
+    (number(), number(), number()).prop_map(|(idle, interval, count)| KeepaliveDefaults { idle, interval, count })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_variable_takes_effect_or_is_named(variables in vec((name(), value()), 0..30)) {
+        hold(&variables, KERNEL);
+    }
+
+    #[test]
+    fn auto_stays_in_range_whatever_the_kernel_says(
+        times in vec((select(vec!["KEEPIDLE", "KEEPINTVL", "KEEPCNT"]), value()), 0..3),
+        kernel in kernel(),
+    ) {
+        let auto = std::iter::once(("USER_TIMEOUT", "auto".to_owned()));
+        let variables: Vec<_> = auto.chain(times).map(|(name, value)| (name.to_owned(), value)).collect();
+        hold(&variables, kernel);
+    }
+
+    #[test]
+    fn what_parses_is_in_range(option in option(), text in value()) {
+        let (low, high) = option.range;
+        if let Some(Value::Int(n)) = option.kind.parse(&text, option.range) {
+            prop_assert!(low <= n && n <= high, "{}: {text:?} is {n}", option.name);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_parses_to_the_same(option in option(), at in any::<u32>()) {
+        let (low, high) = (i64::from(option.range.0), i64::from(option.range.1));
+        let n = i32::try_from(low + i64::from(at) % (high - low + 1)).expect("in range");
+        if option.kind != Kind::Path {
+            prop_assert_eq!(option.kind.parse(&option.kind.show(n).to_string(), option.range), Some(Value::Int(n)));
+        }
+    }
+}
+
+#[test]
+fn the_corpus_of_the_fuzz_target() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/environment");
+    let mut entries = 0;
+    for file in fs::read_dir(corpus).expect("the corpus") {
+        let variables = variables(&fs::read(file.expect("an entry").path()).expect("a file"));
+        entries += variables.len();
+        hold(&variables, KERNEL);
+    }
+    assert!(entries > 40, "only {entries} variables in {corpus}");
+}
+
+#[test]
+fn ten_thousand_variables() {
+    let mut runner = TestRunner::deterministic();
+    let variables = vec((name(), value()), 10_000).new_tree(&mut runner).expect("a tree").current();
+    hold(&variables, KERNEL);
+}
+
+#[test]
+fn a_megabyte_as_value_or_name_is_read_in_no_time() {
+    let started = Instant::now();
+    for text in ["9", "0", ".", " ", "-", "a", "\u{1b}", "\u{1f600}", "1h", "0."] {
+        let long = text.repeat((1 << 20) / text.len());
+        let mut variables: Vec<_> = names().into_iter().map(|name| (name.to_owned(), long.clone())).collect();
+        variables.push((long, "1".to_owned()));
+        hold(&variables, KERNEL);
+    }
+    // 10 × 23 of them; a parser that takes time with the square of the length would need minutes.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}

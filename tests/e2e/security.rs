@@ -1,0 +1,266 @@
+//! Secure execution, log files that cannot be written to, and environments that no operator means.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::harness::{Ended, Program, library, probe};
+
+/// The user and the group that own nothing.
+const NOBODY: libc::uid_t = 65534;
+
+/// Runs `steps` in a mount namespace of its own: what is mounted there is seen nowhere else, and gone with the thread.
+fn with_own_mounts(test: &str, steps: impl FnOnce() + Send + 'static) {
+    on_a_thread(move || {
+        // SAFETY: touches no memory; only this thread leaves for the namespace.
+        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "");
+        steps();
+        Ok(())
+    })
+    .unwrap_or_else(|why| {
+        assert_eq!(why.kind(), ErrorKind::PermissionDenied, "a mount namespace: {why}");
+        println!("skipped: {test}: no mount namespace: {why}");
+    });
+}
+
+fn on_a_thread<T: Send + 'static>(steps: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(steps).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn mount(source: &str, target: &Path, kind: &str, flags: libc::c_ulong, data: &str) {
+    let c = |text: &[u8]| CString::new(text).expect("no NUL");
+    let (source, at) = (c(source.as_bytes()), c(target.as_os_str().as_bytes()));
+    let (kind, data) = (c(kind.as_bytes()), c(data.as_bytes()));
+    // SAFETY: C strings that live.
+    let r = unsafe { libc::mount(source.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
+    assert_eq!(r, 0, "mount on {}: {}", target.display(), io::Error::last_os_error());
+}
+
+/// Gives up root's privileges for the rest of this thread's life.
+fn become_nobody() {
+    // SAFETY: they touch no memory. The libc functions would change all threads; the system calls change the caller.
+    let failed = unsafe {
+        libc::syscall(libc::SYS_setgroups, 0, 0)
+            | libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY)
+            | libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY)
+    };
+    assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+}
+
+fn is_root() -> bool {
+    // SAFETY: cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Writes a file with a mode, whatever the umask.
+fn write(path: &Path, text: &[u8], mode: u32) {
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("its owner");
+}
+
+/// A directory that every user can enter, with a copy of the library.
+fn open_directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("its owner");
+    let copy = directory.path().join("libtcptune.so");
+    write(&copy, &fs::read(library()).expect("read"), 0o755);
+    (directory, copy)
+}
+
+#[test]
+fn secure_execution_takes_nothing_from_the_environment() {
+    let (library, program) = (library(), probe("secure"));
+    with_own_mounts("secure_execution_takes_nothing_from_the_environment", move || {
+        let (library, program) = (fs::read(library).expect("read"), fs::read(program).expect("read"));
+        // All that this test writes is in a tmpfs, where the bits of setuid and setgid count, and whose etc hides /etc.
+        let directory = std::env::temp_dir();
+        mount("tmpfs", &directory, "tmpfs", 0, "size=32m,mode=1777");
+        let path = |name: &str| directory.join(name);
+        let (copy, etc) = (path("libtcptune.so"), path("etc"));
+        write(&copy, &library, 0o755);
+        fs::create_dir(&etc).expect("made");
+        fs::set_permissions(&etc, Permissions::from_mode(0o755)).expect("its owner");
+        write(&etc.join("ld.so.preload"), copy.as_os_str().as_bytes(), 0o644);
+        for (name, mode) in [("plain", 0o755), ("setuid", 0o4755), ("setgid", 0o2755)] {
+            write(&path(name), &program, mode);
+        }
+        mount(etc.to_str().expect("UTF-8"), Path::new("/etc"), "", libc::MS_BIND, "");
+        become_nobody();
+
+        let log = path("log");
+        let run = |name: &str, settings: &[(&str, &OsStr)]| {
+            let program = Program::new(path(name));
+            settings.iter().fold(program, |p, (name, value)| p.env(format!("TCPTUNE_{name}"), value)).run()
+        };
+        let right = [("KEEPIDLE", OsStr::new("33")), ("LOG", OsStr::new("trace")), ("LOG_FILE", log.as_os_str())];
+        let wrong = [("KEEPIDLE", OsStr::new("x")), ("STRICT", OsStr::new("1"))];
+        let facts = |ended: &Ended| ["secure", "mapped", "keepalive", "idle"].map(|name| ended.number(name));
+
+        let untouched = run("plain", &[]).number("idle");
+        assert_ne!(untouched, 33);
+        for name in ["setuid", "setgid"] {
+            for settings in [&right[..], &wrong[..], &[right[2], wrong[0], wrong[1]]] {
+                let ended = run(name, settings);
+                assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{name}: {ended:#?}");
+                assert_eq!(facts(&ended), [1, 1, 0, untouched], "{name}: {ended:#?}");
+                assert!(!log.exists(), "{name}: a log file was made");
+            }
+        }
+        // The same without the bits.
+        let ended = run("plain", &right);
+        assert_eq!(facts(&ended), [0, 1, 1, 33], "{ended:#?}");
+        assert!(fs::read_to_string(&log).expect("a log file").contains("KEEPIDLE=33s"));
+        assert_eq!(run("plain", &wrong).code(), Some(78));
+    });
+}
+
+/// Messages to a file that takes none: the program runs on, and only the first message is missed aloud.
+fn cannot_log_to(file: &Path, library: PathBuf, error: &str) {
+    let file = file.to_str().expect("UTF-8");
+    let settings = [("KEEPIDLE", "x"), ("KEEPCNT", "x"), ("LOG_FILE", file)];
+    let ended = Program::new("echo").args(["main"]).tuned_by(library, &settings).start().wait_unproven();
+    assert_eq!(ended.succeeded(), "main\n", "{file}: the program runs on");
+    assert_eq!(ended.stderr.lines().count(), 1, "{file}: one warning: {ended:#?}");
+    let warning = format!("warn: TCPTUNE_LOG_FILE cannot be written to ({error})");
+    assert!(ended.stderr.contains(&warning), "{file}: {warning}: {ended:#?}");
+}
+
+#[test]
+fn a_log_file_without_permission_is_one_warning() {
+    let (directory, library) = open_directory();
+    let (file, closed) = (directory.path().join("file"), directory.path().join("closed"));
+    write(&file, b"before\n", 0o444);
+    fs::create_dir(&closed).expect("made");
+    fs::set_permissions(&closed, Permissions::from_mode(0o555)).expect("its owner");
+    let inside = closed.join("file");
+    on_a_thread({
+        let (file, inside) = (file.clone(), inside.clone());
+        move || {
+            if is_root() {
+                become_nobody();
+            }
+            cannot_log_to(&file, library.clone(), "EACCES");
+            cannot_log_to(&inside, library, "EACCES");
+        }
+    });
+    assert_eq!(fs::read_to_string(file).expect("the file"), "before\n");
+    assert!(!inside.exists());
+}
+
+#[test]
+fn a_full_device_is_one_warning() {
+    cannot_log_to(Path::new("/dev/full"), library(), "ENOSPC");
+}
+
+#[test]
+fn a_full_file_system_is_one_warning() {
+    let (directory, library) = open_directory();
+    with_own_mounts("a_full_file_system_is_one_warning", move || {
+        let small = directory.path().join("small");
+        fs::create_dir(&small).expect("made");
+        mount("tmpfs", &small, "tmpfs", 0, "size=4k");
+        let mut filler = OpenOptions::new().write(true).create_new(true).open(small.join("filler")).expect("made");
+        while filler.write_all(b"x").is_ok() {}
+        let file = small.join("file");
+        cannot_log_to(&file, library.clone(), "ENOSPC");
+        assert_eq!(fs::read(&file).expect("the file could be made").len(), 0);
+        // Room for a part of the first line.
+        let full = filler.metadata().expect("its size").len();
+        filler.set_len(full - 10).expect("cut");
+        cannot_log_to(&small.join("filler"), library, "ENOSPC");
+        assert_eq!(filler.metadata().expect("its size").len(), full);
+    });
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_does_not_end_the_program() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("log");
+    fs::write(&file, [b'\n'; 4096]).expect("written");
+    let run = |script: &str, log_file: &str| {
+        let settings = [("KEEPIDLE", "x"), ("LOG_FILE", log_file)];
+        Program::new("sh").args(["-c", script]).tuned(&settings).start().wait_unproven()
+    };
+    // A write past the limit raises SIGXFSZ. One block is enough for what the program and the warning write.
+    let ended = run("ulimit -f 1; exec echo main", file.to_str().expect("UTF-8"));
+    assert_eq!(ended.succeeded(), "main\n", "{ended:#?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "one warning: {ended:#?}");
+    assert!(ended.stderr.contains("TCPTUNE_LOG_FILE cannot be written to"), "{ended:#?}");
+    // Standard error is a file here, too; the shell itself may still write to it.
+    let ended = run("ulimit -f 0; exec cat /dev/null", "");
+    assert!(ended.status.success() && ended.stderr.contains("TCPTUNE_KEEPIDLE=x"), "{ended:#?}");
+}
+
+/// Starts a program with these entries behind `TCPTUNE_KEEPIDLE=33`, which holds; the log is the result.
+fn starts_with<E: AsRef<[u8]>>(entries: &[E]) -> String {
+    let ended = Program::probe("environment")
+        .args([probe("secure")])
+        .args(entries.iter().map(|entry| OsStr::from_bytes(entry.as_ref())))
+        .tuned(&[("KEEPIDLE", "33")])
+        .run();
+    ended.succeeded();
+    assert_eq!((ended.number("mapped"), ended.number("idle")), (1, 33), "{ended:#?}");
+    assert_eq!(ended.stderr, "");
+    assert!(ended.elapsed < Duration::from_secs(2), "started after {:?}", ended.elapsed);
+    ended.log
+}
+
+#[test]
+fn ten_thousand_variables_do_not_delay_the_start() {
+    let entries: Vec<_> = (0..10_000).map(|i| format!("TCPTUNE_VARIABLE_{i:05}=x")).collect();
+    let log = starts_with(&entries);
+    assert!(log.contains("TCPTUNE_VARIABLE_00000=x: no such setting"), "{log}");
+    let entries: Vec<_> = (0..10_000).map(|i| format!("TCPTUNE_KEEPIDLE={i}")).collect();
+    let log = starts_with(&entries);
+    assert!(!log.contains("warn"), "of one name, the first counts: {log}");
+}
+
+#[test]
+fn long_values_and_names_are_named_in_short_lines() {
+    // execve(2) takes 128 KiB at most in one string.
+    let names = ["KEEPCNT", "SYNCNT", "USER_TIMEOUT", "CONNECT_TIMEOUT", "NODELAY", "PRECEDENCE", "DISABLE"];
+    let mut entries = names.map(|name| format!("TCPTUNE_{name}={}", "9".repeat(100_000))).to_vec();
+    entries.push(format!("TCPTUNE_{}=x", "N".repeat(100_000)));
+    let log = starts_with(&entries);
+    for name in names {
+        assert!(log.contains(&format!("warn: TCPTUNE_{name}=999")), "{name}: {log}");
+    }
+    assert!(log.contains("warn: TCPTUNE_NNN"), "{log}");
+    let mut warnings = log.lines().filter(|line| line.contains("warn: "));
+    assert!(warnings.all(|line| line.starts_with("tcptune[") && line.ends_with("; ignored")), "{log}");
+}
+
+#[test]
+fn entries_that_are_no_variables_are_harmless() {
+    let log = starts_with(&["", "=", "=x", "==", "TCPTUNE", "TCPTUNE_", "TCPTUNE_KEEPIDLE", "TCPTUNE_KEEPCNT"]);
+    assert!(!log.contains("warn"), "{log}");
+    let log = starts_with(&["TCPTUNE_=", "TCPTUNE_==", "TCPTUNE_=1"]);
+    assert!(log.contains("warn: TCPTUNE_=: no such setting"), "{log}");
+}
+
+#[test]
+fn names_and_values_that_are_not_utf8_are_named() {
+    let entries: [&[u8]; 6] = [
+        b"\xff=\xff",
+        b"TCPTUNE_\xff\xfe=1",
+        b"TCPTUNE_KEEPCNT=\x80",
+        b"TCPTUNE_SYNCNT=3\xe9",
+        b"TCPTUNE_\xe9",
+        b"\xfe",
+    ];
+    let log = starts_with(&entries);
+    for named in ["TCPTUNE_\u{fffd}\u{fffd}=1", "TCPTUNE_KEEPCNT=\u{fffd}", "TCPTUNE_SYNCNT=3\u{fffd}"] {
+        assert!(log.contains(&format!("warn: {named}: ")), "{named}: {log}");
+    }
+    assert_eq!(log.matches("warn: ").count(), 3, "{log}");
+}
