@@ -3,6 +3,7 @@
 mod blocking;
 mod cost;
 mod differential;
+mod documents;
 mod exhaustion;
 mod harness;
 mod namespaces;

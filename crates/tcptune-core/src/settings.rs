@@ -108,7 +108,6 @@ impl Settings {
         }
         imply_keepalive(&mut values);
         resolve_auto(&mut values, kernel, &mut wrong);
-        wrong.sort_by(|a, b| a.variable.cmp(&b.variable));
         (Self::from_values(values), wrong)
     }
 
@@ -288,8 +287,8 @@ mod tests {
         assert_eq!(
             wrong,
             [
-                "TCPTUNE_KEEPCNT=128: not accepted; accepted: 1 to 127",
                 "TCPTUNE_KEEPIDEL=5: no such setting; did you mean TCPTUNE_KEEPIDLE?",
+                "TCPTUNE_KEEPCNT=128: not accepted; accepted: 1 to 127",
                 "TCPTUNE_KEEPIDLE=abc: not accepted; accepted: 1s to 32767s (ms s m h; a bare number is s)",
             ]
         );
