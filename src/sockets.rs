@@ -10,7 +10,7 @@ use tcptune_core::apply;
 use tcptune_core::attempt::{self, Attempts};
 use tcptune_core::connect::{self, Call};
 use tcptune_core::decision::{self, Bound, Family, Reason};
-use tcptune_core::descriptor::{Descriptors, Mark};
+use tcptune_core::descriptor::{Descriptors, Fact, Mark};
 use tcptune_core::errno;
 use tcptune_core::option::{OPTIONS, Stages};
 use tcptune_core::real::Real;
@@ -54,7 +54,7 @@ impl Tuning {
     #[cold]
     fn adopt(&self, fd: c_int) -> Mark {
         let Some(family) = apply::family(&self.real, fd) else { return Mark::default() };
-        let mark = Mark::of(family).adopted().and_set_on(self.descriptors.get(fd));
+        let mark = Mark::of(family).with(Fact::ADOPTED).and_set_on(self.descriptors.get(fd));
         self.descriptors.set(fd, mark);
         if family != Family::Other {
             log::debug!("fd {fd}: first seen now, not made by socket");
@@ -66,13 +66,13 @@ impl Tuning {
     /// Before bind(2) and listen(2).
     pub fn before_bind(&self, fd: c_int, stage: Stages) {
         let mark = self.seen(fd);
-        if mark.is_bound() || !is_tcp(mark) || self.settings.at(stage).next().is_none() {
+        if mark.is(Fact::BOUND) || !is_tcp(mark) || self.settings.at(stage).next().is_none() {
             return;
         }
         // The mark may be that of an earlier owner of the number. REUSEADDR lets two UDP sockets share a port.
         if matches!(apply::family(&self.real, fd), Some(Family::Tcp | Family::Mptcp)) {
             apply::stage(&self.real, &self.settings, fd, mark, stage);
-            self.descriptors.set(fd, mark.bound());
+            self.descriptors.set(fd, mark.with(Fact::BOUND));
         }
     }
 
@@ -86,13 +86,13 @@ impl Tuning {
             return None;
         }
         let mark = self.descriptors.get(fd);
-        if flags & libc::O_NONBLOCK == 0 || !mark.is_waited_for() {
+        if flags & libc::O_NONBLOCK == 0 || !mark.is(Fact::WAITED_FOR) {
             return Some(flags);
         }
-        if mark.is_starting() || attempt::goes_on(&self.real, fd) {
+        if mark.is(Fact::STARTING) || attempt::goes_on(&self.real, fd) {
             return Some(flags & !libc::O_NONBLOCK);
         }
-        self.descriptors.set(fd, mark.waited_for(false)); // left over: duplicated or forked meanwhile
+        self.descriptors.set(fd, mark.without(Fact::WAITED_FOR)); // left over: duplicated or forked meanwhile
         Some(flags)
     }
 
@@ -143,7 +143,7 @@ impl Tuning {
         self.attempts.forget(fd);
         let mark = Mark::of(family);
         self.descriptors.set(fd, mark);
-        if listener.is_adopted() && !apply::inherited(&self.real, &self.settings, fd) {
+        if listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, &self.settings, fd) {
             apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
         }
         apply::stage(&self.real, &self.settings, fd, mark, Stages::ACCEPT);
@@ -164,7 +164,9 @@ impl Tuning {
                 log::debug!("fd {fd}: the program set {}; the environment wins", name(planned));
                 errno::preserved(|| apply::one(&self.real, fd, mark.family(), planned));
             }
-            (None, Some(planned)) if is_tcp(mark) => self.descriptors.set(fd, mark.set_by_program(planned.row)),
+            (None, Some(planned)) if is_tcp(mark) => {
+                self.descriptors.set(fd, mark.with(Fact::set_by_program(planned.row)));
+            }
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
 use crate::decision::Family;
-use crate::descriptor::Mark;
+use crate::descriptor::{Fact, Mark};
 use crate::errno;
 use crate::option::{OPTIONS, Opt, Stages};
 use crate::real::Real;
@@ -16,7 +16,7 @@ use crate::settings::{Planned, Settings};
 /// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
 pub fn stage(real: &Real, settings: &Settings, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
-        for planned in settings.at(stage).filter(|p| !mark.is_set_by_program(p.row)) {
+        for planned in settings.at(stage).filter(|p| !mark.is(Fact::set_by_program(p.row))) {
             one(real, fd, mark.family(), planned);
         }
     });

@@ -18,13 +18,30 @@ use crate::decision::Family;
 pub const LIMIT: usize = 65_536;
 
 const FAMILY: u64 = 0b11;
-const ADOPTED: u64 = 1 << 2;
-const BOUND: u64 = 1 << 3;
-const WAITED_FOR: u64 = 1 << 4;
-const STARTING: u64 = 1 << 5;
 const FIRST_ROW: usize = 8;
 
 const _: () = assert!(crate::option::OPTIONS.len() <= 64 - FIRST_ROW, "a bit for each row");
+
+/// Something that can be true of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fact(u64);
+
+impl Fact {
+    /// Made elsewhere and tuned when it was first seen: connections it had accepted by then have not inherited.
+    pub const ADOPTED: Self = Self(1 << 2);
+    /// The options of bind(2) have been applied.
+    pub const BOUND: Self = Self(1 << 3);
+    /// A blocking connect waits for it: its `O_NONBLOCK` is ours.
+    pub const WAITED_FOR: Self = Self(1 << 4);
+    /// That connect has not come to the kernel yet.
+    pub const STARTING: Self = Self(1 << 5);
+
+    /// The program has set the option of this row itself.
+    #[must_use]
+    pub const fn set_by_program(row: usize) -> Self {
+        Self(1 << (FIRST_ROW + row))
+    }
+}
 
 /// What is known of one descriptor. The default is: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,64 +81,22 @@ impl Mark {
         }
     }
 
-    /// Made elsewhere and tuned when it was first seen: connections it had accepted by then have not inherited.
+    /// With this fact.
     #[must_use]
-    pub const fn adopted(self) -> Self {
-        Self(self.0 | ADOPTED)
+    pub const fn with(self, fact: Fact) -> Self {
+        Self(self.0 | fact.0)
     }
 
-    /// Whether it was made elsewhere.
+    /// Without it.
     #[must_use]
-    pub const fn is_adopted(self) -> bool {
-        self.0 & ADOPTED != 0
+    pub const fn without(self, fact: Fact) -> Self {
+        Self(self.0 & !fact.0)
     }
 
-    /// The options of bind(2) have been applied.
+    /// Whether it is true.
     #[must_use]
-    pub const fn bound(self) -> Self {
-        Self(self.0 | BOUND)
-    }
-
-    /// Whether the options of bind(2) have been applied.
-    #[must_use]
-    pub const fn is_bound(self) -> bool {
-        self.0 & BOUND != 0
-    }
-
-    /// A blocking connect waits for it: its `O_NONBLOCK` is ours.
-    #[must_use]
-    pub const fn waited_for(self, yes: bool) -> Self {
-        Self(if yes { self.0 | WAITED_FOR } else { self.0 & !WAITED_FOR })
-    }
-
-    /// Whether a blocking connect waits for it.
-    #[must_use]
-    pub const fn is_waited_for(self) -> bool {
-        self.0 & WAITED_FOR != 0
-    }
-
-    /// That connect has not come to the kernel yet.
-    #[must_use]
-    pub const fn starting(self, yes: bool) -> Self {
-        Self(if yes { self.0 | STARTING } else { self.0 & !STARTING })
-    }
-
-    /// Whether that connect has not come to the kernel yet.
-    #[must_use]
-    pub const fn is_starting(self) -> bool {
-        self.0 & STARTING != 0
-    }
-
-    /// The program has set the option of this row itself.
-    #[must_use]
-    pub const fn set_by_program(self, row: usize) -> Self {
-        Self(self.0 | 1 << (FIRST_ROW + row))
-    }
-
-    /// Whether the program has set the option of this row itself.
-    #[must_use]
-    pub const fn is_set_by_program(self, row: usize) -> bool {
-        self.0 & 1 << (FIRST_ROW + row) != 0
+    pub const fn is(self, fact: Fact) -> bool {
+        self.0 & fact.0 != 0
     }
 }
 
@@ -188,12 +163,11 @@ mod tests {
     fn a_mark_keeps_what_was_said() {
         assert_eq!(Mark::default().family(), None);
         for family in [Family::Other, Family::Tcp, Family::Mptcp] {
-            let mark = Mark::of(family).bound().set_by_program(7);
+            let mark = Mark::of(family).with(Fact::BOUND).with(Fact::set_by_program(7));
             assert_eq!(mark.family(), Some(family));
-            assert!(mark.is_bound() && !mark.is_adopted());
-            assert!(mark.is_set_by_program(7) && !mark.is_set_by_program(6));
+            assert!(mark.is(Fact::BOUND) && !mark.is(Fact::ADOPTED) && !mark.without(Fact::BOUND).is(Fact::BOUND));
+            assert!(mark.is(Fact::set_by_program(7)) && !mark.is(Fact::set_by_program(6)));
         }
-        assert!(Mark::of(Family::Tcp).adopted().is_adopted());
     }
 
     #[test]
