@@ -12,9 +12,9 @@ use tcptune_core::connect::{self, Call};
 use tcptune_core::decision::{self, Bound, Family, Reason};
 use tcptune_core::descriptor::{Descriptors, Fact, Mark};
 use tcptune_core::errno;
-use tcptune_core::option::{OPTIONS, Stages};
+use tcptune_core::option::Stages;
 use tcptune_core::real::Real;
-use tcptune_core::settings::{Planned, Settings};
+use tcptune_core::settings::Settings;
 use tcptune_core::syn;
 
 /// Set once, by start-up, if there is anything to do.
@@ -38,10 +38,10 @@ impl Tuning {
         self.attempts.forget(fd);
         let mark = Mark::of(family);
         self.descriptors.set(fd, mark);
-        if family == Family::Other {
-            left_alone(fd, "socket", Reason::NotTcp);
-        } else {
+        if family != Family::Other {
             apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
+        } else if log::log_enabled!(log::Level::Debug) {
+            left_alone(fd);
         }
     }
 
@@ -161,7 +161,8 @@ impl Tuning {
         let mark = self.descriptors.get(fd);
         match (follow_up, self.settings.planned(level, optname)) {
             (Some(planned), _) if is_tcp(mark) => {
-                log::debug!("fd {fd}: the program set {}; the environment wins", name(planned));
+                let name = planned.option().map_or("", |option| option.name);
+                log::debug!("fd {fd}: the program set {name}; the environment wins");
                 errno::preserved(|| apply::one(&self.real, fd, mark.family(), planned));
             }
             (None, Some(planned)) if is_tcp(mark) => {
@@ -176,20 +177,10 @@ fn is_tcp(mark: Mark) -> bool {
     matches!(mark.family(), Some(Family::Tcp | Family::Mptcp))
 }
 
-fn name(planned: &Planned) -> &'static str {
-    OPTIONS.get(planned.row).map_or("", |option| option.name)
-}
-
-/// Kept out of the hooks, so that they are as short as their work.
-#[inline]
-fn left_alone(fd: c_int, call: &str, reason: Reason) {
-    #[cold]
-    fn report(fd: c_int, call: &str, reason: Reason) {
-        log::debug!("fd {fd}: {call}: left alone, {reason}");
-    }
-    if log::log_enabled!(log::Level::Debug) {
-        report(fd, call, reason);
-    }
+/// Kept out of the hook, so that it is as short as its work.
+#[cold]
+fn left_alone(fd: c_int) {
+    log::debug!("fd {fd}: socket: left alone, {}", Reason::NotTcp);
 }
 
 /// Displays how a connect is bounded, beside what the kernel alone would do.

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString, c_char};
 
 use tcptune_core::attempt::Attempts;
 use tcptune_core::descriptor::Descriptors;
-use tcptune_core::option::OPTIONS;
 use tcptune_core::settings::{KeepaliveDefaults, PREFIX, Settings};
 
 use crate::sockets::{TUNING, Tuning};
@@ -112,8 +111,7 @@ impl std::fmt::Display for InForce<'_> {
         if settings.leaves_all_alone() {
             return f.write_str("nothing, every socket is left alone");
         }
-        for planned in &settings.plan {
-            let option = &OPTIONS[planned.row];
+        for (planned, option) in settings.plan.iter().filter_map(|p| Some((p, p.option()?))) {
             write!(f, "{}={} ", option.name, option.kind.show(planned.value))?;
         }
         if let Some(ms) = settings.connect_timeout {

@@ -9,7 +9,7 @@ use libc::c_int;
 use crate::decision::Family;
 use crate::descriptor::{Fact, Mark};
 use crate::errno;
-use crate::option::{OPTIONS, Opt, Stages};
+use crate::option::{OPTIONS, Stages};
 use crate::real::Real;
 use crate::settings::{Planned, Settings};
 
@@ -52,12 +52,8 @@ pub fn family(real: &Real, fd: c_int) -> Option<Family> {
     })
 }
 
-fn row(planned: &Planned) -> Option<&'static Opt> {
-    OPTIONS.get(planned.row)
-}
-
 fn read_back(real: &Real, fd: c_int, planned: &Planned) {
-    let Some(option) = row(planned) else { return };
+    let Some(option) = planned.option() else { return };
     match real.get_int(fd, planned.level, planned.optname) {
         Ok(value) => {
             log::debug!(
@@ -102,7 +98,7 @@ pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
 }
 
 fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
-    let Some(option) = row(planned) else { return };
+    let Some(option) = planned.option() else { return };
     let (name, value, named) = (option.name, option.kind.show(planned.value), errno::Named(error));
     if family == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");

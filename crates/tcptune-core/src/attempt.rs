@@ -9,13 +9,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use libc::{c_int, c_void, socklen_t};
 
 use crate::apply;
 use crate::connect::Call;
-use crate::descriptor::{LIMIT, zeroes};
+use crate::descriptor::zeroes;
 use crate::errno;
 use crate::real::Real;
 
@@ -108,11 +108,16 @@ impl Attempts {
         }
     }
 
+    /// Puts another packed value in an attempt's place, unless another attempt is there by now. Whether it was done.
+    fn replace(&self, fd: c_int, attempt: Attempt, by: u64) -> bool {
+        self.slot(fd).is_some_and(|slot| {
+            slot.attempt.compare_exchange(attempt.pack(), by, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
+    }
+
     /// Clears the slot, unless another attempt is in it by now.
     fn clear(&self, fd: c_int, attempt: Attempt) {
-        let Some(slot) = self.slot(fd) else { return };
-        let packed = attempt.pack();
-        if slot.attempt.compare_exchange(packed, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if self.replace(fd, attempt, 0) {
             self.pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -128,7 +133,13 @@ impl Attempts {
             return call.connect(); // the same attempt goes on, and keeps its deadline
         }
         if self.slot(fd).is_none() && fd >= 0 {
-            log::warn!("fd {fd}: descriptors from {LIMIT} on are not remembered; a nonblocking connect has no timeout");
+            static WARNED: AtomicBool = AtomicBool::new(false);
+            if !WARNED.swap(true, Ordering::Relaxed) {
+                let known = self.slots.len();
+                log::warn!(
+                    "fd {fd}: descriptors from {known} on are not remembered; nonblocking connects have no timeout"
+                );
+            }
             return call.connect();
         }
         let after = match user_timeout(call.real, fd) {
@@ -156,7 +167,7 @@ impl Attempts {
     pub fn settle(&self, real: &Real, fd: c_int) {
         if self.any() && self.get(fd).is_some() {
             errno::preserved(|| {
-                if !matches!(state(real, fd), Some(SYN_SENT | SYN_RECV)) {
+                if !goes_on(real, fd) {
                     self.finish(real, fd);
                 }
             });
@@ -232,7 +243,8 @@ impl Attempts {
         let Some(attempt) = self.get(fd) else { return false };
         errno::preserved(|| {
             let Ok(now) = user_timeout(real, fd) else { return false };
-            self.put(fd, Attempt { after: planned.map_or(now, c_int::unsigned_abs), ..attempt });
+            let after = planned.map_or(now, c_int::unsigned_abs);
+            self.replace(fd, attempt, Attempt { after, ..attempt }.pack()); // it stays its thread's
             set_user_timeout(real, fd, attempt.during).is_ok()
         })
     }
@@ -260,19 +272,14 @@ fn set_user_timeout(real: &Real, fd: c_int, ms: u32) -> Result<(), c_int> {
     real.set_int(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms.cast_signed())
 }
 
-/// Whether an attempt goes on.
+/// Whether an attempt goes on, by `tcpi_state`, the first byte of `TCP_INFO`.
 #[must_use]
 pub fn goes_on(real: &Real, fd: c_int) -> bool {
-    matches!(state(real, fd), Some(SYN_SENT | SYN_RECV))
-}
-
-/// `tcpi_state`, the first byte of `TCP_INFO`.
-fn state(real: &Real, fd: c_int) -> Option<u8> {
     let mut state = 0u8;
     let mut len: socklen_t = 1;
     // SAFETY: one live byte, and its length.
     let r = unsafe { (real.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
-    (r == 0).then_some(state)
+    r == 0 && matches!(state, SYN_SENT | SYN_RECV)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::diagnostic::Diagnostic;
-use crate::option::{self, OPTIONS, Own, Stages, Target};
+use crate::option::{self, OPTIONS, Opt, Own, Stages, Target};
 use crate::value::Value;
 
 /// What the names of all variables begin with.
@@ -28,6 +28,14 @@ pub struct Planned {
     pub value: libc::c_int,
     /// The intercepted calls that apply it.
     pub stages: Stages,
+}
+
+impl Planned {
+    /// Its row.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static Opt> {
+        OPTIONS.get(self.row)
+    }
 }
 
 /// Which value wins where the program sets an option that is set here.
