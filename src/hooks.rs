@@ -15,7 +15,6 @@ use libc::{
 use tcptune_core::connect::Call;
 use tcptune_core::decision::Family;
 use tcptune_core::errno;
-use tcptune_core::option::Stages;
 use tcptune_core::real::{Cleanup, CleanupBuffer, Real};
 
 use crate::sockets::{TUNING, Tuning};
@@ -142,9 +141,17 @@ hooks! {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
             let family = Family::of_arguments(domain, kind, protocol);
+            if tuning.mptcp && family == Family::Tcp {
+                // SAFETY: the program's own call, but for the protocol.
+                let fd = errno::preserved(|| unsafe { real()(domain, kind, libc::IPPROTO_MPTCP) });
+                if fd >= 0 {
+                    tuning.made(fd, Family::Mptcp, domain);
+                    return fd;
+                }
+            }
             let fd = forward();
             if fd >= 0 {
-                tuning.made(fd, family);
+                tuning.made(fd, family, domain);
             }
             fd
         }
@@ -160,7 +167,7 @@ hooks! {
     fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
         |forward| {
             if let Some(tuning) = TUNING.get() {
-                tuning.before_bind(fd, Stages::BIND);
+                tuning.before_bind(fd, addr, len);
             }
             forward()
         }
@@ -168,10 +175,10 @@ hooks! {
 
     fn listen(fd: c_int, backlog: c_int) -> c_int {
         |forward| {
-            if let Some(tuning) = TUNING.get() {
-                tuning.before_bind(fd, Stages::LISTEN);
-            }
-            forward()
+            let Some(tuning) = TUNING.get() else { return forward() };
+            let backlog = tuning.before_listen(fd, backlog);
+            // SAFETY: the program's own call, but for the backlog.
+            unsafe { real()(fd, backlog) }
         }
     }
 
@@ -363,7 +370,7 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     let mark = tuning.seen(listener);
     let fd = forward();
     if fd >= 0 {
-        tuning.accepted(mark, fd);
+        tuning.accepted(listener, mark, fd);
     }
     fd
 }

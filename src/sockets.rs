@@ -3,29 +3,39 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::fmt;
+use std::net::SocketAddr;
 
-use libc::c_int;
+use libc::{c_int, sockaddr, socklen_t};
 use once_cell::sync::OnceCell;
+use tcptune_core::address;
 use tcptune_core::apply;
 use tcptune_core::attempt::{self, Attempts};
 use tcptune_core::connect::{self, Call};
 use tcptune_core::decision::{self, Bound, Family, Reason};
-use tcptune_core::descriptor::{Descriptors, Fact, Mark};
+use tcptune_core::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::errno;
 use tcptune_core::option::Stages;
 use tcptune_core::real::Real;
-use tcptune_core::settings::Settings;
+use tcptune_core::rules::Endpoint;
+use tcptune_core::settings::{Precedence, Profile, Settings};
 use tcptune_core::syn;
+use tcptune_core::value::{Addresses, Value};
 
 /// Set once, by start-up, if there is anything to do.
 pub static TUNING: OnceCell<Tuning> = OnceCell::new();
 
 /// What the hooks work with.
 pub struct Tuning {
-    pub settings: Settings,
+    pub settings: &'static Settings,
+    /// What holds for every socket, where no rule looks at addresses.
+    pub everywhere: Option<&'static Profile>,
+    /// Whether MPTCP sockets are made.
+    pub mptcp: bool,
     pub real: Real,
     /// What is known of each descriptor.
     pub descriptors: Descriptors,
+    /// What holds for each descriptor, where rules look at addresses.
+    pub choices: Choices,
     /// Nonblocking connects that are going on.
     pub attempts: Attempts,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged.
@@ -34,15 +44,59 @@ pub struct Tuning {
 
 impl Tuning {
     /// After socket(2).
-    pub fn made(&self, fd: c_int, family: Family) {
+    pub fn made(&self, fd: c_int, family: Family, domain: c_int) {
         self.attempts.forget(fd);
         let mark = Mark::of(family);
-        self.descriptors.set(fd, mark);
-        if family != Family::Other {
-            apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
-        } else if log::log_enabled!(log::Level::Debug) {
-            left_alone(fd);
+        if family == Family::Other {
+            self.descriptors.set(fd, mark);
+            if log::log_enabled!(log::Level::Debug) {
+                left_alone(fd);
+            }
+            return;
         }
+        let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
+        // Where rules look at addresses, what holds is known when it connects or listens.
+        let Some(profile) = self.everywhere else { return self.descriptors.set(fd, mark) };
+        self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
+        apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
+    }
+
+    /// Applies the options of a stage, and remembers it.
+    fn pass(&self, fd: c_int, mark: Mark, profile: &Profile, stage: Stages) -> Mark {
+        self.descriptors.add(fd, Fact::passed(stage));
+        apply::stage(&self.real, profile, fd, mark, stage);
+        mark.with(Fact::passed(stage))
+    }
+
+    /// What holds for `fd`, if that is known yet.
+    fn profile(&self, fd: c_int, mark: Mark) -> Option<&'static Profile> {
+        self.everywhere.or_else(|| {
+            let known = mark.passed() != Stages::NONE;
+            known.then(|| self.settings.profile(self.choices.get(fd))).flatten()
+        })
+    }
+
+    /// What holds for a socket with this endpoint.
+    fn choose(&self, fd: c_int, endpoint: Endpoint) -> Option<&'static Profile> {
+        self.everywhere.or_else(|| {
+            let index = self.settings.rules.find(endpoint, || address::local(fd).map(|local| local.ip()));
+            self.choices.set(fd, index);
+            let profile = self.settings.profile(index)?;
+            if log::log_enabled!(log::Level::Debug) {
+                self.explain_choice(fd, endpoint, profile);
+            }
+            Some(profile)
+        })
+    }
+
+    /// What holds for a socket that connects or listens now; its options of socket(2) are on it then.
+    fn settle(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, Mark) {
+        let before = self.profile(fd, mark);
+        let Some(endpoint) = endpoint.filter(|_| self.everywhere.is_none()) else { return (before, mark) };
+        let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
+        let same = before.is_some_and(|before| std::ptr::eq(before, profile));
+        let settled = same && mark.passed().contains(Stages::SOCKET);
+        (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
     }
 
     /// What is known of `fd`; if nothing is, and it is a socket, it is looked up and tuned now.
@@ -53,27 +107,63 @@ impl Tuning {
 
     #[cold]
     fn adopt(&self, fd: c_int) -> Mark {
-        let Some(family) = apply::family(&self.real, fd) else { return Mark::default() };
-        let mark = Mark::of(family).with(Fact::ADOPTED).and_set_on(self.descriptors.get(fd));
+        let Some(mark) = apply::mark(&self.real, fd) else { return Mark::default() };
+        let mut mark = mark.with(Fact::ADOPTED).and_set_on(self.descriptors.get(fd));
         self.descriptors.set(fd, mark);
-        if family != Family::Other {
-            log::debug!("fd {fd}: first seen now, not made by socket");
-            apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
+        if !is_tcp(mark) {
+            return mark;
+        }
+        log::debug!("fd {fd}: first seen now, not made by socket");
+        if let Some(profile) = self.everywhere {
+            mark = self.pass(fd, mark, profile, Stages::SOCKET);
+        }
+        let (endpoint, stage) = if apply::listens(&self.real, fd) {
+            (address::local(fd).map(Endpoint::Server), Stages::LISTEN)
+        } else {
+            (address::peer(fd).map(Endpoint::Client), Stages::CONNECT)
+        };
+        if endpoint.is_some() {
+            // What is of bind(2) comes too late.
+            let (profile, settled) = self.settle(fd, mark.with(Fact::passed(Stages::BIND)), endpoint);
+            mark = profile.map_or(settled, |profile| self.pass(fd, settled, profile, stage));
         }
         mark
     }
 
-    /// Before bind(2) and listen(2).
-    pub fn before_bind(&self, fd: c_int, stage: Stages) {
+    /// Before bind(2): to the program's address.
+    pub fn before_bind(&self, fd: c_int, addr: *const sockaddr, len: socklen_t) {
         let mark = self.seen(fd);
-        if mark.is(Fact::BOUND) || !is_tcp(mark) || self.settings.at(stage).next().is_none() {
-            return;
+        if self.may_pass(fd, mark, Stages::BIND) {
+            let address = if self.everywhere.is_none() { address::of_program(addr, len) } else { None };
+            let profile = address.and_then(|own| self.choose(fd, Endpoint::Server(own))).or(self.everywhere);
+            if let Some(profile) = profile {
+                self.pass(fd, mark, profile, Stages::BIND);
+            }
         }
-        // The mark may be that of an earlier owner of the number. REUSEADDR lets two UDP sockets share a port.
-        if matches!(apply::family(&self.real, fd), Some(Family::Tcp | Family::Mptcp)) {
-            apply::stage(&self.real, &self.settings, fd, mark, stage);
-            self.descriptors.set(fd, mark.with(Fact::BOUND));
+    }
+
+    /// Before listen(2); gives the backlog.
+    pub fn before_listen(&self, fd: c_int, backlog: c_int) -> c_int {
+        let mark = self.seen(fd);
+        if !self.may_pass(fd, mark, Stages::LISTEN) {
+            return backlog;
         }
+        let own = if self.everywhere.is_none() { address::local(fd) } else { None };
+        let (Some(profile), mark) = self.settle(fd, mark, own.map(Endpoint::Server)) else { return backlog };
+        self.pass(fd, mark, profile, Stages::LISTEN);
+        let Some(ours) = profile.backlog else { return backlog };
+        let ours = ours.instead_of(backlog);
+        log::debug!("fd {fd}: listen: backlog {ours} in place of {backlog}");
+        ours
+    }
+
+    /// Whether something may be set before bind(2) or listen(2). The mark may be that of an earlier owner of the
+    /// number, and REUSEADDR lets two UDP sockets share a port.
+    fn may_pass(&self, fd: c_int, mark: Mark, stage: Stages) -> bool {
+        let nothing = self.everywhere.is_some_and(|profile| {
+            profile.at(stage, mark.passed()).next().is_none() && (stage != Stages::LISTEN || profile.backlog.is_none())
+        });
+        !nothing && is_tcp(mark) && apply::mark(&self.real, fd).is_some_and(is_tcp)
     }
 
     /// The program's file status flags: without the `O_NONBLOCK` of another thread's connect, which is as blocking as
@@ -92,7 +182,7 @@ impl Tuning {
         if mark.is(Fact::STARTING) || attempt::goes_on(&self.real, fd) {
             return Some(flags & !libc::O_NONBLOCK);
         }
-        self.descriptors.set(fd, mark.without(Fact::WAITED_FOR)); // left over: duplicated or forked meanwhile
+        self.descriptors.remove(fd, Fact::WAITED_FOR); // left over: duplicated or forked meanwhile
         Some(flags)
     }
 
@@ -101,19 +191,7 @@ impl Tuning {
         let before = errno::get();
         let fd = call.fd;
         let mark = self.seen(fd);
-        let family = mark.family().unwrap_or(Family::Other);
-        let bound = decision::bound(&self.settings, family, || self.file_status_flags(fd));
-        if log::log_enabled!(log::Level::Debug) {
-            self.explain(fd, bound);
-        }
-        let result = match bound {
-            Bound::Leave(_) => call.connect(),
-            Bound::Poll { ms, flags } => connect::within(call, flags, ms),
-            Bound::Kernel(ms) => self.attempts.connect(call, ms),
-        };
-        if is_tcp(mark) && matches!(result, Ok(()) | Err(libc::EINPROGRESS)) {
-            apply::stage(&self.real, &self.settings, fd, mark, Stages::CONNECT);
-        }
+        let result = if is_tcp(mark) { self.connect_tcp(call, mark) } else { self.bounded(call, mark, None) };
         match result {
             Ok(()) => {
                 errno::set(before);
@@ -126,6 +204,62 @@ impl Tuning {
         }
     }
 
+    fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {
+        let fd = call.fd;
+        let has_source = self.everywhere.is_none_or(|profile| profile.source != Addresses::default());
+        let peer = if has_source { address::of_program(call.addr, call.len) } else { None };
+        let (profile, mark) = self.settle(fd, mark, peer.map(Endpoint::Client));
+        if let Some(profile) = profile {
+            self.bind_source(fd, mark, profile, peer);
+            // Ours would end a connect of the same socket that has to wait.
+            if mark.passed().contains(Stages::CONNECT)
+                && profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT).is_some()
+            {
+                errno::preserved(|| apply::no_send_timeout(&self.real, fd));
+            }
+        }
+        let result = self.bounded(call, mark, profile);
+        if let Some(profile) = profile.filter(|profile| profile.at(Stages::CONNECT, Stages::NONE).next().is_some())
+            && self.has_begun(fd, result)
+        {
+            self.pass(fd, mark, profile, Stages::CONNECT);
+        }
+        result
+    }
+
+    /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again.
+    fn has_begun(&self, fd: c_int, result: Result<(), c_int>) -> bool {
+        match result {
+            Ok(()) | Err(libc::EISCONN) => true,
+            Err(libc::EINPROGRESS | libc::EALREADY) => {
+                self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK != 0)
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn bounded(&self, call: &Call<'_>, mark: Mark, profile: Option<&Profile>) -> Result<(), c_int> {
+        let fd = call.fd;
+        let family = mark.family().unwrap_or(Family::Other);
+        let bound = decision::bound(profile, family, || self.file_status_flags(fd));
+        if log::log_enabled!(log::Level::Debug) {
+            self.explain(fd, bound);
+        }
+        match bound {
+            Bound::Leave(_) => call.connect(),
+            Bound::Poll { ms, flags } => connect::within(call, flags, ms),
+            Bound::Kernel(ms) => self.attempts.connect(call, ms),
+        }
+    }
+
+    /// Binds a socket that is not bound to the address that its connections shall come from.
+    fn bind_source(&self, fd: c_int, mark: Mark, profile: &Profile, peer: Option<SocketAddr>) {
+        let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source)) else { return };
+        if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
+            errno::preserved(|| apply::source(&self.real, fd, mark, source));
+        }
+    }
+
     #[cold]
     fn explain(&self, fd: c_int, bound: Bound) {
         log::debug!("fd {fd}: connect: {}", Explained { tuning: self, fd, bound });
@@ -134,41 +268,58 @@ impl Tuning {
     /// After dup(2) and its kin: `new` is another number of the same socket.
     pub fn duplicated(&self, old: c_int, new: c_int) {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
+        self.choices.set(new, self.choices.get(old));
         self.attempts.duplicate(old, new);
     }
 
-    /// After accept(2) on a listener with this mark. On Linux an accepted socket inherits its listener's options.
-    pub fn accepted(&self, listener: Mark, fd: c_int) {
-        let Some(family @ (Family::Tcp | Family::Mptcp)) = listener.family() else { return };
-        self.attempts.forget(fd);
-        let mark = Mark::of(family);
-        self.descriptors.set(fd, mark);
-        if listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, &self.settings, fd) {
-            apply::stage(&self.real, &self.settings, fd, mark, Stages::SOCKET);
+    #[cold]
+    fn explain_choice(&self, fd: c_int, endpoint: Endpoint, profile: &Profile) {
+        match profile.rule {
+            Some(place) => {
+                let (source, line, column) = (self.settings.source(place.source), place.line, place.column);
+                log::debug!("fd {fd}: {endpoint}: the rule at {source}:{line}:{column}");
+            }
+            None => log::debug!("fd {fd}: {endpoint}: no rule matches"),
         }
-        apply::stage(&self.real, &self.settings, fd, mark, Stages::ACCEPT);
+    }
+
+    /// After accept(2). On Linux an accepted socket inherits its listener's options.
+    pub fn accepted(&self, listener: c_int, on_listener: Mark, fd: c_int) {
+        if !is_tcp(on_listener) {
+            return;
+        }
+        let profile = self.profile(listener, on_listener);
+        self.attempts.forget(fd);
+        let mark = on_listener.accepted();
+        self.descriptors.set(fd, mark);
+        self.choices.set(fd, self.choices.get(listener));
+        let Some(profile) = profile else { return };
+        if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {
+            apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
+        }
+        self.pass(fd, mark, profile, Stages::ACCEPT);
     }
 
     /// After a program's own successful setsockopt(2).
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
-        let follow_up = decision::follow_up(&self.settings, level, optname);
-        if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
-            && self.attempts.any()
-            && self.attempts.set_by_program(&self.real, fd, follow_up.map(|p| p.value))
-        {
-            return;
-        }
         let mark = self.descriptors.get(fd);
-        match (follow_up, self.settings.planned(level, optname)) {
-            (Some(planned), _) if is_tcp(mark) => {
-                let name = planned.option().map_or("", |option| option.name);
-                log::debug!("fd {fd}: the program set {name}; the environment wins");
-                errno::preserved(|| apply::one(&self.real, fd, mark.family(), planned));
+        let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
+        let follow_up = profile.and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()));
+        if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && self.attempts.any() {
+            let planned = match follow_up.map(|planned| &planned.value) {
+                Some(Value::Int(ms)) => c_int::try_from(*ms).ok(),
+                _ => None,
+            };
+            if self.attempts.set_by_program(&self.real, fd, planned) {
+                return;
             }
-            (None, Some(planned)) if is_tcp(mark) => {
-                self.descriptors.set(fd, mark.with(Fact::set_by_program(planned.row)));
-            }
-            _ => {}
+        }
+        if let Some(planned) = follow_up {
+            let name = planned.row().map_or("", |row| row.name);
+            log::debug!("fd {fd}: the program set {name}; the environment wins");
+            errno::preserved(|| apply::one(&self.real, fd, mark, planned));
+        } else if is_tcp(mark) && profile.is_none_or(|profile| profile.precedence == Precedence::Program) {
+            self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }
 }

@@ -3,8 +3,11 @@
 use std::ffi::{CStr, CString, c_char};
 
 use tcptune_core::attempt::Attempts;
-use tcptune_core::descriptor::Descriptors;
-use tcptune_core::settings::{KeepaliveDefaults, PREFIX, Settings};
+use tcptune_core::config::{self, Trust};
+use tcptune_core::descriptor::{Choices, Descriptors};
+use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
+use tcptune_core::option::{OPTIONS, Own, Target};
+use tcptune_core::settings::{PREFIX, Settings};
 
 use crate::sockets::{TUNING, Tuning};
 use crate::{arena, hooks, logging};
@@ -23,21 +26,31 @@ unsafe extern "C" {
 extern "C" fn start() {
     hooks::resolve();
     // SAFETY: getauxval only reads the auxiliary vector.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
-        let variables = tcptune_variables();
-        if !variables.is_empty() {
-            configure(variables);
-        }
+    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    let variables = if secure { Vec::new() } else { tcptune_variables() };
+    let system = config::read(config::SYSTEM, Trust::Root);
+    if !variables.is_empty() || !matches!(system, Ok(None)) {
+        configure(variables, system);
     }
     arena::seal();
 }
 
-fn configure(variables: Vec<(String, String)>) {
-    let (settings, wrong) = Settings::parse(variables, keepalive_defaults);
+fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>) {
+    let mut draft = Draft::new(variables);
+    draft.file(Source::System, system);
+    if let Some(path) = draft.config() {
+        let text = config::read(path, Trust::User);
+        draft.file(Source::Config, text);
+    }
+    let (settings, wrong) = draft.settle(process, keepalive_defaults);
     let file = settings.log_file.as_deref().and_then(|path| CString::new(path).ok());
     let file = file.map(|path| &*Box::leak(path.into_boxed_c_str()));
     let journal = environment().find_map(|entry| entry.strip_prefix(b"JOURNAL_STREAM="));
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
+    if !settings.in_scope {
+        log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
+        return;
+    }
     for diagnostic in &wrong {
         let outcome = if settings.strict { "the program is not started" } else { "ignored" };
         log::warn!("{diagnostic}; {outcome}");
@@ -47,14 +60,41 @@ fn configure(variables: Vec<(String, String)>) {
         unsafe { libc::_exit(EX_CONFIG) };
     }
     log::info!("in force: {}", InForce(&settings));
-    if settings.leaves_all_alone() {
-        return;
+    if !settings.leaves_all_alone() {
+        publish(settings);
     }
+}
+
+fn publish(settings: Settings) {
+    let settings: &'static Settings = Box::leak(Box::new(settings));
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
-    let real = hooks::real(settings.connect_timeout.is_some());
-    let (descriptors, attempts) = (Descriptors::default(), Attempts::default());
-    let _ = TUNING.set(Tuning { settings, real, descriptors, attempts, syn });
+    let everywhere = settings.only_profile();
+    let _ = TUNING.set(Tuning {
+        settings,
+        everywhere,
+        mptcp: settings.profile(settings.rules.fallback()).is_some_and(|profile| profile.mptcp),
+        real: hooks::real(settings.profiles.iter().any(|profile| profile.connect_timeout.is_some())),
+        descriptors: Descriptors::default(),
+        choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
+        attempts: Attempts::default(),
+        syn,
+    });
+}
+
+/// What rules and lists of programs need to know. A script is known by its own name and by that of its interpreter.
+fn process() -> Process {
+    // SAFETY: getauxval only reads the auxiliary vector, which holds a C string here, or null.
+    let started = unsafe {
+        let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+        if name.is_null() { c"" } else { CStr::from_ptr(name) }
+    };
+    let started = started.to_string_lossy();
+    let executable = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    // SAFETY: geteuid cannot fail.
+    let uid = unsafe { libc::geteuid() };
+    Process { names: vec![base_name(&executable.to_string_lossy()), base_name(&started)], uid }
 }
 
 /// The entries of the environment, `name=value`.
@@ -111,12 +151,20 @@ impl std::fmt::Display for InForce<'_> {
         if settings.leaves_all_alone() {
             return f.write_str("nothing, every socket is left alone");
         }
-        for (planned, option) in settings.plan.iter().filter_map(|p| Some((p, p.option()?))) {
-            write!(f, "{}={} ", option.name, option.kind.show(planned.value))?;
+        let of_a_socket = |target| match target {
+            Target::Socket(_) => true,
+            Target::Own(own) => own.is_of_a_socket() && own != Own::Precedence,
+        };
+        for (setting, option) in settings.in_force.iter().filter_map(|s| Some((s, OPTIONS.get(s.row)?))) {
+            let value = option.kind.show(&setting.value);
+            if of_a_socket(option.target) {
+                write!(f, "{}={value} ", option.name)?;
+            }
         }
-        if let Some(ms) = settings.connect_timeout {
-            write!(f, "CONNECT_TIMEOUT={ms}ms ")?;
+        write!(f, "PRECEDENCE={}", tcptune_core::option::PRECEDENCE[settings.profiles[0].precedence as usize])?;
+        match settings.profiles.len() - 1 {
+            0 => Ok(()),
+            rules => write!(f, ", {rules} rules"),
         }
-        write!(f, "PRECEDENCE={}", tcptune_core::option::PRECEDENCE[settings.precedence as usize])
     }
 }

@@ -1,5 +1,6 @@
 //! The same probes without and with the library: every answer is the same, apart from what a setting says.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::net::TcpListener;
 use std::path::Path;
@@ -24,6 +25,46 @@ pub const ALL: &[(&str, &str)] = &[
     ("REUSEPORT", "on"),
     ("NODELAY", "on"),
     ("QUICKACK", "on"),
+    ("LINGER2", "30"),
+    ("RTO_MAX", "60s"),
+    ("RTO_MIN", "100ms"),
+    ("THIN_LINEAR_TIMEOUTS", "on"),
+    ("SEND_TIMEOUT", "30"),
+    ("RECV_TIMEOUT", "30"),
+    ("ACCEPT_TIMEOUT", "30"),
+    ("CORK", "off"),
+    ("SNDBUF", "100K"),
+    ("RCVBUF", "100K"),
+    ("NOTSENT_LOWAT", "64K"),
+    ("MAXSEG", "1400"),
+    ("WINDOW_CLAMP", "60K"),
+    ("CONGESTION", "reno"),
+    ("MAX_PACING_RATE", "1G"),
+    ("BUSY_POLL", "1"),
+    ("ZEROCOPY", "on"),
+    ("TOS", "16"),
+    ("TTL", "61"),
+    ("MTU_DISCOVER", "dont"),
+    ("PRIORITY", "3"),
+    ("MARK", "0x10"),
+    ("LINGER", "off"),
+    ("INCOMING_CPU", "0"),
+    ("BACKLOG", "min:64"),
+];
+
+/// The settings that change what calls answer, which is what they are for. Each has tests of its own.
+const CHANGE_ANSWERS: &[(&str, &str)] = &[
+    ("FASTOPEN_CONNECT", "connect returns before the peer answers"),
+    ("FREEBIND", "bind takes any address"),
+    ("TRANSPARENT", "bind takes any address"),
+    ("BIND_ADDRESS_NO_PORT", "bind takes no port"),
+    ("V6ONLY", "an IPv6 listener leaves the IPv4 port free"),
+    ("DEFER_ACCEPT", "accept waits for data"),
+    ("FASTOPEN", "a listener answers the SYN of a client with a cookie"),
+    ("DSCP", "another way to write TOS"),
+    ("BINDTODEVICE", "other networks cannot be reached"),
+    ("SOURCE", "sockets are bound"),
+    ("MPTCP", "another protocol"),
 ];
 
 /// No settings, all of them, and all with the program's own values in front.
@@ -51,11 +92,14 @@ pub fn same(program: impl Fn() -> Program, least: usize) -> Vec<Ended> {
 
 #[test]
 fn all_settings_are_all_of_the_table() {
-    let of_sockets = OPTIONS
-        .iter()
-        .filter(|option| matches!(option.target, Target::Socket { .. } | Target::Own(Own::ConnectTimeout)))
-        .map(|option| option.name);
-    assert!(of_sockets.eq(ALL.iter().map(|(name, _)| *name)));
+    let of_a_socket = |target| match target {
+        Target::Socket(_) => true,
+        Target::Own(own) => own.is_of_a_socket() && own != Own::Precedence,
+    };
+    let rows: BTreeSet<_> = OPTIONS.iter().filter(|o| of_a_socket(o.target)).map(|o| o.name).collect();
+    let listed: Vec<_> = ALL.iter().chain(CHANGE_ANSWERS).map(|(name, _)| *name).collect();
+    assert_eq!(rows.len(), listed.len(), "each once");
+    assert_eq!(rows, listed.into_iter().collect());
 }
 
 #[test]

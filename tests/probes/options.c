@@ -1,9 +1,18 @@
 /* options LEVEL NAME...: each option of a new, a bound, a listening, a connecting and an accepted socket. */
 #include "probe.h"
 
+/* As bytes: not every option is an int. */
 static void show(const char *socket, int fd, char **pairs) {
-    for (; pairs[0] && pairs[1]; pairs += 2)
-        printf("%s.%s.%s=%d\n", socket, pairs[0], pairs[1], kernel_option(fd, atoi(pairs[0]), atoi(pairs[1])));
+    for (; pairs[0] && pairs[1]; pairs += 2) {
+        unsigned char value[16] = {0};
+        socklen_t len = sizeof value;
+        if (syscall(SYS_getsockopt, fd, atoi(pairs[0]), atoi(pairs[1]), value, &len) != 0)
+            continue;
+        printf("%s.%s.%s=", socket, pairs[0], pairs[1]);
+        for (size_t i = 0; i < sizeof value; i++)
+            printf("%02x", value[i]);
+        putchar('\n');
+    }
 }
 
 int main(int count, char **pairs) {

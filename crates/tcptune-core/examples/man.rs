@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use tcptune_core::option::{DOCS, OPTIONS};
+use tcptune_core::option::{DOCS, OPTIONS, Since};
 use tcptune_core::settings::PREFIX;
 
 const BEGIN: &str = r".SH NAME
@@ -113,8 +113,8 @@ fn setting(page: &mut String, index: usize) -> std::fmt::Result {
     write!(page, "Value: {}.", roff(&option.kind.accepted(option.range).to_string()))?;
     if !doc.source.is_empty() {
         write!(page, "\n.br\nSee {}", roff(doc.source))?;
-        if !doc.since.is_empty() {
-            write!(page, " (since Linux {})", doc.since)?;
+        if option.since != Since::NONE {
+            write!(page, " (since Linux {})", option.since)?;
         }
         page.push('.');
     }

@@ -2,68 +2,127 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::c_int;
 
+use crate::address;
 use crate::decision::Family;
 use crate::descriptor::{Fact, Mark};
 use crate::errno;
-use crate::option::{OPTIONS, Stages};
+use crate::option::{SOCKET_OPTIONS, Since, Stages};
 use crate::real::Real;
-use crate::settings::{Planned, Settings};
+use crate::settings::{Planned, Precedence, Profile};
+use crate::value::Value;
+use crate::wire::Wire;
 
 /// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
-pub fn stage(real: &Real, settings: &Settings, fd: c_int, mark: Mark, stage: Stages) {
+pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
+    // What the program has set counts only where its values win.
+    let kept = if profile.precedence == Precedence::Env { Mark::default() } else { mark };
     errno::preserved(|| {
-        for planned in settings.at(stage).filter(|p| !mark.is(Fact::set_by_program(p.row))) {
-            one(real, fd, mark.family(), planned);
+        for planned in profile.at(stage, mark.passed()).filter(|p| !kept.is(p.set_by_program)) {
+            one(real, fd, mark, planned);
         }
     });
 }
 
 /// Applies one option. A refusal is a warning and never the program's business.
-pub fn one(real: &Real, fd: c_int, family: Option<Family>, planned: &Planned) {
-    match real.set_int(fd, planned.level, planned.optname, planned.value) {
-        Ok(()) if log::log_enabled!(log::Level::Debug) => read_back(real, fd, planned),
-        Ok(()) => {}
-        Err(error) => refused(fd, family, planned, error),
+#[inline]
+pub fn one(real: &Real, fd: c_int, mark: Mark, planned: &Planned) {
+    let option = &planned.option;
+    if option.level != libc::IPPROTO_IPV6 && option.v6.is_none() {
+        at_level(real, fd, mark, planned, (option.level, option.optname));
+    } else {
+        of_both_families(real, fd, mark, planned);
     }
 }
 
-/// Whether the first option of the plan has its value already: an accepted socket inherits all or none.
+fn of_both_families(real: &Real, fd: c_int, mark: Mark, planned: &Planned) {
+    let option = &planned.option;
+    let v6 = mark.is(Fact::V6);
+    if v6 || option.level != libc::IPPROTO_IPV6 {
+        at_level(real, fd, mark, planned, (option.level, option.optname));
+    }
+    if let (true, Some(optname)) = (v6, option.v6) {
+        at_level(real, fd, mark, planned, (libc::IPPROTO_IPV6, optname));
+    }
+}
+
+#[inline]
+fn at_level(real: &Real, fd: c_int, mark: Mark, planned: &Planned, option: (c_int, c_int)) {
+    match real.set(fd, option.0, option.1, &planned.payload) {
+        Ok(()) if log::log_enabled!(log::Level::Debug) => read_back(real, fd, planned, option),
+        Ok(()) => {}
+        Err(error) => refused(fd, mark.family(), planned, error),
+    }
+}
+
+/// Takes our `SO_SNDTIMEO` off.
+pub fn no_send_timeout(real: &Real, fd: c_int) {
+    if let Some(none) = Wire::Timeval.encode(&Value::Int(0)) {
+        let _ = real.set(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &none);
+    }
+}
+
+/// Binds a socket to the address that its connection shall come from. A refusal is a warning.
+pub fn source(real: &Real, fd: c_int, mark: Mark, source: IpAddr) {
+    static WARNED: Warned = Warned::none();
+    // Without it bind would take a port that no other connection may use, whatever its peer.
+    let _ = real.set_int(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+    match address::bind(fd, mark.is(Fact::V6), source) {
+        Ok(()) => log::debug!("fd {fd}: comes from {source}"),
+        Err(error) if WARNED.first_time(error) => {
+            let named = errno::Named(error);
+            log::warn!("TCPTUNE_SOURCE={source}: bind is refused with {named}; connects go on without it");
+        }
+        Err(_) => {}
+    }
+}
+
+/// Whether it is a listener.
 #[must_use]
-pub fn inherited(real: &Real, settings: &Settings, fd: c_int) -> bool {
+pub fn listens(real: &Real, fd: c_int) -> bool {
+    errno::preserved(|| real.get_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1))
+}
+
+/// Whether an accepted socket has what its listener has: it inherits all or nothing.
+#[must_use]
+pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> bool {
     errno::preserved(|| {
-        let first = settings.at(Stages::SOCKET).next();
-        first.is_none_or(|p| real.get_int(fd, p.level, p.optname) == Ok(p.value))
+        let first = profile.at(Stages::SOCKET, Stages::NONE).next();
+        let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
+        first.is_none_or(|p| value(fd, p) == value(listener, p))
     })
 }
 
 /// What the descriptor is, asked of the kernel; `None` if it is no socket.
 #[must_use]
-pub fn family(real: &Real, fd: c_int) -> Option<Family> {
+pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
     errno::preserved(|| {
-        let protocol = real.get_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).ok()?;
+        let get = |name| real.get_int(fd, libc::SOL_SOCKET, name).ok();
+        let protocol = get(libc::SO_PROTOCOL)?;
         if !matches!(protocol, libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) {
-            return Some(Family::Other);
+            return Some(Mark::of(Family::Other));
         }
-        Some(Family::of_socket(real.get_int(fd, libc::SOL_SOCKET, libc::SO_TYPE).ok()?, protocol))
+        let mark = Mark::of(Family::of_socket(get(libc::SO_TYPE)?, protocol));
+        Some(if get(libc::SO_DOMAIN) == Some(libc::AF_INET6) { mark.with(Fact::V6) } else { mark })
     })
 }
 
-fn read_back(real: &Real, fd: c_int, planned: &Planned) {
-    let Some(option) = planned.option() else { return };
-    match real.get_int(fd, planned.level, planned.optname) {
-        Ok(value) => {
-            log::debug!(
-                "fd {fd}: {}={}, the kernel says {}",
-                option.name,
-                option.kind.show(planned.value),
-                option.kind.show(value)
-            );
+#[cold]
+fn read_back(real: &Real, fd: c_int, planned: &Planned, (level, optname): (c_int, c_int)) {
+    let Some(row) = planned.row() else { return };
+    let v6 = if level == planned.option.level { "" } else { " for IPv6" };
+    match real.get(fd, level, optname) {
+        Ok(payload) => {
+            let value = planned.option.wire.decode(&payload);
+            let (name, set, found) = (row.name, row.kind.show(&planned.value), row.kind.show(&value));
+            log::debug!("fd {fd}: {name}={set}{v6}, the kernel says {found}");
         }
-        Err(error) => log::debug!("fd {fd}: {} cannot be read back: {}", option.name, errno::Named(error)),
+        Err(error) => log::debug!("fd {fd}: {}{v6} cannot be read back: {}", row.name, errno::Named(error)),
     }
 }
 
@@ -84,7 +143,7 @@ impl Warned {
 }
 
 /// A row each.
-static WARNED: [Warned; OPTIONS.len()] = [const { Warned::none() }; OPTIONS.len()];
+static WARNED: [Warned; SOCKET_OPTIONS] = [const { Warned::none() }; SOCKET_OPTIONS];
 
 /// Warns, once for each errno, that a connect goes on without its timeout because the kernel refused `call`.
 #[cold]
@@ -97,14 +156,55 @@ pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
     }
 }
 
+#[cold]
 fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
-    let Some(option) = planned.option() else { return };
-    let (name, value, named) = (option.name, option.kind.show(planned.value), errno::Named(error));
+    let Some(row) = planned.row() else { return };
+    let (name, value, named) = (row.name, row.kind.show(&planned.value), errno::Named(error));
     if family == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
     } else if first_time(planned.row, error) {
-        log::warn!("TCPTUNE_{name}={value}: the kernel refused it with {named}; sockets go on without it");
+        let why = Why { error, planned, since: row.since };
+        log::warn!("TCPTUNE_{name}={value}: the kernel refused it with {named}{why}; sockets go on without it");
     }
+}
+
+/// Displays what an errno means for this option, where that can be said.
+struct Why<'a> {
+    error: c_int,
+    planned: &'a Planned,
+    since: Since,
+}
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.error {
+            libc::ENOPROTOOPT => write!(f, " (Linux {} has it)", self.since),
+            libc::ENOENT if self.planned.option.is(libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
+                let mut room = [0; 256];
+                match offered(&mut room) {
+                    Some(offered) => write!(f, " (it offers {offered})"),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The congestion controls that the kernel offers.
+fn offered(room: &mut [u8]) -> Option<&str> {
+    let path = c"/proc/sys/net/ipv4/tcp_available_congestion_control";
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a C string, and live room of its length; the descriptor is closed again. The kernel is called directly: a
+    // library that interposes open or read has no part in this.
+    let read = unsafe {
+        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags);
+        let read = libc::syscall(libc::SYS_read, fd, room.as_mut_ptr(), room.len());
+        libc::syscall(libc::SYS_close, fd);
+        read
+    };
+    let text = room.get(..usize::try_from(read).ok()?)?;
+    std::str::from_utf8(text).ok().map(str::trim_ascii)
 }
 
 /// Whether this row has not been refused with this errno yet.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
 use crate::apply;
-use crate::descriptor::{Descriptors, Fact, Mark};
+use crate::descriptor::{Descriptors, Fact};
 use crate::errno;
 use crate::real::{CleanupBuffer, Real};
 use crate::signal::{self, Handled, Signals};
@@ -56,11 +56,11 @@ impl Call<'_> {
 /// `EINTR` as connect(2) gives it, with the attempt going on.
 pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
     let mut restore = Restore { fd: call.fd, flags, descriptors: call.descriptors };
-    restore.mark(|mark| mark.with(Fact::WAITED_FOR).with(Fact::STARTING)); // before another thread can see the flag
+    call.descriptors.add(call.fd, WAITING); // before another thread can see the flag
     // SAFETY: F_SETFL takes an int and touches no memory.
     if unsafe { libc::fcntl(call.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } == -1 {
         apply::no_timeout(call.fd, "fcntl", errno::get());
-        restore.mark(over);
+        call.descriptors.remove(call.fd, WAITING);
         return call.connect();
     }
     let Some(cleanup) = call.real.cleanup else {
@@ -78,10 +78,8 @@ pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
     result
 }
 
-/// The mark of a descriptor whose connect has ended.
-fn over(mark: Mark) -> Mark {
-    mark.without(Fact::WAITED_FOR).without(Fact::STARTING)
-}
+/// What is true of a descriptor whose connect begins.
+const WAITING: Fact = Fact::WAITED_FOR.and(Fact::STARTING);
 
 /// What is put back after the wait.
 struct Restore<'a> {
@@ -91,14 +89,10 @@ struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    fn mark(&self, change: impl FnOnce(Mark) -> Mark) {
-        self.descriptors.set(self.fd, change(self.descriptors.get(self.fd)));
-    }
-
     fn all(&self) {
         // SAFETY: F_SETFL takes an int and touches no memory.
         unsafe { libc::fcntl(self.fd, libc::F_SETFL, self.flags) };
-        self.mark(over);
+        self.descriptors.remove(self.fd, WAITING);
     }
 }
 
@@ -111,7 +105,7 @@ unsafe extern "C" fn restore_all(restore: *mut c_void) {
 
 fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_int> {
     let begun = call.connect();
-    blocking.mark(|mark| mark.without(Fact::STARTING));
+    call.descriptors.remove(call.fd, Fact::STARTING);
     let pending = match begun {
         Err(error @ (libc::EINPROGRESS | libc::EALREADY)) => error,
         settled => return settled,

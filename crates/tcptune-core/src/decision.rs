@@ -6,7 +6,8 @@ use std::fmt;
 
 use libc::c_int;
 
-use crate::settings::{Planned, Precedence, Settings};
+use crate::option::Stages;
+use crate::settings::{Planned, Precedence, Profile};
 
 /// What a descriptor is, as far as tcptune cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +80,11 @@ pub enum Bound {
 }
 
 /// How a connect on a socket with these file status flags is bounded. `flags` is asked only where it matters.
-pub fn bound(settings: &Settings, family: Family, flags: impl FnOnce() -> Option<c_int>) -> Bound {
+pub fn bound(profile: Option<&Profile>, family: Family, flags: impl FnOnce() -> Option<c_int>) -> Bound {
     if family == Family::Other {
         return Bound::Leave(Reason::NotTcp);
     }
-    let Some(ms) = settings.connect_timeout else {
+    let Some(ms) = profile.and_then(|profile| profile.connect_timeout) else {
         return Bound::Leave(Reason::NoConnectTimeout);
     };
     match flags() {
@@ -94,11 +95,12 @@ pub fn bound(settings: &Settings, family: Family, flags: impl FnOnce() -> Option
     }
 }
 
-/// The setting that has to follow a program's own successful setsockopt(2), so that the environment wins.
+/// The setting that has to follow a program's own successful setsockopt(2) on a socket that has passed these stages, so
+/// that the environment wins. What a later stage applies need not follow.
 #[must_use]
-pub fn follow_up(settings: &Settings, level: c_int, optname: c_int) -> Option<&Planned> {
-    match settings.precedence {
-        Precedence::Env => settings.planned(level, optname),
+pub fn follow_up(profile: &Profile, level: c_int, optname: c_int, passed: Stages) -> Option<&Planned> {
+    match profile.precedence {
+        Precedence::Env => profile.planned(level, optname, passed),
         Precedence::Program => None,
     }
 }
@@ -106,12 +108,13 @@ pub fn follow_up(settings: &Settings, level: c_int, optname: c_int) -> Option<&P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::KeepaliveDefaults;
+    use crate::settings::Settings;
+    use crate::value::Value;
     use libc::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Settings {
+    fn profile(variables: &[(&str, &str)]) -> Profile {
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Settings::parse(variables, || KeepaliveDefaults { idle: 0, interval: 0, count: 0 }).0
+        Settings::parse(variables, || unreachable!()).0.profiles.remove(0)
     }
 
     #[test]
@@ -140,33 +143,42 @@ mod tests {
 
     #[test]
     fn the_file_status_flags_choose_who_bounds_a_connect() {
-        let s = settings(&[("CONNECT_TIMEOUT", "3")]);
+        let s = profile(&[("CONNECT_TIMEOUT", "3")]);
         let poll = Bound::Poll { ms: 3000, flags: O_RDWR | O_APPEND };
         for family in [Family::Tcp, Family::Mptcp] {
-            assert_eq!(bound(&s, family, || Some(O_RDWR | O_APPEND)), poll);
+            assert_eq!(bound(Some(&s), family, || Some(O_RDWR | O_APPEND)), poll);
         }
-        assert_eq!(bound(&s, Family::Tcp, || Some(O_RDWR | O_NONBLOCK)), Bound::Kernel(3000));
+        assert_eq!(bound(Some(&s), Family::Tcp, || Some(O_RDWR | O_NONBLOCK)), Bound::Kernel(3000));
         let leave = Bound::Leave(Reason::MptcpNonblocking);
-        assert_eq!(bound(&s, Family::Mptcp, || Some(O_RDWR | O_NONBLOCK)), leave);
-        assert!(matches!(bound(&s, Family::Tcp, || None), Bound::Leave(_)));
+        assert_eq!(bound(Some(&s), Family::Mptcp, || Some(O_RDWR | O_NONBLOCK)), leave);
+        assert!(matches!(bound(Some(&s), Family::Tcp, || None), Bound::Leave(_)));
     }
 
     #[test]
     fn flags_are_not_asked_for_where_nothing_is_bounded() {
-        let s = settings(&[("CONNECT_TIMEOUT", "3")]);
-        assert_eq!(bound(&s, Family::Other, || unreachable!()), Bound::Leave(Reason::NotTcp));
-        let s = settings(&[("NODELAY", "1")]);
-        assert_eq!(bound(&s, Family::Tcp, || unreachable!()), Bound::Leave(Reason::NoConnectTimeout));
+        let s = profile(&[("CONNECT_TIMEOUT", "3")]);
+        assert_eq!(bound(Some(&s), Family::Other, || unreachable!()), Bound::Leave(Reason::NotTcp));
+        let s = profile(&[("NODELAY", "1")]);
+        assert_eq!(bound(Some(&s), Family::Tcp, || unreachable!()), Bound::Leave(Reason::NoConnectTimeout));
     }
 
     #[test]
     fn only_the_environments_own_options_are_followed_up() {
-        let env = settings(&[("KEEPIDLE", "5")]);
-        assert_eq!(follow_up(&env, IPPROTO_TCP, TCP_KEEPIDLE).map(|p| p.value), Some(5));
-        assert_eq!(follow_up(&env, SOL_SOCKET, SO_KEEPALIVE).map(|p| p.value), Some(1));
-        assert_eq!(follow_up(&env, IPPROTO_TCP, TCP_KEEPINTVL), None);
-        assert_eq!(follow_up(&env, SOL_SOCKET, TCP_KEEPIDLE), None);
-        let program = settings(&[("KEEPIDLE", "5"), ("PRECEDENCE", "program")]);
-        assert_eq!(follow_up(&program, IPPROTO_TCP, TCP_KEEPIDLE), None);
+        let followed = |profile: &Profile, level, optname, passed| {
+            follow_up(profile, level, optname, passed).map(|p| p.value.clone())
+        };
+        let env = profile(&[("KEEPIDLE", "5"), ("REUSEADDR", "on"), ("TOS", "16")]);
+        let made = Stages::SOCKET;
+        assert_eq!(followed(&env, IPPROTO_TCP, TCP_KEEPIDLE, made), Some(Value::Int(5)));
+        assert_eq!(followed(&env, SOL_SOCKET, SO_KEEPALIVE, made), Some(Value::Int(1)));
+        assert_eq!(followed(&env, IPPROTO_TCP, TCP_KEEPINTVL, made), None);
+        assert_eq!(followed(&env, SOL_SOCKET, TCP_KEEPIDLE, made), None);
+        assert_eq!(followed(&env, SOL_SOCKET, SO_REUSEADDR, made), None, "bind will");
+        assert_eq!(followed(&env, SOL_SOCKET, SO_REUSEADDR, made.or(Stages::BIND)), Some(Value::Int(1)));
+        for (level, optname) in [(IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS)] {
+            assert_eq!(followed(&env, level, optname, made), Some(Value::Int(16)));
+        }
+        let program = profile(&[("KEEPIDLE", "5"), ("PRECEDENCE", "program")]);
+        assert_eq!(followed(&program, IPPROTO_TCP, TCP_KEEPIDLE, made), None);
     }
 }

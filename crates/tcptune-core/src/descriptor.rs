@@ -8,19 +8,22 @@
 
 use std::alloc::{self, Layout};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
 
 use crate::decision::Family;
+use crate::option::{OPTIONS, SOCKET_OPTIONS, Stages, Target};
 
 /// Descriptors with a number below this are remembered; others are looked up at each call.
 pub const LIMIT: usize = 65_536;
 
 const FAMILY: u64 = 0b11;
-const FIRST_ROW: usize = 8;
+const FIRST_STAGE: usize = 8;
+const STAGES: u64 = 0b1_1111 << FIRST_STAGE;
+const FIRST_ROW: usize = 13;
 
-const _: () = assert!(crate::option::OPTIONS.len() <= 64 - FIRST_ROW, "a bit for each row");
+const _: () = assert!(crate::option::SOCKET_OPTIONS <= 64 - FIRST_ROW, "a bit for each socket option");
 
 /// Something that can be true of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +32,29 @@ pub struct Fact(u64);
 impl Fact {
     /// Made elsewhere and tuned when it was first seen: connections it had accepted by then have not inherited.
     pub const ADOPTED: Self = Self(1 << 2);
-    /// The options of bind(2) have been applied.
-    pub const BOUND: Self = Self(1 << 3);
+    /// An IPv6 socket.
+    pub const V6: Self = Self(1 << 3);
     /// A blocking connect waits for it: its `O_NONBLOCK` is ours.
     pub const WAITED_FOR: Self = Self(1 << 4);
     /// That connect has not come to the kernel yet.
     pub const STARTING: Self = Self(1 << 5);
 
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The program has set the option of this row itself.
     #[must_use]
     pub const fn set_by_program(row: usize) -> Self {
-        Self(1 << (FIRST_ROW + row))
+        Self(if row < SOCKET_OPTIONS { 1 << (FIRST_ROW + row) } else { 0 })
+    }
+
+    /// The options of this stage have been applied.
+    #[must_use]
+    pub const fn passed(stage: Stages) -> Self {
+        Self((stage.bits() as u64) << FIRST_STAGE)
     }
 }
 
@@ -70,6 +85,22 @@ impl Mark {
         Self(self.0 | other.unknown().0)
     }
 
+    /// A socket that a listener with this mark has accepted: it inherits what has been set.
+    #[must_use]
+    pub const fn accepted(self) -> Self {
+        let kept = Self(self.0 & (FAMILY | Fact::V6.0 | (!0 << FIRST_ROW)));
+        kept.with(Fact::passed(Stages::SOCKET))
+    }
+
+    /// With this option, which the program has set.
+    #[must_use]
+    pub fn and_program_set(self, level: c_int, optname: c_int) -> Self {
+        OPTIONS.iter().zip(0..SOCKET_OPTIONS).fold(self, |mark, (opt, row)| match opt.target {
+            Target::Socket(option) if option.is(level, optname) => mark.with(Fact::set_by_program(row)),
+            _ => mark,
+        })
+    }
+
     /// The family, if it is known.
     #[must_use]
     pub const fn family(self) -> Option<Family> {
@@ -87,10 +118,11 @@ impl Mark {
         Self(self.0 | fact.0)
     }
 
-    /// Without it.
+    /// The stages whose options have been applied.
     #[must_use]
-    pub const fn without(self, fact: Fact) -> Self {
-        Self(self.0 & !fact.0)
+    pub const fn passed(self) -> Stages {
+        #[allow(clippy::cast_possible_truncation, reason = "five bits")]
+        Stages::from_bits(((self.0 & STAGES) >> FIRST_STAGE) as u8)
     }
 
     /// Whether it is true.
@@ -146,11 +178,56 @@ impl Descriptors {
         }
     }
 
+    /// One more is true of `fd`; what another thread says meanwhile stays.
+    pub fn add(&self, fd: c_int, fact: Fact) {
+        if let Some(slot) = self.slot(fd) {
+            slot.fetch_or(fact.0, Ordering::Relaxed);
+        }
+    }
+
+    /// No longer true of `fd`.
+    pub fn remove(&self, fd: c_int, fact: Fact) {
+        if let Some(slot) = self.slot(fd) {
+            slot.fetch_and(!fact.0, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets `fd`. Writes only where there is something to forget, so that closing files dirties no page.
     pub fn forget(&self, fd: c_int) {
         let mark = self.get(fd);
         if mark != mark.unknown() {
             self.set(fd, mark.unknown());
+        }
+    }
+}
+
+/// Which profile holds for each descriptor, where rules look at addresses.
+#[derive(Debug, Default)]
+#[allow(clippy::disallowed_types, reason = "made at start-up")]
+pub struct Choices(Box<[AtomicU32]>);
+
+impl Choices {
+    /// The first profile for every descriptor.
+    #[must_use]
+    pub fn new() -> Self {
+        // SAFETY: all zeroes is a valid AtomicU32.
+        Self(unsafe { zeroes() })
+    }
+
+    fn slot(&self, fd: c_int) -> Option<&AtomicU32> {
+        self.0.get(usize::try_from(fd).ok()?)
+    }
+
+    /// The profile of `fd`.
+    #[must_use]
+    pub fn get(&self, fd: c_int) -> u32 {
+        self.slot(fd).map_or(0, |slot| slot.load(Ordering::Relaxed))
+    }
+
+    /// Remembers it, unless the number is past [`LIMIT`].
+    pub fn set(&self, fd: c_int, profile: u32) {
+        if let Some(slot) = self.slot(fd) {
+            slot.store(profile, Ordering::Relaxed);
         }
     }
 }
@@ -163,10 +240,14 @@ mod tests {
     fn a_mark_keeps_what_was_said() {
         assert_eq!(Mark::default().family(), None);
         for family in [Family::Other, Family::Tcp, Family::Mptcp] {
-            let mark = Mark::of(family).with(Fact::BOUND).with(Fact::set_by_program(7));
-            assert_eq!(mark.family(), Some(family));
-            assert!(mark.is(Fact::BOUND) && !mark.is(Fact::ADOPTED) && !mark.without(Fact::BOUND).is(Fact::BOUND));
+            let mark = Mark::of(family).with(Fact::V6).with(Fact::set_by_program(7));
+            assert_eq!((mark.family(), mark.passed().bits()), (Some(family), 0));
+            assert!(mark.is(Fact::V6) && !mark.is(Fact::ADOPTED));
+            let both = Stages::BIND.or(Stages::CONNECT);
+            let mark = mark.with(Fact::passed(Stages::BIND)).with(Fact::passed(Stages::CONNECT));
+            assert_eq!((mark.passed(), mark.family(), mark.unknown().passed().bits()), (both, Some(family), 0));
             assert!(mark.is(Fact::set_by_program(7)) && !mark.is(Fact::set_by_program(6)));
+            assert!(!mark.with(Fact::set_by_program(SOCKET_OPTIONS)).is(Fact::set_by_program(SOCKET_OPTIONS)));
         }
     }
 
@@ -180,6 +261,9 @@ mod tests {
         }
         table.set(65_535, Mark::of(Family::Tcp));
         assert_eq!(table.get(65_535).family(), Some(Family::Tcp));
+        table.add(65_535, Fact::WAITED_FOR.and(Fact::STARTING));
+        table.remove(65_535, Fact::STARTING);
+        assert!(table.get(65_535).is(Fact::WAITED_FOR) && !table.get(65_535).is(Fact::STARTING));
         table.forget(65_535);
         assert_eq!(table.get(65_535), Mark::default());
     }

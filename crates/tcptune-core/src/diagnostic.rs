@@ -2,41 +2,57 @@
 
 use std::fmt;
 
-use crate::option::OPTIONS;
+use crate::option::{NO_SETTINGS, OPTIONS};
+use crate::settings::PREFIX;
 
-/// Longest part of a value or name that a message repeats.
+/// Longest part of a value, a name or a path that a message repeats.
 const SHOWN: usize = 40;
 
 /// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The variable, with its prefix.
-    pub variable: String,
-    /// Its value, as far as it is text.
-    pub value: String,
+    /// Where it is.
+    pub subject: Subject,
+    /// What stands there, as far as it is text.
+    pub text: String,
     /// What is wrong, and what is accepted.
     pub problem: String,
 }
 
-impl Diagnostic {
-    /// A message about `name` (without the prefix).
-    pub(crate) fn new(name: &str, value: &str, problem: String) -> Self {
-        Self { variable: format!("{}{name}", crate::settings::PREFIX), value: value.to_owned(), problem }
-    }
+/// What a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A variable, with its prefix.
+    Variable(String),
+    /// A place in a text.
+    Place {
+        /// The variable or the file.
+        source: String,
+        /// Counted from 1.
+        line: u32,
+        /// Counted from 1, in characters.
+        column: u32,
+    },
+    /// A file as a whole.
+    File(String),
+}
 
-    /// A name that no row has; `suggest`: with the nearest one that a row has.
-    pub(crate) fn unknown(name: &str, value: &str, suggest: bool) -> Self {
-        let problem = match Some(name).filter(|_| suggest).and_then(nearest) {
-            Some(near) => format!("no such setting; did you mean {}{near}?", crate::settings::PREFIX),
-            None => "no such setting".to_owned(),
-        };
-        Self::new(name, value, problem)
+impl Diagnostic {
+    /// A message about the variable `name` (without the prefix).
+    pub(crate) fn variable(name: &str, value: &str, problem: String) -> Self {
+        Self { subject: Subject::Variable(format!("{PREFIX}{name}")), text: value.to_owned(), problem }
     }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}: {}", Clipped(&self.variable), Clipped(&self.value), self.problem)
+        let text = Clipped(&self.text);
+        match &self.subject {
+            Subject::Variable(name) => write!(f, "{}={text}", Clipped(name))?,
+            Subject::Place { source, line, column } => write!(f, "{}:{line}:{column}: {text}", Tail(source))?,
+            Subject::File(path) => write!(f, "{}", Tail(path))?,
+        }
+        write!(f, ": {}", self.problem)
     }
 }
 
@@ -50,6 +66,29 @@ impl fmt::Display for Clipped<'_> {
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+/// The same, of the end of the text: a path tells more there.
+struct Tail<'a>(&'a str);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().rev().nth(SHOWN - 1) {
+            Some((start, _)) if start > 0 => write!(f, "…{}", Clipped(&self.0[start..])),
+            _ => write!(f, "{}", Clipped(self.0)),
+        }
+    }
+}
+
+/// What is wrong with a name that no row has. `shown` is how the source writes names; `suggest`: with the nearest one.
+pub(crate) fn unknown(name: &str, suggest: bool, shown: fn(&str) -> String) -> String {
+    if let Some((_, why)) = NO_SETTINGS.iter().find(|(none, _)| name.eq_ignore_ascii_case(none)) {
+        return format!("no such setting: {why}");
+    }
+    match Some(name).filter(|_| suggest).and_then(nearest) {
+        Some(near) => format!("no such setting; did you mean {}?", shown(near)),
+        None => "no such setting".to_owned(),
     }
 }
 
@@ -90,10 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_socket_option_says_so() {
+        for name in ["RETRIES", "retries2"] {
+            let problem = unknown(name, true, str::to_owned);
+            assert!(problem.contains("no socket option") && problem.len() < 150, "{problem}");
+        }
+    }
+
+    #[test]
     fn a_message_is_one_short_line() {
-        let d = Diagnostic::new("KEEPIDLE", &"a\nb\u{1b}[2J".repeat(100_000), "no".to_owned());
-        let line = d.to_string();
-        assert!(!line.contains(char::is_control), "{line:?}");
-        assert!(line.len() < 200, "{}", line.len());
+        let long = "a\nb\u{1b}[2J".repeat(100_000);
+        let place = Subject::Place { source: long.clone(), line: u32::MAX, column: u32::MAX };
+        for subject in [Subject::Variable(long.clone()), Subject::File(long.clone()), place] {
+            let line = Diagnostic { subject, text: long.clone(), problem: "no".to_owned() }.to_string();
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.len() < 300, "{}", line.len());
+        }
     }
 }

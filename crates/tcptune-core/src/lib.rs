@@ -6,16 +6,22 @@
 //! This crate never defines a libc name, and never calls one that the shim hooks: the real functions reach it as
 //! [`real::Real`]. So tests and the command are not interposed.
 
+pub mod address;
 pub mod apply;
 pub mod attempt;
+pub mod config;
 pub mod connect;
 pub mod decision;
 pub mod descriptor;
 pub mod diagnostic;
+pub mod draft;
 pub mod errno;
+pub mod grammar;
 pub mod option;
 pub mod real;
+pub mod rules;
 pub mod settings;
 pub mod signal;
 pub mod syn;
 pub mod value;
+pub mod wire;

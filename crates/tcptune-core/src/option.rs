@@ -5,9 +5,12 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::fmt;
+
 use libc::c_int;
 
-use crate::value::{Kind, Unit};
+use crate::value::{Kind, Unit, Word};
+use crate::wire::Wire;
 
 /// What the shim needs of a row.
 #[derive(Debug)]
@@ -19,9 +22,28 @@ pub struct Opt {
     /// How the value is written.
     pub kind: Kind,
     /// Smallest and largest value, in the unit in which it is stored.
-    pub range: (i32, i32),
+    pub range: (i64, i64),
+    /// First kernel that has it; none for tcptune's own.
+    pub since: Since,
     /// What the value is for.
     pub target: Target,
+}
+
+/// A kernel version: major, minor and, before 3.0, a third number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since(pub u8, pub u8, pub u8);
+
+impl Since {
+    /// Not the kernel's affair.
+    pub const NONE: Self = Self(0, 0, 0);
+}
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(major, minor, third) = self;
+        write!(f, "{major}.{minor}")?;
+        if *third == 0 { Ok(()) } else { write!(f, ".{third}") }
+    }
 }
 
 /// What people read of a row.
@@ -29,8 +51,6 @@ pub struct Opt {
 pub struct Doc {
     /// What it does, one sentence.
     pub help: &'static str,
-    /// First kernel that has it, where that matters to anybody today; empty for tcptune's own.
-    pub since: &'static str,
     /// Where it is defined.
     pub source: &'static str,
 }
@@ -38,17 +58,35 @@ pub struct Doc {
 /// What a setting's value is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A socket option, applied at these stages.
-    Socket {
-        /// `SOL_SOCKET`, `IPPROTO_TCP`, …
-        level: c_int,
-        /// `SO_KEEPALIVE`, `TCP_KEEPIDLE`, …
-        optname: c_int,
-        /// The intercepted calls that apply it.
-        stages: Stages,
-    },
+    /// A socket option.
+    Socket(Sockopt),
     /// A behaviour of tcptune itself.
     Own(Own),
+}
+
+/// A socket option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sockopt {
+    /// `SOL_SOCKET`, `IPPROTO_TCP`, … What is of `IPPROTO_IPV6` is for IPv6 sockets only.
+    pub level: c_int,
+    /// `SO_KEEPALIVE`, `TCP_KEEPIDLE`, …
+    pub optname: c_int,
+    /// What says the same of the IPv6 packets of an IPv6 socket, which may send both kinds: an option of
+    /// `IPPROTO_IPV6`.
+    pub v6: Option<c_int>,
+    /// The type of its value.
+    pub wire: Wire,
+    /// The intercepted calls that apply it.
+    pub stages: Stages,
+}
+
+impl Sockopt {
+    /// Whether it is this option.
+    #[must_use]
+    pub const fn is(&self, level: c_int, optname: c_int) -> bool {
+        (self.level == level && self.optname == optname)
+            || (level == libc::IPPROTO_IPV6 && matches!(self.v6, Some(v6) if v6 == optname))
+    }
 }
 
 /// The settings that no socket option stands behind.
@@ -56,10 +94,26 @@ pub enum Target {
 pub enum Own {
     /// Bound on establishing a connection.
     ConnectTimeout,
+    /// The queue of a listener.
+    Backlog,
+    /// The address that a connection comes from.
+    Source,
+    /// Multipath TCP in place of TCP.
+    Mptcp,
     /// Which value wins.
     Precedence,
+    /// Whom settings hold for.
+    Rules,
+    /// A file of settings and rules.
+    Config,
+    /// The programs that are tuned.
+    OnlyPrograms,
+    /// The programs that are not.
+    SkipPrograms,
     /// Refuse to start on a bad setting.
     Strict,
+    /// A line of counts at exit.
+    Stats,
     /// Log level.
     Log,
     /// Log file.
@@ -68,26 +122,48 @@ pub enum Own {
     Disable,
 }
 
+impl Own {
+    /// Whether it can be another one for each socket, and so stand in a rule.
+    #[must_use]
+    pub const fn is_of_a_socket(self) -> bool {
+        matches!(self, Self::ConnectTimeout | Self::Backlog | Self::Source | Self::Mptcp | Self::Precedence)
+    }
+}
+
 /// A set of stages: the intercepted calls at which an option is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stages(u8);
 
 impl Stages {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
     /// After socket(2), and to a socket that was not made by it when a hook first sees it.
     pub const SOCKET: Self = Self(1);
     /// Before bind(2).
     pub const BIND: Self = Self(2);
-    /// Before listen(2), where bind(2) has not had its turn.
+    /// Before listen(2).
     pub const LISTEN: Self = Self(4);
-    /// After accept(2): only what an accepted socket does not inherit from its listener.
+    /// After accept(2): only what an accepted socket does not inherit from its listener, or shall not.
     pub const ACCEPT: Self = Self(8);
-    /// After connect(2) has succeeded or begun: only what the handshake would undo.
+    /// After connect(2) has succeeded or begun: only what the handshake would undo, or what would end connect.
     pub const CONNECT: Self = Self(16);
 
     /// Both sets.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// As bits of a mark.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From bits of a mark.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
     }
 
     /// Whether the sets share a stage.
@@ -103,120 +179,391 @@ pub const PRECEDENCE: &[&str] = &["env", "program"];
 /// The values of `LOG`, in the order of [`log::LevelFilter`].
 pub const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
-const SECONDS: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Second, auto: false };
-const OWN_TIMEOUT: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Millisecond, auto: false };
-const MILLISECONDS_OR_AUTO: Kind = Kind::Duration { bare: Unit::Millisecond, stored: Unit::Millisecond, auto: true };
-const ON_OR_OFF: (i32, i32) = (0, 1);
+/// The values of `MTU_DISCOVER`, in the order of `IP_PMTUDISC_DONT` to `IP_PMTUDISC_OMIT` (ip(7)).
+pub const MTU_DISCOVER: &[&str] = &["dont", "want", "do", "probe", "interface", "omit"];
+
+/// Names that look like settings, and why they are none.
+pub const NO_SETTINGS: &[(&str, &str)] = &[
+    ("RETRIES", "no socket option; SYNCNT bounds the SYNs of a connect, USER_TIMEOUT the retransmission of data"),
+    ("RETRIES1", "no socket option, only the sysctl net.ipv4.tcp_retries1"),
+    ("RETRIES2", "no socket option, only the sysctl net.ipv4.tcp_retries2; USER_TIMEOUT bounds the same"),
+];
+
+const SECONDS: Kind = duration(Unit::Second, Unit::Second, None);
+const SECONDS_OR_OFF: Kind = duration(Unit::Second, Unit::Second, Some(Word::Off));
+const OWN_TIMEOUT: Kind = duration(Unit::Second, Unit::Millisecond, None);
+const MILLISECONDS: Kind = duration(Unit::Millisecond, Unit::Millisecond, None);
+const MILLISECONDS_OR_AUTO: Kind = duration(Unit::Millisecond, Unit::Millisecond, Some(Word::Auto));
+const MICROSECONDS: Kind = duration(Unit::Microsecond, Unit::Microsecond, None);
+const PROGRAMS: Kind = Kind::Text("names of programs with commas between; * stands for any characters");
+const ON_OR_OFF: (i64, i64) = (0, 1);
+const ANY: (i64, i64) = (0, 0);
+const INT_MAX: i64 = i32::MAX as i64;
+const UINT_MAX: i64 = u32::MAX as i64;
 const AT_BIND: Stages = Stages::BIND.or(Stages::LISTEN);
+const BEGUN: Stages = Stages::CONNECT.or(Stages::ACCEPT);
+
+const fn duration(bare: Unit, stored: Unit, word: Option<Word>) -> Kind {
+    Kind::Duration { bare, stored, word }
+}
+
+const fn option(level: c_int, optname: c_int, v6: Option<c_int>, wire: Wire, stages: Stages) -> Target {
+    Target::Socket(Sockopt { level, optname, v6, wire, stages })
+}
 
 const fn tcp(optname: c_int, stages: Stages) -> Target {
-    Target::Socket { level: libc::IPPROTO_TCP, optname, stages }
+    option(libc::IPPROTO_TCP, optname, None, Wire::Int, stages)
 }
 
 const fn socket(optname: c_int, stages: Stages) -> Target {
-    Target::Socket { level: libc::SOL_SOCKET, optname, stages }
+    option(libc::SOL_SOCKET, optname, None, Wire::Int, stages)
 }
+
+/// Of an IPv6 socket, too: both families share it.
+const fn ip(optname: c_int, stages: Stages) -> Target {
+    option(libc::IPPROTO_IP, optname, None, Wire::Int, stages)
+}
+
+const fn ip_and_ipv6(optname: c_int, v6: c_int) -> Target {
+    option(libc::IPPROTO_IP, optname, Some(v6), Wire::Int, Stages::SOCKET)
+}
+
+/// linux/tcp.h; not in the libc crate yet.
+const TCP_RTO_MAX_MS: c_int = 44;
+/// linux/tcp.h; not in the libc crate yet.
+const TCP_RTO_MIN_US: c_int = 45;
 
 macro_rules! options {
     ($({
         $name:literal $(or $alias:literal)*, $kind:expr, $range:expr, $target:expr,
-        since: $since:literal, source: $source:literal,
+        since: $since:expr, source: $source:literal,
         $help:literal
     })*) => {
         /// The rows, as the shim needs them.
-        pub static OPTIONS: [Opt; [$($name),*].len()] =
-            [$(Opt { name: $name, aliases: &[$($alias),*], kind: $kind, range: $range, target: $target }),*];
+        pub static OPTIONS: [Opt; [$($name),*].len()] = [$(Opt {
+            name: $name, aliases: &[$($alias),*], kind: $kind, range: $range, since: $since, target: $target,
+        }),*];
 
         /// The rows, as people read them; same index as [`OPTIONS`].
         pub static DOCS: [Doc; [$($name),*].len()] =
-            [$(Doc { help: $help, since: $since, source: $source }),*];
+            [$(Doc { help: $help, source: $source }),*];
     };
 }
 
 options! {
     {
         "KEEPALIVE", Kind::Bool, ON_OR_OFF, socket(libc::SO_KEEPALIVE, Stages::SOCKET),
-        since: "2.0", source: "socket(7) SO_KEEPALIVE",
+        since: Since(2, 0, 0), source: "socket(7) SO_KEEPALIVE",
         "Probe an idle connection. Any of KEEPIDLE, KEEPINTVL, KEEPCNT turns it on, unless this is off."
     }
     {
         "KEEPIDLE" or "KEEPALIVE_TIME", SECONDS, (1, 32_767), tcp(libc::TCP_KEEPIDLE, Stages::SOCKET),
-        since: "2.4", source: "tcp(7) TCP_KEEPIDLE",
+        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPIDLE",
         "Idle time before the first keepalive probe."
     }
     {
         "KEEPINTVL" or "KEEPALIVE_INTVL", SECONDS, (1, 32_767), tcp(libc::TCP_KEEPINTVL, Stages::SOCKET),
-        since: "2.4", source: "tcp(7) TCP_KEEPINTVL",
+        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPINTVL",
         "Time between two keepalive probes."
     }
     {
         "KEEPCNT" or "KEEPALIVE_PROBES", Kind::Count, (1, 127), tcp(libc::TCP_KEEPCNT, Stages::SOCKET),
-        since: "2.4", source: "tcp(7) TCP_KEEPCNT",
+        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPCNT",
         "Unanswered keepalive probes that end the connection."
     }
     {
         "SYNCNT" or "SYN_RETRIES", Kind::Count, (1, 127), tcp(libc::TCP_SYNCNT, Stages::SOCKET),
-        since: "2.4", source: "tcp(7) TCP_SYNCNT",
+        since: Since(2, 4, 0), source: "tcp(7) TCP_SYNCNT",
         "SYN retransmissions before a connect gives up; independent of CONNECT_TIMEOUT, whichever ends first."
     }
     {
-        "USER_TIMEOUT", MILLISECONDS_OR_AUTO, (1, i32::MAX), tcp(libc::TCP_USER_TIMEOUT, Stages::SOCKET),
-        since: "2.6.37", source: "tcp(7) TCP_USER_TIMEOUT",
+        "USER_TIMEOUT", MILLISECONDS_OR_AUTO, (1, INT_MAX), tcp(libc::TCP_USER_TIMEOUT, Stages::SOCKET),
+        since: Since(2, 6, 37), source: "tcp(7) TCP_USER_TIMEOUT",
         "How long sent data may stay unacknowledged before the connection ends; auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
     }
     {
-        "CONNECT_TIMEOUT", OWN_TIMEOUT, (1, i32::MAX), Target::Own(Own::ConnectTimeout),
-        since: "", source: "docs/connect-timeout.md",
-        "How long establishing a connection may take; connect then fails with ETIMEDOUT. \
-         Below 1s, a nonblocking socket waits for about 1s."
+        "LINGER", SECONDS_OR_OFF, (0, 32_767),
+        option(libc::SOL_SOCKET, libc::SO_LINGER, None, Wire::Linger, Stages::SOCKET),
+        since: Since(2, 0, 0), source: "socket(7) SO_LINGER",
+        "How long close waits until unsent data is sent; 0 resets the connection instead, off sends in the background."
+    }
+    {
+        "LINGER2", SECONDS, (1, 120), tcp(libc::TCP_LINGER2, Stages::SOCKET),
+        since: Since(2, 4, 0), source: "tcp(7) TCP_LINGER2",
+        "How long a closed connection stays in FIN_WAIT2, waiting for the peer to close as well."
+    }
+    {
+        "RTO_MAX", MILLISECONDS, (1000, 120_000), tcp(TCP_RTO_MAX_MS, Stages::SOCKET),
+        since: Since(6, 15, 0), source: "linux/tcp.h TCP_RTO_MAX_MS",
+        "Longest time between two retransmissions of data."
+    }
+    {
+        "RTO_MIN", MICROSECONDS, (2000, 200_000), tcp(TCP_RTO_MIN_US, Stages::SOCKET),
+        since: Since(6, 15, 0), source: "linux/tcp.h TCP_RTO_MIN_US",
+        "Shortest time before data is retransmitted; the kernel refuses less than two of its clock ticks."
+    }
+    {
+        "THIN_LINEAR_TIMEOUTS", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_THIN_LINEAR_TIMEOUTS, Stages::SOCKET),
+        since: Since(2, 6, 34), source: "linux/tcp.h TCP_THIN_LINEAR_TIMEOUTS",
+        "Retransmit up to six times without doubling the time in between, while few packets are in flight."
+    }
+    {
+        "FASTOPEN_CONNECT", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_FASTOPEN_CONNECT, Stages::SOCKET),
+        since: Since(4, 11, 0), source: "linux/tcp.h TCP_FASTOPEN_CONNECT, RFC 7413",
+        "Send the first data with the SYN. To a peer that has given a cookie, connect returns at once and the first \
+         write connects."
+    }
+    {
+        "RECV_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
+        option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, BEGUN),
+        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO",
+        "How long one read, recv or recvmsg of a blocking socket waits; it then fails with EAGAIN. Not for accept."
+    }
+    {
+        "SEND_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
+        option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, None, Wire::Timeval, BEGUN),
+        since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO",
+        "How long one write, send or sendmsg of a blocking socket waits; it then fails with EAGAIN, or has sent a part. \
+         Not for connect."
+    }
+    {
+        "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
+        option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, Stages::LISTEN),
+        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO",
+        "How long one accept of a blocking listener waits; it then fails with EAGAIN. Accepted sockets do not inherit it."
     }
     {
         "REUSEADDR", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEADDR, AT_BIND),
-        since: "2.0", source: "socket(7) SO_REUSEADDR",
+        since: Since(2, 0, 0), source: "socket(7) SO_REUSEADDR",
         "Let bind take a port whose old connections are in TIME_WAIT: a server restarts at once."
     }
     {
         "REUSEPORT", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEPORT, AT_BIND),
-        since: "3.9", source: "socket(7) SO_REUSEPORT",
+        since: Since(3, 9, 0), source: "socket(7) SO_REUSEPORT",
         "Let several listeners of one user share a port; all of them must have it on."
     }
     {
+        "INCOMING_CPU", Kind::Count, (0, 65_535), socket(libc::SO_INCOMING_CPU, Stages::LISTEN),
+        since: Since(4, 4, 0), source: "socket(7) SO_INCOMING_CPU",
+        "Of several listeners that share a port, the one for connections whose packets arrive on this CPU."
+    }
+    {
+        "FREEBIND", Kind::Bool, ON_OR_OFF, ip(libc::IP_FREEBIND, AT_BIND),
+        since: Since(2, 4, 0), source: "ip(7) IP_FREEBIND",
+        "Let bind take an address that the machine does not have, or not yet."
+    }
+    {
+        "TRANSPARENT", Kind::Bool, ON_OR_OFF, ip(libc::IP_TRANSPARENT, AT_BIND),
+        since: Since(2, 6, 24), source: "ip(7) IP_TRANSPARENT",
+        "Let bind take any address, as transparent proxies do; needs CAP_NET_ADMIN."
+    }
+    {
+        "BIND_ADDRESS_NO_PORT", Kind::Bool, ON_OR_OFF, ip(libc::IP_BIND_ADDRESS_NO_PORT, Stages::BIND),
+        since: Since(4, 2, 0), source: "ip(7) IP_BIND_ADDRESS_NO_PORT",
+        "Let bind with port 0 take no port; connect takes one, which connections to other peers can share."
+    }
+    {
+        "V6ONLY", Kind::Bool, ON_OR_OFF,
+        option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, None, Wire::Int, AT_BIND),
+        since: Since(2, 4, 21), source: "ipv6(7) IPV6_V6ONLY",
+        "Whether an IPv6 listener takes IPv6 connections only, and not those to IPv4 addresses of the machine."
+    }
+    {
+        "DEFER_ACCEPT", SECONDS, (1, 32_767), tcp(libc::TCP_DEFER_ACCEPT, Stages::LISTEN),
+        since: Since(2, 4, 0), source: "tcp(7) TCP_DEFER_ACCEPT",
+        "Wake the listener when a connection's first data arrives, or after this time, rounded up to a SYN-ACK retry."
+    }
+    {
+        "FASTOPEN", Kind::Count, (0, 65_535), tcp(libc::TCP_FASTOPEN, Stages::LISTEN),
+        since: Since(3, 7, 0), source: "linux/tcp.h TCP_FASTOPEN, RFC 7413",
+        "Take data that comes with the SYN, from so many clients at a time whose handshake is not over."
+    }
+    {
         "NODELAY", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_NODELAY, Stages::SOCKET),
-        since: "2.0", source: "tcp(7) TCP_NODELAY",
+        since: Since(2, 0, 0), source: "tcp(7) TCP_NODELAY",
         "Send small segments at once instead of collecting them (no Nagle algorithm)."
     }
     {
-        "QUICKACK", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_QUICKACK, Stages::CONNECT.or(Stages::ACCEPT)),
-        since: "2.4.4", source: "tcp(7) TCP_QUICKACK",
+        "QUICKACK", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_QUICKACK, BEGUN),
+        since: Since(2, 4, 4), source: "tcp(7) TCP_QUICKACK",
         "Acknowledge at once instead of delaying; set when a connection begins, not permanent: the kernel may change it."
     }
     {
+        "CORK", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_CORK, Stages::SOCKET),
+        since: Since(2, 2, 0), source: "tcp(7) TCP_CORK",
+        "Send full segments only; what is left is sent after 200 ms, or when the program takes it off."
+    }
+    {
+        "SNDBUF", Kind::Size, (1, INT_MAX / 2), socket(libc::SO_SNDBUF, Stages::SOCKET),
+        since: Since(2, 0, 0), source: "socket(7) SO_SNDBUF",
+        "Send buffer; the kernel doubles it, caps it at net.core.wmem_max, and no longer adapts it by itself."
+    }
+    {
+        "RCVBUF", Kind::Size, (1, INT_MAX / 2), socket(libc::SO_RCVBUF, Stages::SOCKET),
+        since: Since(2, 0, 0), source: "socket(7) SO_RCVBUF",
+        "Receive buffer; the kernel doubles it, caps it at net.core.rmem_max, and no longer adapts it by itself."
+    }
+    {
+        "NOTSENT_LOWAT", Kind::Size, (1, UINT_MAX), tcp(libc::TCP_NOTSENT_LOWAT, Stages::SOCKET),
+        since: Since(3, 12, 0), source: "linux/tcp.h TCP_NOTSENT_LOWAT",
+        "How much unsent data the send buffer may hold before the socket is no longer writable: less waits in a queue."
+    }
+    {
+        "MAXSEG", Kind::Size, (88, 32_767), tcp(libc::TCP_MAXSEG, Stages::SOCKET),
+        since: Since(2, 0, 0), source: "tcp(7) TCP_MAXSEG",
+        "Largest segment to send and to announce; also bounded by the path, and less by the TCP options of each packet."
+    }
+    {
+        "WINDOW_CLAMP", Kind::Size, (1, INT_MAX), tcp(libc::TCP_WINDOW_CLAMP, Stages::SOCKET),
+        since: Since(2, 4, 0), source: "tcp(7) TCP_WINDOW_CLAMP",
+        "Largest window to announce; the kernel raises what is below half of its smallest receive buffer."
+    }
+    {
+        "CONGESTION", Kind::Name, ANY,
+        option(libc::IPPROTO_TCP, libc::TCP_CONGESTION, None, Wire::Name, Stages::SOCKET),
+        since: Since(2, 6, 13), source: "tcp(7) TCP_CONGESTION",
+        "Congestion control: one that the kernel offers, such as cubic, reno or bbr."
+    }
+    {
+        "MAX_PACING_RATE", Kind::Size, (1, i64::MAX),
+        option(libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, None, Wire::Rate, Stages::SOCKET),
+        since: Since(3, 13, 0), source: "linux/socket.h SO_MAX_PACING_RATE",
+        "Most bytes to send in a second; 4G and more needs Linux 4.20."
+    }
+    {
+        "BUSY_POLL", MICROSECONDS, (1, INT_MAX), socket(libc::SO_BUSY_POLL, Stages::SOCKET),
+        since: Since(3, 11, 0), source: "socket(7) SO_BUSY_POLL",
+        "How long a blocking receive polls the network device before it sleeps; more than the system's needs \
+         CAP_NET_ADMIN."
+    }
+    {
+        "ZEROCOPY", Kind::Bool, ON_OR_OFF, socket(libc::SO_ZEROCOPY, Stages::SOCKET),
+        since: Since(4, 14, 0), source: "linux/socket.h SO_ZEROCOPY",
+        "Let the program's sends with MSG_ZEROCOPY take effect."
+    }
+    {
+        "TOS", Kind::TrafficClass { shift: 0 }, (0, 255), ip_and_ipv6(libc::IP_TOS, libc::IPV6_TCLASS),
+        since: Since(2, 0, 0), source: "ip(7) IP_TOS, ipv6(7) IPV6_TCLASS",
+        "Type of service octet of IPv4, and traffic class of IPv6; the lower two bits are the kernel's."
+    }
+    {
+        "DSCP", Kind::TrafficClass { shift: 2 }, (0, 255), ip_and_ipv6(libc::IP_TOS, libc::IPV6_TCLASS),
+        since: Since(2, 0, 0), source: "ip(7) IP_TOS, ipv6(7) IPV6_TCLASS",
+        "Differentiated services code point: the upper six bits of TOS."
+    }
+    {
+        "TTL", Kind::Count, (1, 255), ip_and_ipv6(libc::IP_TTL, libc::IPV6_UNICAST_HOPS),
+        since: Since(2, 0, 0), source: "ip(7) IP_TTL, ipv6(7) IPV6_UNICAST_HOPS",
+        "Time to live of IPv4, and hop limit of IPv6."
+    }
+    {
+        "MTU_DISCOVER", Kind::Choice(MTU_DISCOVER), (0, 5),
+        ip_and_ipv6(libc::IP_MTU_DISCOVER, libc::IPV6_MTU_DISCOVER),
+        since: Since(2, 2, 0), source: "ip(7) IP_MTU_DISCOVER, ipv6(7) IPV6_MTU_DISCOVER",
+        "Whether packets may be fragmented (dont), or the path's MTU is looked for (want, do, probe). interface needs \
+         Linux 3.15, omit 4.1."
+    }
+    {
+        "PRIORITY", Kind::Count, (0, INT_MAX), socket(libc::SO_PRIORITY, Stages::SOCKET.or(Stages::ACCEPT)),
+        since: Since(2, 0, 0), source: "socket(7) SO_PRIORITY",
+        "Priority in the queue of the network device; more than 6 needs CAP_NET_ADMIN. TOS sets one, too; this wins."
+    }
+    {
+        "MARK", Kind::Bits, (0, UINT_MAX), socket(libc::SO_MARK, Stages::SOCKET),
+        since: Since(2, 6, 25), source: "socket(7) SO_MARK",
+        "Mark of each packet, for routing rules and packet filters; needs CAP_NET_ADMIN or, from 5.17, CAP_NET_RAW."
+    }
+    {
+        "BINDTODEVICE", Kind::Name, ANY,
+        option(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, None, Wire::Name, Stages::SOCKET),
+        since: Since(2, 2, 0), source: "socket(7) SO_BINDTODEVICE",
+        "Network device that all packets leave by and come from; before Linux 5.7 it needs CAP_NET_RAW."
+    }
+    {
+        "CONNECT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ConnectTimeout),
+        since: Since::NONE, source: "docs/connect-timeout.md",
+        "How long establishing a connection may take; connect then fails with ETIMEDOUT. \
+         Below 1s, a nonblocking socket waits for about 1s."
+    }
+    {
+        "BACKLOG", Kind::Backlog, (0, INT_MAX), Target::Own(Own::Backlog),
+        since: Since::NONE, source: "listen(2)",
+        "Connections that may wait for accept, in place of the program's number; min: raises a smaller one. \
+         The kernel caps it at net.core.somaxconn."
+    }
+    {
+        "SOURCE", Kind::Addresses, ANY, Target::Own(Own::Source),
+        since: Since::NONE, source: "bind(2)",
+        "Address that connections come from where the program has not bound one itself."
+    }
+    {
+        "MPTCP", Kind::Bool, ON_OR_OFF, Target::Own(Own::Mptcp),
+        since: Since(5, 6, 0), source: "RFC 8684",
+        "Make Multipath TCP sockets in place of TCP ones; where the kernel or the peer cannot, TCP. \
+         What MPTCP does not take of the other settings is left out."
+    }
+    {
         "PRECEDENCE", Kind::Choice(PRECEDENCE), (0, 1), Target::Own(Own::Precedence),
-        since: "", source: "docs/decisions.md",
+        since: Since::NONE, source: "docs/decisions.md",
         "Which value wins where the program sets an option itself: that of the environment (default) or the program's."
     }
     {
+        "RULES", Kind::Text("rules, MATCH=VALUE... : SETTING=VALUE... with ; between"), ANY, Target::Own(Own::Rules),
+        since: Since::NONE, source: "docs/rules.md",
+        "Whom settings hold for: the first rule that matches a socket lies over the other settings."
+    }
+    {
+        "CONFIG", Kind::Text("a path"), ANY, Target::Own(Own::Config),
+        since: Since::NONE, source: "docs/rules.md",
+        "File of settings (name = value) and rules, one a line."
+    }
+    {
+        "ONLY_PROGRAMS", PROGRAMS, ANY, Target::Own(Own::OnlyPrograms),
+        since: Since::NONE, source: "docs/rules.md",
+        "The programs that are tuned; all others are left alone."
+    }
+    {
+        "SKIP_PROGRAMS", PROGRAMS, ANY, Target::Own(Own::SkipPrograms),
+        since: Since::NONE, source: "docs/rules.md",
+        "Programs that are left alone."
+    }
+    {
         "STRICT", Kind::Bool, ON_OR_OFF, Target::Own(Own::Strict),
-        since: "", source: "sysexits.h EX_CONFIG",
+        since: Since::NONE, source: "sysexits.h EX_CONFIG",
         "Do not start the program if a setting is wrong: exit status 78 before main."
     }
     {
+        "STATS", Kind::Bool, ON_OR_OFF, Target::Own(Own::Stats),
+        since: Since::NONE, source: "docs/rules.md",
+        "Report one line at exit: sockets seen and tuned, connects, timeouts with the slowest destination, refusals."
+    }
+    {
         "LOG", Kind::Choice(LOG_LEVELS), (0, 5), Target::Own(Own::Log),
-        since: "", source: "",
+        since: Since::NONE, source: "",
         "How much to report, to standard error or LOG_FILE; default warn. \
          info: the settings in force; debug: every decision, and the values read back."
     }
     {
-        "LOG_FILE", Kind::Path, (0, 0), Target::Own(Own::LogFile),
-        since: "", source: "",
+        "LOG_FILE", Kind::Text("a path"), ANY, Target::Own(Own::LogFile),
+        since: Since::NONE, source: "",
         "File to append messages to, instead of standard error; made if missing, a symbolic link is refused."
     }
     {
         "DISABLE", Kind::Bool, ON_OR_OFF, Target::Own(Own::Disable),
-        since: "", source: "",
+        since: Since::NONE, source: "",
         "Leave every socket alone, as if no setting were there."
     }
 }
+
+/// How many rows are socket options; they stand first.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+pub const SOCKET_OPTIONS: usize = {
+    let mut n = 0;
+    while n < OPTIONS.len() && matches!(OPTIONS[n].target, Target::Socket(_)) {
+        n += 1;
+    }
+    n
+};
 
 /// The row of a name or an alias.
 #[must_use]
@@ -235,7 +582,8 @@ mod tests {
         for option in &OPTIONS {
             for name in [option.name].iter().chain(option.aliases) {
                 assert!(seen.insert(*name), "{name} stands twice");
-                assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{name}: not a variable name");
+                let of_a_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+                assert!(name.bytes().all(of_a_name), "{name}: not a variable name");
             }
         }
     }
@@ -249,8 +597,8 @@ mod tests {
                 Kind::Choice(names) => {
                     assert_eq!((low, usize::try_from(high)), (0, Ok(names.len() - 1)), "{}", option.name);
                 }
-                Kind::Path => assert_eq!((low, high), (0, 0), "{}", option.name),
-                Kind::Count | Kind::Duration { .. } => assert!(1 <= low && low < high, "{}", option.name),
+                Kind::Name | Kind::Addresses | Kind::Text(_) => assert_eq!((low, high), (0, 0), "{}", option.name),
+                _ => assert!(0 <= low && low < high, "{}", option.name),
             }
         }
     }
@@ -259,11 +607,15 @@ mod tests {
     fn each_socket_option_stands_once_and_is_applied_somewhere() {
         let mut seen = HashSet::new();
         for option in &OPTIONS {
-            if let Target::Socket { level, optname, stages } = option.target {
-                assert!(seen.insert((level, optname)), "{}: its option has another row", option.name);
-                assert!(stages != Stages(0), "{}: no stage applies it", option.name);
+            if let Target::Socket(Sockopt { level, optname, stages, wire, .. }) = option.target {
+                // TOS and DSCP are two ways to write one option; ACCEPT_TIMEOUT is a listener's RECV_TIMEOUT.
+                let twin = matches!(option.name, "DSCP" | "ACCEPT_TIMEOUT");
+                assert!(seen.insert((level, optname)) != twin, "{}: its option has another row", option.name);
+                assert!(stages != Stages::NONE, "{}: no stage applies it", option.name);
+                assert_eq!(wire == Wire::Name, option.kind == Kind::Name, "{}", option.name);
             }
         }
+        assert!(OPTIONS[SOCKET_OPTIONS..].iter().all(|o| matches!(o.target, Target::Own(_))), "own ones stand last");
     }
 
     #[test]
@@ -273,10 +625,11 @@ mod tests {
             assert!(doc.help.ends_with('.') && doc.help.len() > 20, "{name}: help is a sentence");
             assert!(!doc.help.contains(['|', '\n']), "{name}: help must fit a table cell");
             match option.target {
-                Target::Socket { .. } => {
-                    assert!(!doc.since.is_empty() && doc.source.contains("(7)"), "{name}: kernel and man page section");
+                Target::Socket(_) => {
+                    let sourced = doc.source.contains("(7) ") || doc.source.starts_with("linux/");
+                    assert!(option.since != Since::NONE && sourced, "{name}: kernel, and man page section or header");
                 }
-                Target::Own(_) => assert!(doc.since.is_empty(), "{name}: no kernel has it"),
+                Target::Own(own) => assert_eq!(option.since != Since::NONE, own == Own::Mptcp, "{name}: whose kernel?"),
             }
         }
     }

@@ -4,6 +4,8 @@
 
 use libc::{c_int, c_void, nfds_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
 
+use crate::wire::Payload;
+
 /// Pointers to the functions behind the shim's hooks (or to libc's own, where nothing is hooked).
 #[derive(Clone, Copy, Debug)]
 pub struct Real {
@@ -49,7 +51,7 @@ impl Default for CleanupBuffer {
     }
 }
 
-/// Length of the options tcptune handles, all of them `int`.
+/// Length of an `int` option.
 const INT_LEN: socklen_t = 4;
 
 impl Real {
@@ -61,6 +63,28 @@ impl Real {
         // SAFETY: the pointer is to a live c_int of the length given; the kernel checks the descriptor.
         let r = unsafe { (self.setsockopt)(fd, level, name, (&raw const value).cast(), INT_LEN) };
         if r == 0 { Ok(()) } else { Err(crate::errno::get()) }
+    }
+
+    /// Sets an option.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn set(&self, fd: c_int, level: c_int, name: c_int, value: &Payload) -> Result<(), c_int> {
+        // SAFETY: so many live bytes; the kernel checks the descriptor.
+        let r = unsafe { (self.setsockopt)(fd, level, name, value.as_ptr().cast(), value.socklen()) };
+        if r == 0 { Ok(()) } else { Err(crate::errno::get()) }
+    }
+
+    /// Reads an option.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn get(&self, fd: c_int, level: c_int, name: c_int) -> Result<Payload, c_int> {
+        let mut value = Payload::room();
+        let mut len = value.socklen();
+        // SAFETY: room of this length, and a live length; the kernel checks the descriptor.
+        let r = unsafe { (self.getsockopt)(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) };
+        if r == 0 { Ok(value) } else { Err(crate::errno::get()) }
     }
 
     /// Reads an `int` option.

@@ -1,6 +1,7 @@
-//! Values as operators write them: boolean, count, duration, choice, path.
+//! Values as operators write them: boolean, count, size, duration, choice, name, address.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fundu::{DurationParser, TimeUnit};
 
@@ -11,19 +12,62 @@ pub enum Kind {
     Bool,
     /// A whole number.
     Count,
+    /// A whole number, decimal or with `0x`.
+    Bits,
+    /// Bytes, with `K M G` of 1024.
+    Size,
     /// A number with `ms s m h`, fractions allowed, rounded up to the unit in which it is stored.
     Duration {
         /// The unit of a number without one.
         bare: Unit,
         /// The unit of the stored value: that of the kernel's option.
         stored: Unit,
-        /// `auto` is accepted as well.
-        auto: bool,
+        /// A word that is accepted as well.
+        word: Option<Word>,
     },
     /// One of these words; stored is its index.
     Choice(&'static [&'static str]),
-    /// A path, taken as it is.
-    Path,
+    /// A differentiated services code point by name or number; stored is the octet of the IP header (RFC 2474).
+    TrafficClass {
+        /// By how many bits a number is shifted to the left: 2 for a code point, 0 for the octet.
+        shift: u8,
+    },
+    /// A name of at most 15 bytes.
+    Name,
+    /// A whole number, or `min:` and one.
+    Backlog,
+    /// An IPv4 address, an IPv6 address, or both with a comma between.
+    Addresses,
+    /// Any text; this says what is expected of it.
+    Text(&'static str),
+}
+
+/// A word that stands for a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// `auto`: derived from other settings.
+    Auto,
+    /// `off`: stored as [`OFF`].
+    Off,
+}
+
+/// What a duration that is off is stored as.
+pub const OFF: i64 = -1;
+
+impl Word {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+
+    const fn value(self) -> Value {
+        match self {
+            Self::Auto => Value::Auto,
+            Self::Off => Value::Int(OFF),
+        }
+    }
 }
 
 /// Unit of a duration.
@@ -33,6 +77,8 @@ pub enum Unit {
     Second,
     /// `ms`
     Millisecond,
+    /// `us`
+    Microsecond,
 }
 
 impl Unit {
@@ -40,6 +86,7 @@ impl Unit {
         match self {
             Self::Second => 1_000_000_000,
             Self::Millisecond => 1_000_000,
+            Self::Microsecond => 1_000,
         }
     }
 
@@ -49,6 +96,7 @@ impl Unit {
         match self {
             Self::Second => "s",
             Self::Millisecond => "ms",
+            Self::Microsecond => "us",
         }
     }
 }
@@ -57,12 +105,115 @@ impl Unit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// A number in the stored unit, 0 or 1, or the index of a choice.
-    Int(i32),
+    Int(i64),
+    /// No less than this number.
+    AtLeast(i64),
+    /// A name.
+    Name(Name),
+    /// Addresses.
+    Addresses(Addresses),
     /// To be derived from other settings.
     Auto,
-    /// A path.
-    Path(String),
+    /// Text.
+    Text(String),
 }
+
+/// A name as the kernel takes it: `TCP_CA_NAME_MAX` and `IFNAMSIZ` are 16, with the null byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name([u8; Self::SIZE]);
+
+impl Name {
+    /// Bytes of a name, with the null byte.
+    pub const SIZE: usize = 16;
+
+    /// The name in a text, if it can be one.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut name = Self([0; Self::SIZE]);
+        let fits = (1..Self::SIZE).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        name.0.get_mut(..text.len()).filter(|_| fits)?.copy_from_slice(text.as_bytes());
+        Some(name)
+    }
+
+    /// What the kernel has written.
+    #[must_use]
+    pub const fn of_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        Self(bytes)
+    }
+
+    /// With the null byte.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; Self::SIZE] {
+        &self.0
+    }
+
+    /// The length without the null byte.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().position(|b| *b == 0).unwrap_or(Self::SIZE)
+    }
+
+    /// Whether the kernel has written none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.get(..self.len()).unwrap_or_default();
+        f.write_str(std::str::from_utf8(name).unwrap_or("?"))
+    }
+}
+
+/// At most one address of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The IPv4 one.
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 one.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    fn new(text: &str) -> Option<Self> {
+        text.split(',').try_fold(Self::default(), |mut all, one| {
+            let taken = match one.trim().parse().ok()? {
+                IpAddr::V4(v4) => all.v4.replace(v4).is_some(),
+                IpAddr::V6(v6) => all.v6.replace(v6).is_some(),
+            };
+            (!taken).then_some(all)
+        })
+    }
+}
+
+/// Code points by name (RFC 2474 class selectors, RFC 2597, RFC 3246, RFC 5865, RFC 8622).
+const CODE_POINTS: &[(&str, i64)] = &[
+    ("cs0", 0),
+    ("le", 1),
+    ("cs1", 8),
+    ("af11", 10),
+    ("af12", 12),
+    ("af13", 14),
+    ("cs2", 16),
+    ("af21", 18),
+    ("af22", 20),
+    ("af23", 22),
+    ("cs3", 24),
+    ("af31", 26),
+    ("af32", 28),
+    ("af33", 30),
+    ("cs4", 32),
+    ("af41", 34),
+    ("af42", 36),
+    ("af43", 38),
+    ("cs5", 40),
+    ("va", 44),
+    ("ef", 46),
+    ("cs6", 48),
+    ("cs7", 56),
+];
 
 const UNITS: [TimeUnit; 4] = [TimeUnit::MilliSecond, TimeUnit::Second, TimeUnit::Minute, TimeUnit::Hour];
 
@@ -72,45 +223,88 @@ const fn duration_parser(bare: TimeUnit) -> DurationParser<'static> {
 
 const BARE_SECONDS: DurationParser<'static> = duration_parser(TimeUnit::Second);
 const BARE_MILLISECONDS: DurationParser<'static> = duration_parser(TimeUnit::MilliSecond);
+const BARE_MICROSECONDS: DurationParser<'static> = duration_parser(TimeUnit::MicroSecond);
+
+/// Parses a duration into `stored` units, rounded up.
+fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i128> {
+    let (parser, text) = match bare {
+        Unit::Second => (BARE_SECONDS, text),
+        Unit::Millisecond => (BARE_MILLISECONDS, text),
+        // The library has no `us`.
+        Unit::Microsecond => {
+            let number = text.strip_suffix("us").filter(|n| n.ends_with(|c: char| c.is_ascii_digit()));
+            (BARE_MICROSECONDS, number.unwrap_or(text))
+        }
+    };
+    let duration: std::time::Duration = parser.parse(text).ok()?.try_into().ok()?;
+    i128::try_from(duration.as_nanos().div_ceil(stored.nanoseconds())).ok()
+}
+
+fn size(text: &str) -> Option<i128> {
+    let (number, shift) = match text.as_bytes().last()?.to_ascii_uppercase() {
+        b'K' => (text.get(..text.len() - 1)?, 10),
+        b'M' => (text.get(..text.len() - 1)?, 20),
+        b'G' => (text.get(..text.len() - 1)?, 30),
+        _ => (text, 0),
+    };
+    number.parse::<i64>().ok().map(|n| i128::from(n) << shift)
+}
+
+fn bits(text: &str) -> Option<i128> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok().map(i128::from),
+        None => text.parse().ok(),
+    }
+}
+
+fn code_point(text: &str) -> Option<i64> {
+    CODE_POINTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, point)| *point)
+}
 
 impl Kind {
     /// Parses `text`; `None` if it is not of this kind, or out of `range`.
     #[must_use]
-    pub fn parse(self, text: &str, range: (i32, i32)) -> Option<Value> {
-        let in_range = |n: i128| i32::try_from(n).ok().filter(|n| (range.0..=range.1).contains(n)).map(Value::Int);
-        match self {
+    pub fn parse(self, text: &str, range: (i64, i64)) -> Option<Value> {
+        let in_range = |n: i128| i64::try_from(n).ok().filter(|n| (range.0..=range.1).contains(n));
+        let number = match self {
             Self::Bool => match text.to_ascii_lowercase().as_str() {
-                "1" | "on" | "true" | "yes" => Some(Value::Int(1)),
-                "0" | "off" | "false" | "no" => Some(Value::Int(0)),
-                _ => None,
+                "1" | "on" | "true" | "yes" => 1,
+                "0" | "off" | "false" | "no" => 0,
+                _ => return None,
             },
-            Self::Count => in_range(text.parse().ok()?),
-            Self::Duration { auto: true, .. } if text.eq_ignore_ascii_case("auto") => Some(Value::Auto),
-            Self::Duration { bare, stored, .. } => {
-                let parser = match bare {
-                    Unit::Second => BARE_SECONDS,
-                    Unit::Millisecond => BARE_MILLISECONDS,
-                };
-                let duration: std::time::Duration = parser.parse(text).ok()?.try_into().ok()?;
-                in_range(i128::try_from(duration.as_nanos().div_ceil(stored.nanoseconds())).ok()?)
+            Self::Count => text.parse().ok()?,
+            Self::Bits => bits(text)?,
+            Self::Size => size(text)?,
+            Self::Duration { word: Some(word), .. } if text.eq_ignore_ascii_case(word.text()) => {
+                return Some(word.value());
             }
-            Self::Choice(words) => {
-                words.iter().position(|w| w.eq_ignore_ascii_case(text)).and_then(|i| in_range(i128::try_from(i).ok()?))
-            }
-            Self::Path => Some(Value::Path(text.to_owned())),
-        }
+            Self::Duration { bare, stored, .. } => duration(text, bare, stored)?,
+            Self::Choice(words) => i128::try_from(words.iter().position(|w| w.eq_ignore_ascii_case(text))?).ok()?,
+            Self::TrafficClass { shift } => match code_point(text) {
+                Some(point) => i128::from(point << 2),
+                None => i128::from(text.parse::<i64>().ok()?) << shift,
+            },
+            Self::Name => return Name::new(text).map(Value::Name),
+            Self::Backlog => match text.strip_prefix("min:") {
+                Some(least) => return in_range(least.parse().ok()?).map(Value::AtLeast),
+                None => text.parse().ok()?,
+            },
+            Self::Addresses => return Addresses::new(text).map(Value::Addresses),
+            Self::Text(_) => return Some(Value::Text(text.to_owned())),
+        };
+        in_range(number).map(Value::Int)
     }
 
     /// What is accepted, for a message or a table.
     #[must_use]
-    pub fn accepted(self, range: (i32, i32)) -> Accepted {
+    pub fn accepted(self, range: (i64, i64)) -> Accepted {
         Accepted { kind: self, range }
     }
 
-    /// The stored value `n` as an operator would write it.
+    /// The value as an operator would write it.
     #[must_use]
-    pub fn show(self, n: i32) -> Shown {
-        Shown { kind: self, n }
+    pub fn show(self, value: &Value) -> Shown<'_> {
+        Shown { kind: self, value }
     }
 }
 
@@ -118,7 +312,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
     kind: Kind,
-    range: (i32, i32),
+    range: (i64, i64),
 }
 
 impl fmt::Display for Accepted {
@@ -127,10 +321,16 @@ impl fmt::Display for Accepted {
         match self.kind {
             Kind::Bool => f.write_str("on or off (1/0, true/false, yes/no)"),
             Kind::Count => write!(f, "{low} to {high}"),
-            Kind::Duration { bare, stored, auto } => {
+            Kind::Bits => write!(f, "{low} to {high} (or 0x…)"),
+            Kind::Size => write!(f, "{low} to {high} bytes (K M G)"),
+            Kind::Duration { bare, stored, word } => {
                 let unit = stored.symbol();
-                write!(f, "{low}{unit} to {high}{unit}{}", if auto { ", or auto" } else { "" })?;
-                write!(f, " (ms s m h; a bare number is {})", bare.symbol())
+                write!(f, "{low}{unit} to {high}{unit}")?;
+                if let Some(word) = word {
+                    write!(f, ", or {}", word.text())?;
+                }
+                let finest = if bare == Unit::Microsecond { "us ms s" } else { "ms s m h" };
+                write!(f, " ({finest}; a bare number is {})", bare.symbol())
             }
             Kind::Choice(words) => {
                 for (i, word) in words.iter().enumerate() {
@@ -138,25 +338,51 @@ impl fmt::Display for Accepted {
                 }
                 Ok(())
             }
-            Kind::Path => f.write_str("a path"),
+            Kind::TrafficClass { shift } => {
+                write!(f, "{} to {}, or a name: cs0 to cs7, af11 to af43, ef, va, le", low >> shift, high >> shift)
+            }
+            Kind::Name => f.write_str("a name of at most 15 bytes"),
+            Kind::Backlog => write!(f, "{low} to {high}, or min:NUMBER"),
+            Kind::Addresses => f.write_str("an IPv4 address, an IPv6 address, or both with a comma between"),
+            Kind::Text(expected) => f.write_str(expected),
         }
     }
 }
 
-/// Displays a stored value.
+/// Displays a value.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
+pub struct Shown<'a> {
     kind: Kind,
-    n: i32,
+    value: &'a Value,
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::Bool => f.write_str(if self.n == 0 { "off" } else { "on" }),
-            Kind::Count | Kind::Path => write!(f, "{}", self.n),
-            Kind::Duration { stored, .. } => write!(f, "{}{}", self.n, stored.symbol()),
-            Kind::Choice(words) => f.write_str(usize::try_from(self.n).ok().and_then(|i| words.get(i)).unwrap_or(&"?")),
+        match (self.kind, self.value) {
+            (Kind::Bool, Value::Int(n)) => f.write_str(if *n == 0 { "off" } else { "on" }),
+            (Kind::Duration { word: Some(word), .. }, value) if *value == word.value() => f.write_str(word.text()),
+            (Kind::Duration { stored, .. }, Value::Int(n)) => write!(f, "{n}{}", stored.symbol()),
+            (Kind::Choice(words), Value::Int(n)) => {
+                f.write_str(usize::try_from(*n).ok().and_then(|i| words.get(i)).unwrap_or(&"?"))
+            }
+            (Kind::TrafficClass { shift }, Value::Int(n)) => {
+                match CODE_POINTS.iter().find(|(_, point)| point << 2 == *n) {
+                    Some((name, _)) => f.write_str(name),
+                    None => write!(f, "{}", n >> shift),
+                }
+            }
+            (Kind::Bits, Value::Int(n)) => write!(f, "{n:#x}"),
+            (_, Value::Int(n)) => write!(f, "{n}"),
+            (_, Value::AtLeast(n)) => write!(f, "min:{n}"),
+            (_, Value::Name(name)) => write!(f, "{name}"),
+            (_, Value::Addresses(Addresses { v4, v6 })) => {
+                let comma = if v4.is_some() && v6.is_some() { "," } else { "" };
+                v4.map_or(Ok(()), |v4| write!(f, "{v4}"))?;
+                f.write_str(comma)?;
+                v6.map_or(Ok(()), |v6| write!(f, "{v6}"))
+            }
+            (_, Value::Auto) => f.write_str("auto"),
+            (_, Value::Text(text)) => f.write_str(text),
         }
     }
 }
@@ -165,12 +391,13 @@ impl fmt::Display for Shown {
 mod tests {
     use super::*;
 
-    const SECONDS: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Second, auto: false };
-    const TIMEOUT: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Millisecond, auto: false };
-    const MILLISECONDS: Kind = Kind::Duration { bare: Unit::Millisecond, stored: Unit::Millisecond, auto: true };
-    const WIDE: (i32, i32) = (1, i32::MAX);
+    const SECONDS: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Second, word: None };
+    const TIMEOUT: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Millisecond, word: None };
+    const MILLISECONDS: Kind =
+        Kind::Duration { bare: Unit::Millisecond, stored: Unit::Millisecond, word: Some(Word::Auto) };
+    const WIDE: (i64, i64) = (1, i32::MAX as i64);
 
-    fn int(kind: Kind, text: &str) -> Option<i32> {
+    fn int(kind: Kind, text: &str) -> Option<i64> {
         match kind.parse(text, WIDE) {
             Some(Value::Int(n)) => Some(n),
             _ => None,
@@ -235,14 +462,84 @@ mod tests {
         let kind = Kind::Choice(&["env", "program"]);
         assert_eq!(kind.parse("Program", (0, 1)), Some(Value::Int(1)));
         assert_eq!(kind.parse("prog", (0, 1)), None);
-        assert_eq!(kind.show(1).to_string(), "program");
+        assert_eq!(kind.show(&Value::Int(1)).to_string(), "program");
         assert_eq!(kind.accepted((0, 1)).to_string(), "env, program");
     }
 
     #[test]
     fn what_is_shown_parses_to_the_same() {
         for (kind, n) in [(SECONDS, 60), (TIMEOUT, 3500), (MILLISECONDS, 90_000), (Kind::Count, 5)] {
-            assert_eq!(int(kind, &kind.show(n).to_string()), Some(n));
+            assert_eq!(int(kind, &kind.show(&Value::Int(n)).to_string()), Some(n));
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, want) in [("4096", 4096), ("4K", 4096), ("1m", 1 << 20), ("1G", 1 << 30)] {
+            assert_eq!(int(Kind::Size, text), Some(want), "{text}");
+        }
+        for text in ["", "K", "1.5M", "-1K", "4KB", "4 K", "2G", "99999999999999999999G"] {
+            assert_eq!(int(Kind::Size, text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bits_are_decimal_or_hexadecimal() {
+        assert_eq!((int(Kind::Bits, "16"), int(Kind::Bits, "0x10")), (Some(16), Some(16)));
+        for text in ["0x", "0xg", "x10", "0x-1", "0x1ffffffff"] {
+            assert_eq!(int(Kind::Bits, text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn microseconds() {
+        let kind = Kind::Duration { bare: Unit::Microsecond, stored: Unit::Microsecond, word: None };
+        for (text, want) in [("50", 50), ("50us", 50), ("0.5us", 1), ("1.5ms", 1500), ("1s", 1_000_000)] {
+            assert_eq!(int(kind, text), Some(want), "{text}");
+        }
+        for text in ["us", "1msus", "1uss", "5 us"] {
+            assert_eq!(int(kind, text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_lingering_close_can_be_off() {
+        let kind = Kind::Duration { bare: Unit::Second, stored: Unit::Second, word: Some(Word::Off) };
+        assert_eq!(kind.parse("off", (0, 60)), Some(Value::Int(OFF)));
+        assert_eq!(kind.parse("0", (0, 60)), Some(Value::Int(0)));
+        assert_eq!(kind.show(&Value::Int(OFF)).to_string(), "off");
+    }
+
+    #[test]
+    fn traffic_classes_by_name_and_number() {
+        let (dscp, tos) = (Kind::TrafficClass { shift: 2 }, Kind::TrafficClass { shift: 0 });
+        for (text, octet) in [("ef", 184), ("EF", 184), ("cs1", 32), ("af21", 72)] {
+            assert_eq!(dscp.parse(text, (0, 255)), Some(Value::Int(octet)), "{text}");
+            assert_eq!(tos.parse(text, (0, 255)), Some(Value::Int(octet)), "{text}");
+        }
+        assert_eq!(dscp.parse("46", (0, 255)), tos.parse("184", (0, 255)));
+        assert_eq!(dscp.parse("64", (0, 255)), None);
+        assert_eq!(tos.parse("af44", (0, 255)), None);
+        assert_eq!(
+            (dscp.show(&Value::Int(184)).to_string(), dscp.show(&Value::Int(4)).to_string()),
+            ("ef".into(), "le".into())
+        );
+        assert_eq!(tos.show(&Value::Int(16)).to_string(), "16");
+    }
+
+    #[test]
+    fn names_backlogs_and_addresses() {
+        assert_eq!(Kind::Name.parse("cubic", (0, 0)).map(|v| Kind::Name.show(&v).to_string()), Some("cubic".into()));
+        for text in ["", "sixteen_bytes_xx", "a b", "a/b", "é"] {
+            assert_eq!(Kind::Name.parse(text, (0, 0)), None, "{text:?}");
+        }
+        assert_eq!(Kind::Backlog.parse("min:128", (0, 999)), Some(Value::AtLeast(128)));
+        assert_eq!(Kind::Backlog.parse("128", (0, 999)), Some(Value::Int(128)));
+        assert_eq!(Kind::Backlog.parse("min:1000", (0, 999)), None);
+        let both = Kind::Addresses.parse("127.0.0.1, ::1", (0, 0)).expect("two addresses");
+        assert_eq!(Kind::Addresses.show(&both).to_string(), "127.0.0.1,::1");
+        for text in ["", "127.0.0.1,127.0.0.2", "localhost", "127.0.0.1/8", "1.2.3.4,"] {
+            assert_eq!(Kind::Addresses.parse(text, (0, 0)), None, "{text:?}");
         }
     }
 }

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use tcptune_core::draft::KeepaliveDefaults;
 use tcptune_core::option::{OPTIONS, Opt};
-use tcptune_core::settings::KeepaliveDefaults;
-use tcptune_core::value::{Kind, Value};
+use tcptune_core::value::{Kind, OFF, Value};
 
-use invariants::{KERNEL, hold, variables};
+use invariants::{KERNEL, hold, text_holds, variables};
 
 fn names() -> Vec<&'static str> {
     OPTIONS.iter().flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied())).collect()
@@ -48,6 +48,14 @@ const WORDS: &[&str] = &[
     "32767s",
     "0x10",
     "１",
+    "0xff",
+    "4G",
+    "min:5",
+    "ef",
+    "cubic",
+    "127.0.0.1",
+    "::1, 10.0.0.1",
+    "dst=::1 : off",
 ];
 
 fn option() -> impl Strategy<Value = &'static Opt> {
@@ -77,7 +85,7 @@ fn name() -> impl Strategy<Value = String> {
 
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
-        3 => "[0-9]{1,6}(\\.[0-9]{0,12})?(ms|s|m|h|d)?",
+        3 => "[0-9]{1,6}(\\.[0-9]{0,12})?(ms|s|m|h|d|us|K|M|G)?",
         2 => select(WORDS).prop_map(str::to_owned),
         1 => "[-+.0-9eEinfa ]{0,30}(ns|ms|s|m|h| s)?",
         2 => garbage(),
@@ -85,7 +93,7 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 fn kernel() -> impl Strategy<Value = KeepaliveDefaults> {
-    let number = || prop_oneof![0..=1, 0..=i32::MAX];
+    let number = || prop_oneof![0..=1i64, 0..=i64::MAX];
     (number(), number(), number()).prop_map(|(idle, interval, count)| KeepaliveDefaults { idle, interval, count })
 }
 
@@ -111,18 +119,67 @@ proptest! {
     fn what_parses_is_in_range(option in option(), text in value()) {
         let (low, high) = option.range;
         if let Some(Value::Int(n)) = option.kind.parse(&text, option.range) {
-            prop_assert!(low <= n && n <= high, "{}: {text:?} is {n}", option.name);
+            prop_assert!(n == OFF || low <= n && n <= high, "{}: {text:?} is {n}", option.name);
         }
     }
 
     #[test]
     fn what_is_shown_parses_to_the_same(option in option(), at in any::<u32>()) {
-        let (low, high) = (i64::from(option.range.0), i64::from(option.range.1));
-        let n = i32::try_from(low + i64::from(at) % (high - low + 1)).expect("in range");
-        if option.kind != Kind::Path {
-            prop_assert_eq!(option.kind.parse(&option.kind.show(n).to_string(), option.range), Some(Value::Int(n)));
+        let (low, high) = (i128::from(option.range.0), i128::from(option.range.1));
+        let n = Value::Int(i64::try_from(low + i128::from(at) % (high - low + 1)).expect("in range"));
+        let numbers = !matches!(option.kind, Kind::Text(_) | Kind::Name | Kind::Addresses);
+        let whole = !matches!((option.kind, &n), (Kind::TrafficClass { shift }, Value::Int(n)) if n % (1 << shift) != 0);
+        if numbers && whole {
+            prop_assert_eq!(option.kind.parse(&option.kind.show(&n).to_string(), option.range), Some(n));
         }
     }
+
+    #[test]
+    fn any_text_of_rules_is_taken_or_named(text in rules()) {
+        text_holds(&text);
+    }
+}
+
+/// Rules that are nearly right.
+fn rules() -> impl Strategy<Value = String> {
+    let words = vec![
+        "dst=",
+        "src=",
+        "port=",
+        "role=client",
+        "role=server",
+        "program=",
+        "uid=0",
+        ":",
+        ";",
+        "\n",
+        "#",
+        "off",
+        ",",
+        "=",
+        "10.0.0.0/8",
+        "::1",
+        "::/0",
+        "::ffff:1.2.3.4/100",
+        "127.0.0.1",
+        "80",
+        "80-90",
+        "curl",
+        "*",
+        "keepidle=5",
+        "é",
+        "connect_timeout=2s",
+        "user_timeout=auto",
+        "mptcp=on",
+        "log=debug",
+        "keepidel=1",
+        "default",
+        " ",
+        "  ",
+    ];
+    let word = prop_oneof![9 => select(words).prop_map(str::to_owned), 1 => garbage()];
+    (vec((word, any::<bool>()), 0..40))
+        .prop_map(|words| words.into_iter().map(|(word, space)| if space { word + " " } else { word }).collect())
 }
 
 #[test]

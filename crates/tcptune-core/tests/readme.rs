@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use tcptune_core::option::{DOCS, OPTIONS};
+use tcptune_core::option::{DOCS, OPTIONS, Since};
 use tcptune_core::settings::PREFIX;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
@@ -15,7 +15,7 @@ fn table() -> String {
     for (option, doc) in OPTIONS.iter().zip(&DOCS) {
         let aliases = option.aliases.iter().fold(String::new(), |text, alias| text + "<br>`" + PREFIX + alias + "`");
         let accepted = option.kind.accepted(option.range);
-        let kernel = if doc.since.is_empty() { String::new() } else { format!(", Linux {}", doc.since) };
+        let kernel = if option.since == Since::NONE { String::new() } else { format!(", Linux {}", option.since) };
         let (name, help, source) = (option.name, doc.help, doc.source);
         writeln!(table, "| `{PREFIX}{name}`{aliases} | {accepted} | {help} | {source}{kernel} |").expect("a string");
     }

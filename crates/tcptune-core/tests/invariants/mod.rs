@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tcptune_core::diagnostic::Diagnostic;
-use tcptune_core::option::{self, OPTIONS, Own, Target};
-use tcptune_core::settings::{KeepaliveDefaults, PREFIX, Settings};
-use tcptune_core::value::Value;
+use tcptune_core::diagnostic::{Diagnostic, Subject};
+use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
+use tcptune_core::option::{self, OPTIONS, Opt, Own, Stages, Target};
+use tcptune_core::rules::Endpoint;
+use tcptune_core::settings::{Backlog, PREFIX, Profile, Settings};
+use tcptune_core::value::{Kind, OFF, Value};
 
 /// Room for a message in the shim's line of 512 bytes, behind `tcptune[4194304]: warn: `.
 const MESSAGE: usize = 488;
@@ -28,7 +30,7 @@ pub fn variables(environment: &[u8]) -> Vec<(String, String)> {
 /// Parses the variables (names without the prefix): each takes effect, or is named by a message.
 pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
     let (settings, wrong) = Settings::parse(variables.to_vec(), || kernel);
-    values_are_in_range(&settings);
+    settings.profiles.iter().for_each(values_are_in_range);
     wrong.iter().for_each(is_one_short_line);
 
     let mut given = BTreeMap::new();
@@ -37,7 +39,12 @@ pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
     }
     let mut named = BTreeSet::new();
     for diagnostic in &wrong {
-        let name = diagnostic.variable.strip_prefix(PREFIX).filter(|name| given.contains_key(name));
+        // Of the rules, several entries can be wrong.
+        let Subject::Variable(variable) = &diagnostic.subject else {
+            assert!(given.contains_key("RULES"), "names no variable that is there: {diagnostic}");
+            continue;
+        };
+        let name = variable.strip_prefix(PREFIX).filter(|name| given.contains_key(name));
         assert!(named.insert(name), "named twice: {diagnostic}");
         assert!(name.is_some(), "names no variable that is there: {diagnostic}");
     }
@@ -55,46 +62,87 @@ pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
                 assert!(in_force(&settings, row, &value), "{name}={text:?}: {settings:?}");
             }
             Some(value) => {
-                let mut rivals = opt.aliases.iter().chain([&opt.name]).filter(|n| *n != name && given.contains_key(*n));
+                let mut rivals = names_of_the_same(row).filter(|n| n != name && given.contains_key(n));
                 assert!(value == Value::Auto || rivals.next().is_some(), "{name}={text:?} is right, but named");
             }
         }
     }
 }
 
+/// A text of rules, or of a file: no panic, and messages of one line.
+pub fn text_holds(text: &str) {
+    let mut draft = Draft::new(vec![("RULES".to_owned(), text.to_owned())]);
+    draft.file(Source::Config, Ok(Some(text.to_owned())));
+    let (settings, wrong) = draft.settle(Process::default, || KERNEL);
+    settings.profiles.iter().for_each(values_are_in_range);
+    wrong.iter().for_each(is_one_short_line);
+    for peer in ["127.0.0.1:80", "[::1]:65535", "10.1.2.3:0"].map(|peer| peer.parse().expect("an address")) {
+        for endpoint in [Endpoint::Client(peer), Endpoint::Server(peer)] {
+            assert!(settings.profile(settings.rules.find(endpoint, || Some(peer.ip()))).is_some());
+        }
+    }
+}
+
+/// The names by which a socket option, or a setting of ours, can be set.
+fn names_of_the_same(row: usize) -> impl Iterator<Item = &'static str> {
+    let same = move |other: &&Opt| match (OPTIONS[row].target, other.target) {
+        (Target::Socket(a), Target::Socket(b)) => a.is(b.level, b.optname),
+        (a, b) => a == b,
+    };
+    OPTIONS.iter().filter(same).flat_map(|opt| opt.aliases.iter().copied().chain([opt.name]))
+}
+
 /// No value can reach the kernel, or a deadline, that its row does not allow.
-fn values_are_in_range(settings: &Settings) {
+fn values_are_in_range(profile: &Profile) {
     let mut last = None;
-    for planned in &settings.plan {
+    for planned in &profile.plan {
         let opt = &OPTIONS[planned.row];
-        assert!((opt.range.0..=opt.range.1).contains(&planned.value), "{planned:?}");
-        let (level, optname, stages) = (planned.level, planned.optname, planned.stages);
-        assert_eq!(opt.target, Target::Socket { level, optname, stages });
-        assert!(last < Some(planned.row), "once, and in the order of the table: {settings:?}");
+        if planned.option.stages == Stages::ACCEPT {
+            assert_eq!(planned.value, Value::Int(0), "takes ACCEPT_TIMEOUT off: {planned:?}");
+            continue;
+        }
+        match planned.value {
+            Value::Int(OFF) => assert_eq!(opt.kind.parse("off", opt.range), Some(Value::Int(OFF)), "{planned:?}"),
+            Value::Int(n) => assert!((opt.range.0..=opt.range.1).contains(&n), "{planned:?}"),
+            _ => assert_eq!(opt.kind, Kind::Name),
+        }
+        assert_eq!(opt.target, Target::Socket(planned.option));
+        assert_eq!(planned.option.wire.encode(&planned.value), Some(planned.payload));
+        assert!(last < Some(planned.row), "once, and in the order of the table: {profile:?}");
         last = Some(planned.row);
     }
-    assert!(settings.connect_timeout.is_none_or(|ms| ms > 0), "{settings:?}");
+    assert!(profile.connect_timeout.is_none_or(|ms| ms > 0), "{profile:?}");
 }
 
 fn is_one_short_line(diagnostic: &Diagnostic) {
     let line = diagnostic.to_string();
-    assert!(line.starts_with(PREFIX), "{line:?}");
     assert!(!line.contains(char::is_control), "{line:?}");
     assert!(line.len() <= MESSAGE, "{} bytes: {line:?}", line.len());
 }
 
 /// Whether the settings say `value` where the row says.
 fn in_force(settings: &Settings, row: usize, value: &Value) -> bool {
-    let planned = settings.plan.iter().find(|p| p.row == row).map(|p| p.value);
-    match (OPTIONS[row].target, value) {
-        (Target::Socket { .. }, Value::Int(n)) => planned == Some(*n),
-        (Target::Socket { .. }, Value::Auto) => planned.is_some(),
-        (Target::Own(Own::ConnectTimeout), Value::Int(n)) => settings.connect_timeout == Some(*n),
-        (Target::Own(Own::Precedence), Value::Int(n)) => settings.precedence as i32 == *n,
-        (Target::Own(Own::Strict), Value::Int(n)) => i32::from(settings.strict) == *n,
-        (Target::Own(Own::Disable), Value::Int(n)) => i32::from(settings.disabled) == *n,
-        (Target::Own(Own::Log), Value::Int(n)) => settings.log as usize == usize::try_from(*n).expect("an index"),
-        (Target::Own(Own::LogFile), Value::Path(path)) => settings.log_file.as_ref() == Some(path),
+    let said = settings.in_force.iter().find(|said| said.row == row).map(|said| &said.value);
+    let (profile, number) = (&settings.profiles[0], |n: i64| i32::try_from(n).expect("an int"));
+    let as_said = match (OPTIONS[row].target, value) {
+        (Target::Socket(_), value) => {
+            let planned = profile.plan.iter().find(|p| p.row == row);
+            planned.is_some_and(|p| *value == Value::Auto || p.value == *value)
+        }
+        (Target::Own(Own::ConnectTimeout), Value::Int(n)) => profile.connect_timeout == Some(number(*n)),
+        (Target::Own(Own::Backlog), Value::Int(n)) => profile.backlog == Some(Backlog::Fixed(number(*n))),
+        (Target::Own(Own::Backlog), Value::AtLeast(n)) => profile.backlog == Some(Backlog::AtLeast(number(*n))),
+        (Target::Own(Own::Source), Value::Addresses(source)) => profile.source == *source,
+        (Target::Own(Own::Mptcp), Value::Int(n)) => i64::from(profile.mptcp) == *n,
+        (Target::Own(Own::Precedence), Value::Int(n)) => profile.precedence as i32 == number(*n),
+        (Target::Own(Own::Strict), Value::Int(n)) => i64::from(settings.strict) == *n,
+        (Target::Own(Own::Disable), Value::Int(n)) => i64::from(settings.disabled) == *n,
+        (Target::Own(Own::Stats), Value::Int(n)) => i64::from(settings.stats) == *n,
+        (Target::Own(Own::Log), Value::Int(n)) => settings.log as i32 == number(*n),
+        (Target::Own(Own::LogFile), Value::Text(path)) => settings.log_file.as_ref() == Some(path),
+        (Target::Own(Own::Config), Value::Text(path)) => settings.config.as_ref() == Some(path),
+        (Target::Own(Own::Rules | Own::OnlyPrograms | Own::SkipPrograms), Value::Text(_)) => true,
         _ => false,
-    }
+    };
+    as_said && (said == Some(value) || *value == Value::Auto)
 }

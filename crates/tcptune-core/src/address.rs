@@ -1,0 +1,186 @@
+//! Addresses on a hook path: the program's own pointers, and the kernel's answers.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ptr;
+
+use libc::{c_int, c_long, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+
+use crate::errno;
+use crate::value::Addresses;
+
+/// Longest address that is looked at.
+const ROOM: usize = size_of::<sockaddr_in6>();
+
+/// What the kernel takes for an IPv6 address: without the scope of RFC 2553 (`SIN6_LEN_RFC2133`).
+const V6_LEN: usize = 24;
+
+/// The bytes of a socket address.
+#[repr(C, align(8))]
+struct Bytes([u8; ROOM]);
+
+impl Bytes {
+    fn part<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..at + N)?.try_into().ok()
+    }
+
+    /// As socket calls take `len` bytes of it; `None` if it is of another family, or too short for its own.
+    fn address(&self, len: usize) -> Option<SocketAddr> {
+        let family = c_int::from(u16::from_ne_bytes(self.part(0)?));
+        let port = u16::from_be_bytes(self.part(mem::offset_of!(sockaddr_in, sin_port))?);
+        let ip: IpAddr = match family {
+            libc::AF_INET if len >= size_of::<sockaddr_in>() => {
+                self.part::<4>(mem::offset_of!(sockaddr_in, sin_addr))?.into()
+            }
+            libc::AF_INET6 if len >= V6_LEN => self.part::<16>(mem::offset_of!(sockaddr_in6, sin6_addr))?.into(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(ip.to_canonical(), port))
+    }
+}
+
+/// Whether 8 bytes can be read there. The kernel copies them before it refuses what to do with them (rt_sigprocmask(2)
+/// with an unknown `how`), and every program may call it.
+fn readable(at: *const u8) -> bool {
+    let how: c_int = -1;
+    // SAFETY: the kernel checks the pointer, and changes nothing.
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, at, 0, 8) };
+    r == -1 && errno::get() == libc::EINVAL
+}
+
+/// The address behind a program's pointer; `None` where it is not one of TCP, or cannot be read: the kernel has the
+/// answer to that. Leaves `errno` alone.
+#[must_use]
+pub fn of_program(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
+    let len = usize::try_from(len).ok()?.min(ROOM);
+    if len < size_of::<sockaddr_in>() {
+        return None;
+    }
+    let (from, last) = (addr.cast::<u8>(), addr.cast::<u8>().wrapping_add(len - 8));
+    if !errno::preserved(|| readable(from) && readable(last)) {
+        return None;
+    }
+    let mut bytes = Bytes([0; ROOM]);
+    // SAFETY: the first and the last bytes can be read, so that both of the pages they may lie on are there.
+    unsafe { ptr::copy_nonoverlapping(from, bytes.0.as_mut_ptr(), len) };
+    bytes.address(len)
+}
+
+fn asked(call: c_long, fd: c_int) -> Option<SocketAddr> {
+    let mut bytes = Bytes([0; ROOM]);
+    let mut len = socklen_t::try_from(ROOM).ok()?;
+    // SAFETY: live room, and its length. The kernel is called directly: what the program calls is not concerned.
+    let r = unsafe { libc::syscall(call, fd, bytes.0.as_mut_ptr(), &raw mut len) };
+    if r == 0 { bytes.address(usize::try_from(len).ok()?) } else { None }
+}
+
+/// The address that `fd` is bound to; unspecified where it is not. Leaves `errno` alone.
+#[must_use]
+pub fn local(fd: c_int) -> Option<SocketAddr> {
+    errno::preserved(|| asked(libc::SYS_getsockname, fd))
+}
+
+/// The peer of `fd`, if it is connected. Leaves `errno` alone.
+#[must_use]
+pub fn peer(fd: c_int) -> Option<SocketAddr> {
+    errno::preserved(|| asked(libc::SYS_getpeername, fd))
+}
+
+/// The source of the same family as `peer`.
+#[must_use]
+pub fn source_for(peer: SocketAddr, sources: &Addresses) -> Option<IpAddr> {
+    match peer.ip() {
+        IpAddr::V4(_) => sources.v4.map(IpAddr::V4),
+        IpAddr::V6(_) => sources.v6.map(IpAddr::V6),
+    }
+}
+
+/// Binds a socket, IPv6 or not, to an address with a port of the kernel's choice.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn bind(fd: c_int, v6: bool, source: IpAddr) -> Result<(), c_int> {
+    let r = match (v6, source) {
+        (false, IpAddr::V4(source)) => bind_v4(fd, source),
+        (false, IpAddr::V6(_)) => return Err(libc::EAFNOSUPPORT),
+        (true, IpAddr::V4(source)) => bind_v6(fd, source.to_ipv6_mapped()),
+        (true, IpAddr::V6(source)) => bind_v6(fd, source),
+    };
+    if r == 0 { Ok(()) } else { Err(errno::get()) }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "2 and 10")]
+const FAMILIES: (sa_family_t, sa_family_t) = (libc::AF_INET as sa_family_t, libc::AF_INET6 as sa_family_t);
+
+fn bind_v4(fd: c_int, source: Ipv4Addr) -> c_long {
+    let sin_addr = libc::in_addr { s_addr: u32::from_ne_bytes(source.octets()) };
+    let address = sockaddr_in { sin_family: FAMILIES.0, sin_port: 0, sin_addr, sin_zero: [0; 8] };
+    // SAFETY: a live address and its length.
+    unsafe { libc::syscall(libc::SYS_bind, fd, &raw const address, size_of_val(&address)) }
+}
+
+fn bind_v6(fd: c_int, source: Ipv6Addr) -> c_long {
+    let address = sockaddr_in6 {
+        sin6_family: FAMILIES.1,
+        sin6_port: 0,
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: source.octets() },
+        sin6_scope_id: 0,
+    };
+    // SAFETY: a live address and its length.
+    unsafe { libc::syscall(libc::SYS_bind, fd, &raw const address, size_of_val(&address)) }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::disallowed_types, reason = "not on a hook path")]
+mod tests {
+    use super::*;
+
+    fn v4(port: u16) -> sockaddr_in {
+        let sin_addr = libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) };
+        sockaddr_in { sin_family: FAMILIES.0, sin_port: port.to_be(), sin_addr, sin_zero: [0; 8] }
+    }
+
+    fn read<T>(address: &T, len: usize) -> Option<String> {
+        of_program((&raw const *address).cast(), socklen_t::try_from(len).expect("short")).map(|a| a.to_string())
+    }
+
+    #[test]
+    fn reads_both_families_as_the_kernel_does() {
+        assert_eq!(read(&v4(80), 16).as_deref(), Some("127.0.0.1:80"));
+        assert_eq!(read(&v4(80), 15), None);
+        assert_eq!(read(&v4(80), 16).as_deref(), Some("127.0.0.1:80"));
+        // SAFETY: all zeroes is a valid address.
+        let mut v6: sockaddr_in6 = unsafe { mem::zeroed() };
+        assert_eq!(read(&v6, 28), None, "AF_UNSPEC");
+        v6.sin6_family = FAMILIES.1;
+        v6.sin6_port = 443u16.to_be();
+        v6.sin6_addr.s6_addr = Ipv6Addr::LOCALHOST.octets();
+        for (len, want) in [(28, Some("[::1]:443")), (24, Some("[::1]:443")), (23, None)] {
+            assert_eq!(read(&v6, len).as_deref(), want, "{len}");
+        }
+        v6.sin6_addr.s6_addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
+        assert_eq!(read(&v6, 28).as_deref(), Some("127.0.0.1:443"));
+    }
+
+    #[test]
+    fn pointers_to_nowhere_are_the_kernels_affair() {
+        for bad in [0usize, 8, 4096, usize::MAX - 8, usize::MAX] {
+            assert_eq!(of_program(bad as *const sockaddr, 16), None, "{bad:#x}");
+            assert_eq!(of_program(bad as *const sockaddr, 28), None, "{bad:#x}");
+        }
+        let page = 4096;
+        // SAFETY: two pages of our own, of which the second becomes inaccessible; the address fits before it.
+        unsafe {
+            let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let pages = libc::mmap(ptr::null_mut(), 2 * page, protection, flags, -1, 0);
+            assert_eq!(libc::mprotect(pages.add(page), page, libc::PROT_NONE), 0);
+            let at = pages.add(page - 16).cast::<sockaddr_in>();
+            at.write(v4(7));
+            assert_eq!(of_program(at.cast(), 16).map(|a| a.port()), Some(7));
+            assert_eq!(of_program(at.cast(), 28), None, "its end is on the second page");
+        }
+    }
+}

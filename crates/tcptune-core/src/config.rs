@@ -1,0 +1,76 @@
+//! Reads configuration files.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+/// The system's file: the only source that counts in secure execution.
+pub const SYSTEM: &str = "/etc/tcptune.conf";
+
+/// Largest file that is read.
+const LARGEST: u64 = 16 << 20;
+
+/// Whose files are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those of root that nobody else can write to: it holds for other people's programs.
+    Root,
+    /// Any that the process can read: its own user has named it.
+    User,
+}
+
+/// The text of a file; none if there is no such file.
+///
+/// # Errors
+/// Why it is not read, for the operator.
+pub fn read(path: &str, trust: Trust) -> Result<Option<String>, String> {
+    // O_NONBLOCK so that a FIFO is refused below instead of waited for.
+    let flags = libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot(&error)),
+    };
+    let metadata = file.metadata().map_err(|error| cannot(&error))?;
+    if !metadata.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    if trust == Trust::Root && (metadata.uid() != 0 || metadata.mode() & 0o022 != 0) {
+        return Err("must belong to root, and be writable by nobody else".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("is larger than {} MiB", LARGEST >> 20));
+    }
+    // Text that is not UTF-8 becomes names and values that nothing accepts, and is named as such.
+    Ok(Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())))
+}
+
+fn cannot(error: &io::Error) -> String {
+    format!("cannot be read ({})", crate::errno::Named(error.raw_os_error().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn only_roots_own_file_is_believed_for_everybody() {
+        let path = std::env::temp_dir().join(format!("tcptune-config-{}", std::process::id()));
+        let name = path.to_str().expect("UTF-8");
+        assert_eq!(read(name, Trust::Root), Ok(None));
+        fs::write(&path, "keepidle = 5\n").expect("written");
+        let owner = fs::metadata(&path).expect("metadata").uid();
+        for (mode, believed) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false), (0o666, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+            assert_eq!(read(name, Trust::Root).is_ok(), believed && owner == 0, "{mode:o}");
+            assert!(read(name, Trust::User).is_ok_and(|text| text.is_some()), "{mode:o}");
+        }
+        fs::remove_file(&path).expect("removed");
+        assert!(read("/dev/zero", Trust::User).is_err_and(|why| why.contains("regular file")));
+        assert!(read("/", Trust::User).is_err());
+    }
+}
