@@ -1,26 +1,37 @@
 //! Memory for start-up, taken from the library's own pages: the program's malloc is not touched.
 //!
 //! Settings live as long as the process, and a hook never allocates, so nothing is given back but the newest block.
+//! Start-up runs in one thread, under the loader's lock.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Enough for all settings with ordinary values; larger ones come from mmap(2).
+/// Enough for all settings with ordinary values.
 const SIZE: usize = 32 * 1024;
 
-#[global_allocator]
-static ARENA: Arena =
-    Arena { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0), sealed: AtomicBool::new(false) };
+/// Thousands of rules need more: it is mapped by so much at a time.
+const MORE: usize = 1024 * 1024;
 
+#[global_allocator]
+static ARENA: Arena = Arena {
+    memory: UnsafeCell::new([0; SIZE]),
+    next: AtomicUsize::new(0),
+    end: AtomicUsize::new(0),
+    sealed: AtomicBool::new(false),
+};
+
+#[repr(align(16))]
 struct Arena {
     memory: UnsafeCell<[u8; SIZE]>,
-    used: AtomicUsize,
+    /// Where the next block begins: in `memory` at first, then in what is mapped.
+    next: AtomicUsize,
+    end: AtomicUsize,
     sealed: AtomicBool,
 }
 
-// SAFETY: bytes of `memory` are handed out once, by the atomic `used`.
+// SAFETY: bytes are handed out once, by the atomic `next`; see `alloc` for a second thread.
 unsafe impl Sync for Arena {}
 
 /// Start-up is over. A debug build aborts at any later allocation; the end-to-end tests run one.
@@ -29,12 +40,22 @@ pub fn seal() {
 }
 
 impl Arena {
-    fn base(&self) -> *mut u8 {
-        self.memory.get().cast()
+    /// A block between `next` and `end`, if there is room.
+    fn place(&self, layout: Layout) -> Option<*mut u8> {
+        let place = |next: usize| {
+            let start = next.checked_next_multiple_of(layout.align())?;
+            let end = start.checked_add(layout.size())?;
+            (next != 0 && end <= self.end.load(Ordering::Relaxed)).then_some((start, end))
+        };
+        let claimed =
+            self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| place(next).map(|(_, end)| end));
+        claimed.ok().and_then(place).map(|(start, _)| ptr::with_exposed_provenance_mut(start))
     }
 
-    fn offset_of(&self, block: *mut u8) -> Option<usize> {
-        block.addr().checked_sub(self.base().addr()).filter(|offset| *offset < SIZE)
+    fn begin(&self, memory: *mut u8, size: usize) {
+        let start = memory.expose_provenance();
+        self.end.store(start + size, Ordering::Relaxed);
+        self.next.store(start, Ordering::Relaxed);
     }
 }
 
@@ -44,42 +65,44 @@ unsafe impl GlobalAlloc for Arena {
         if cfg!(debug_assertions) && self.sealed.load(Ordering::Relaxed) {
             std::process::abort();
         }
-        let place = |used: usize| {
-            let start = (self.base().addr() + used).next_multiple_of(layout.align()) - self.base().addr();
-            start.checked_add(layout.size()).filter(|end| *end <= SIZE).map(|end| (start, end))
-        };
-        let claimed =
-            self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| place(used).map(|(_, end)| end));
-        match claimed.ok().and_then(place) {
-            // SAFETY: start is inside the memory, and the block ends inside it.
-            Some((start, _)) => unsafe { self.base().add(start) },
-            None => map(layout.size()),
+        // Large blocks have mappings of their own; they are given back, and what follows stays dense.
+        if layout.size() > SIZE / 2 {
+            return map(layout.size());
         }
+        if self.next.load(Ordering::Relaxed) == 0 {
+            self.begin(self.memory.get().cast(), SIZE);
+        }
+        if let Some(block) = self.place(layout) {
+            return block;
+        }
+        let more = map(MORE);
+        if more.is_null() {
+            return map(layout.size()); // less may still be there
+        }
+        self.begin(more, MORE);
+        self.place(layout).unwrap_or(ptr::null_mut())
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() > SIZE / 2 {
+            // SAFETY: blocks of this size came from `map`.
+            unsafe { libc::munmap(block.cast(), layout.size()) };
+            return;
+        }
+        // Only the newest block can be given back; a string that grows is that.
+        let (start, end) = (block.addr(), block.addr() + layout.size());
+        let _ = self.next.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// What comes from mmap(2) is zero, and stays untouched.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.alloc(layout) };
-        if self.offset_of(block).is_some() {
+        if layout.size() <= SIZE / 2 && !block.is_null() {
             // SAFETY: the block has just been handed out with this size.
             unsafe { ptr::write_bytes(block, 0, layout.size()) };
         }
         block
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match self.offset_of(block) {
-            Some(start) => {
-                // Only the newest block can be given back; a string that grows is that.
-                let end = start + layout.size();
-                let _ = self.used.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed);
-            }
-            // SAFETY: what is not in the memory came from `map`, with this size.
-            None => unsafe {
-                libc::munmap(block.cast(), layout.size());
-            },
-        }
     }
 }
 

@@ -72,6 +72,13 @@ pub fn start(level: LevelFilter, file: Option<&'static CStr>, journal_stream: Op
     }
 }
 
+/// A line that was asked for by a setting of its own, whatever the level.
+pub fn always(text: fmt::Arguments) {
+    if let Some(backend) = BACKEND.get() {
+        errno::preserved(|| backend.write(&Line::new(Level::Info, text)));
+    }
+}
+
 impl Log for Backend {
     fn enabled(&self, metadata: &Metadata) -> bool {
         metadata.level() <= log::max_level()

@@ -18,6 +18,7 @@ use tcptune_core::option::Stages;
 use tcptune_core::real::Real;
 use tcptune_core::rules::Endpoint;
 use tcptune_core::settings::{Precedence, Profile, Settings};
+use tcptune_core::stats::{self, Stats};
 use tcptune_core::syn;
 use tcptune_core::value::{Addresses, Value};
 
@@ -38,6 +39,8 @@ pub struct Tuning {
     pub choices: Choices,
     /// Nonblocking connects that are going on.
     pub attempts: Attempts,
+    /// What is counted, if it is.
+    pub stats: Option<Stats>,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged.
     pub syn: Option<(u32, u32)>,
 }
@@ -55,10 +58,21 @@ impl Tuning {
             return;
         }
         let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
+        self.count_seen(self.everywhere);
         // Where rules look at addresses, what holds is known when it connects or listens.
         let Some(profile) = self.everywhere else { return self.descriptors.set(fd, mark) };
         self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
         apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
+    }
+
+    /// A TCP socket is here; this holds for it, if that is known yet.
+    fn count_seen(&self, profile: Option<&Profile>) {
+        if let Some(stats) = &self.stats {
+            stats.seen();
+            if profile.is_some_and(|profile| !profile.is_empty()) {
+                stats.tuned();
+            }
+        }
     }
 
     /// Applies the options of a stage, and remembers it.
@@ -96,6 +110,9 @@ impl Tuning {
         let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
+        if let (Some(stats), false) = (&self.stats, mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
+            stats.tuned();
+        }
         (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
     }
 
@@ -114,6 +131,7 @@ impl Tuning {
             return mark;
         }
         log::debug!("fd {fd}: first seen now, not made by socket");
+        self.count_seen(self.everywhere);
         if let Some(profile) = self.everywhere {
             mark = self.pass(fd, mark, profile, Stages::SOCKET);
         }
@@ -206,8 +224,8 @@ impl Tuning {
 
     fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {
         let fd = call.fd;
-        let has_source = self.everywhere.is_none_or(|profile| profile.source != Addresses::default());
-        let peer = if has_source { address::of_program(call.addr, call.len) } else { None };
+        let look = self.stats.is_some() || self.everywhere.is_none_or(|profile| profile.source != Addresses::default());
+        let peer = if look { address::of_program(call.addr, call.len) } else { None };
         let (profile, mark) = self.settle(fd, mark, peer.map(Endpoint::Client));
         if let Some(profile) = profile {
             self.bind_source(fd, mark, profile, peer);
@@ -218,7 +236,15 @@ impl Tuning {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
         }
-        let result = self.bounded(call, mark, profile);
+        let result = match &self.stats {
+            Some(stats) => {
+                let start = stats::now();
+                let result = self.bounded(call, mark, profile);
+                stats.connected(fd, start, peer, result);
+                result
+            }
+            None => self.bounded(call, mark, profile),
+        };
         if let Some(profile) = profile.filter(|profile| profile.at(Stages::CONNECT, Stages::NONE).next().is_some())
             && self.has_begun(fd, result)
         {
@@ -293,11 +319,22 @@ impl Tuning {
         let mark = on_listener.accepted();
         self.descriptors.set(fd, mark);
         self.choices.set(fd, self.choices.get(listener));
+        self.count_seen(profile);
         let Some(profile) = profile else { return };
         if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
         }
         self.pass(fd, mark, profile, Stages::ACCEPT);
+    }
+
+    /// After a getsockopt(2) of `SO_ERROR` that gave this error.
+    pub fn told(&self, fd: c_int, error: c_int) {
+        if let Some(stats) = &self.stats
+            && error == libc::ETIMEDOUT
+            && apply::never_connected(&self.real, fd)
+        {
+            stats.timed_out(fd);
+        }
     }
 
     /// After a program's own successful setsockopt(2).

@@ -8,6 +8,7 @@ use tcptune_core::descriptor::{Choices, Descriptors};
 use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
 use tcptune_core::option::{OPTIONS, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
+use tcptune_core::stats::Stats;
 
 use crate::sockets::{TUNING, Tuning};
 use crate::{arena, hooks, logging};
@@ -21,6 +22,17 @@ static CONSTRUCTOR: extern "C" fn() = start;
 
 unsafe extern "C" {
     static environ: *const *const c_char;
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = end;
+
+/// When the process ends by exit(3).
+extern "C" fn end() {
+    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats.as_ref()) {
+        logging::always(format_args!("stats: {stats}"));
+    }
 }
 
 extern "C" fn start() {
@@ -78,6 +90,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: Attempts::default(),
+        stats: settings.stats.then(Stats::default),
         syn,
     });
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use libc::c_int;
+use libc::{c_int, socklen_t};
 
 use crate::address;
 use crate::decision::Family;
@@ -82,6 +82,19 @@ pub fn source(real: &Real, fd: c_int, mark: Mark, source: IpAddr) {
     }
 }
 
+/// Whether a socket with `ETIMEDOUT` had never been connected: nothing ever came back, so no round-trip time is known.
+#[must_use]
+pub fn never_connected(real: &Real, fd: c_int) -> bool {
+    // struct tcp_info: 8 bytes, then unsigned ints, of which the 16th is tcpi_rtt.
+    let mut info = [u32::MAX; 18];
+    let Ok(mut len) = socklen_t::try_from(size_of_val(&info)) else { return false };
+    // SAFETY: live room and its length.
+    let r = errno::preserved(|| unsafe {
+        (real.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+    });
+    r == 0 && info.last() == Some(&0)
+}
+
 /// Whether it is a listener.
 #[must_use]
 pub fn listens(real: &Real, fd: c_int) -> bool {
@@ -142,6 +155,15 @@ impl Warned {
     }
 }
 
+/// How many calls were refused.
+static REFUSALS: AtomicU64 = AtomicU64::new(0);
+
+/// How many options the kernel has refused, on all sockets together.
+#[must_use]
+pub fn refusals() -> u64 {
+    REFUSALS.load(Ordering::Relaxed)
+}
+
 /// A row each.
 static WARNED: [Warned; SOCKET_OPTIONS] = [const { Warned::none() }; SOCKET_OPTIONS];
 
@@ -162,7 +184,10 @@ fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
     let (name, value, named) = (row.name, row.kind.show(&planned.value), errno::Named(error));
     if family == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
-    } else if first_time(planned.row, error) {
+        return;
+    }
+    REFUSALS.fetch_add(1, Ordering::Relaxed);
+    if first_time(planned.row, error) {
         let why = Why { error, planned, since: row.since };
         log::warn!("TCPTUNE_{name}={value}: the kernel refused it with {named}{why}; sockets go on without it");
     }

@@ -116,12 +116,13 @@ impl Values {
         self.0[row] = Some(chosen);
     }
 
-    fn lay(&mut self, over: &Self) {
-        for (row, chosen) in over.0.iter().enumerate() {
-            if let Some(chosen) = chosen {
-                self.put(row, chosen.clone());
-            }
-        }
+    /// Those that are there, with their rows.
+    fn into_chosen(self) -> impl Iterator<Item = (usize, Chosen)> {
+        self.0.into_iter().enumerate().filter_map(|(row, chosen)| Some((row, chosen?)))
+    }
+
+    fn lay(&mut self, over: impl IntoIterator<Item = (usize, Chosen)>) {
+        over.into_iter().for_each(|(row, chosen)| self.put(row, chosen));
     }
 }
 
@@ -140,8 +141,8 @@ struct DraftRule {
     place: Place,
     conditions: Conditions,
     scope: Scope,
-    /// None: `off`.
-    values: Option<Values>,
+    /// By row, over what holds without the rule; none: `off`. A list, since thousands of rules say a few things each.
+    over: Option<Vec<(usize, Chosen)>>,
 }
 
 struct Layer {
@@ -293,7 +294,8 @@ impl Draft {
             }
         }
         let place = Place::of(source, word);
-        self.layers[source as usize].rules.push(DraftRule { place, conditions, scope, values });
+        let over = values.map(|values| values.into_chosen().collect());
+        self.layers[source as usize].rules.push(DraftRule { place, conditions, scope, over });
     }
 
     /// Settles what holds in this process. `process` and `kernel` are asked only where it matters.
@@ -303,8 +305,8 @@ impl Draft {
         kernel: impl FnOnce() -> KeepaliveDefaults,
     ) -> (Settings, Vec<Diagnostic>) {
         let mut globals = Values::none();
-        for layer in &self.layers {
-            globals.lay(&layer.values);
+        for layer in &mut self.layers {
+            globals.lay(std::mem::replace(&mut layer.values, Values::none()).into_chosen());
         }
         let process = std::cell::LazyCell::new(process);
         let kernel = std::cell::LazyCell::new(kernel);
@@ -323,9 +325,9 @@ impl Draft {
             if !in_scope || !(no_scope || process.is_in(&rule.scope)) {
                 continue;
             }
-            let values = rule.values.map_or(Values::none(), |over| {
+            let values = rule.over.map_or(Values::none(), |over| {
                 let mut values = globals.clone();
-                values.lay(&over);
+                values.lay(over);
                 values
             });
             let Ok(index) = u32::try_from(profiles.len()) else { break };
@@ -376,11 +378,10 @@ impl Draft {
                 source => self.complain(source, word, problem),
             }
         }
-        let chosen = values.0.into_iter().enumerate().filter_map(|(row, chosen)| {
-            let Chosen { value, place } = chosen?;
-            Some(InForce { row, value: value?, place })
-        });
-        let in_force: Vec<_> = chosen.collect();
+        let in_force: Vec<_> = values
+            .into_chosen()
+            .filter_map(|(row, Chosen { value, place })| Some(InForce { row, value: value?, place }))
+            .collect();
         (Profile::new(&in_force, place), in_force)
     }
 }

@@ -22,6 +22,7 @@ pub mod real;
 pub mod rules;
 pub mod settings;
 pub mod signal;
+pub mod stats;
 pub mod syn;
 pub mod value;
 pub mod wire;

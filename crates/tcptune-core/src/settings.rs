@@ -101,7 +101,7 @@ impl Profile {
     /// Of these settings.
     #[must_use]
     pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
-        let mut profile = Self { rule, ..Self::default() };
+        let mut profile = Self { rule, plan: Vec::with_capacity(in_force.len()), ..Self::default() };
         for InForce { row, value, .. } in in_force {
             match OPTIONS.get(*row).map(|opt| opt.target) {
                 Some(Target::Socket(option)) => {
