@@ -5,31 +5,65 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::mem;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::{mem, ptr};
 
 use libc::{
-    c_char, c_int, c_void, epoll_event, fd_set, iovec, msghdr, nfds_t, off_t, off64_t, pollfd, sigset_t, size_t,
-    sockaddr, socklen_t, ssize_t, timespec, timeval,
+    c_int, c_void, epoll_event, fd_set, iovec, msghdr, nfds_t, off_t, off64_t, pollfd, sigset_t, size_t, sockaddr,
+    socklen_t, ssize_t, timespec, timeval,
 };
 use tcptune_core::connect::Call;
 use tcptune_core::decision::Family;
 use tcptune_core::errno;
 use tcptune_core::real::{Cleanup, CleanupBuffer, Real};
 
+use crate::lookup;
 use crate::sockets::{TUNING, Tuning};
 
-/// Hooks of functions that glibc 2.17 and musl 1.2 both have; redhook exports them and finds the real ones.
+/// The signature in libc is that of the hook.
+macro_rules! pin {
+    (required, $name:ident, $type:ty) => {
+        const _: $type = libc::$name;
+    };
+    (optional, $name:ident, $type:ty) => {};
+}
+
+/// Hooks, which redhook exports. In the body, `$forward()` is the real function with the program's own arguments.
 ///
-/// In the body, `$forward()` is the real function with the program's own arguments.
+/// redhook would find the real one by dlsym(3), and panic over a missing one; here it is found by [`lookup`], and a missing
+/// one is the set's `names` to report.
 macro_rules! hooks {
-    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
-        $(#[allow(clippy::disallowed_types, reason = "redhook's Once is completed by the constructor")]
+    ($set:ident; $(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
+        /// The real functions of this set.
+        mod $set {
+            use super::*;
+
+            #[allow(non_camel_case_types, reason = "names of functions")]
+            pub enum Hook { $($name,)* }
+
+            const COUNT: usize = [$(stringify!($name)),*].len();
+            /// Each ended by a null byte, in the order of `REAL`: a table of pointers would be relocated at each exec.
+            pub const NAMES: &str = concat!($(stringify!($name), "\0",)*);
+            pub static REAL: [AtomicPtr<c_void>; COUNT] = [const { AtomicPtr::new(ptr::null_mut()) }; COUNT];
+            static RESOLVED: AtomicBool = AtomicBool::new(false);
+
+            /// Looks up every function of the set.
+            #[cold]
+            pub fn resolve() {
+                if !RESOLVED.load(Ordering::Acquire) {
+                    lookup::next(NAMES, &REAL);
+                    RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
+                }
+            }
+        }
+
+        $(#[allow(clippy::disallowed_types, reason = "redhook names a Once, which is never called")]
         pub mod $name {
             #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
             use super::*;
 
-            const _: unsafe extern "C" fn($($type),*) -> $ret = libc::$name;
+            type Function = unsafe extern "C" fn($($type),*) -> $ret;
+            pin!($set, $name, Function);
 
             redhook::hook! {
                 unsafe fn $name($($arg: $type),*) -> $ret => hook {
@@ -39,82 +73,41 @@ macro_rules! hooks {
                 }
             }
 
-            /// The real function.
-            pub fn real() -> unsafe extern "C" fn($($type),*) -> $ret {
-                redhook::real!($name)
-            }
-        })*
-
-        fn resolve_hooks() {
-            $(let _ = $name::real();)*
-        }
-    };
-}
-
-/// Hooks of functions that not every libc has. redhook would panic over a missing one; these answer `ENOSYS`, to a
-/// program that looked only for the name.
-macro_rules! optional_hooks {
-    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
-        $(mod $name {
-            #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
-            use super::*;
-
-            type Function = unsafe extern "C" fn($($type),*) -> $ret;
-
-            static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-
-            #[unsafe(no_mangle)]
-            unsafe extern "C" fn $name($($arg: $type),*) -> $ret {
-                let $forward = || match real() {
-                    // SAFETY: the program's own call, with its arguments.
-                    Some(real) => unsafe { real($($arg),*) },
-                    None => {
-                        errno::set(libc::ENOSYS);
-                        -1
-                    }
-                };
-                $body
-            }
-
-            fn real() -> Option<Function> {
-                let known = REAL.load(Ordering::Relaxed);
-                let found = if known.is_null() { resolve() } else { known };
-                // SAFETY: a null pointer is None, any other is the function, with the signature above.
-                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }
+            /// The real function; if this libc has none, one that answers `ENOSYS`.
+            pub fn real() -> Function {
+                let slot = &$set::REAL[$set::Hook::$name as usize];
+                let mut found = slot.load(Ordering::Relaxed);
+                if found.is_null() {
+                    $set::resolve();
+                    found = slot.load(Ordering::Relaxed);
+                }
+                // SAFETY: a null pointer is None, any other is the function, with libc's signature.
+                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }.unwrap_or(missing)
             }
 
             #[cold]
-            pub fn resolve() -> *mut c_void {
-                let found = find(libc::RTLD_NEXT, concat!(stringify!($name), "\0"));
-                REAL.store(found, Ordering::Relaxed);
-                found
+            unsafe extern "C" fn missing($(_: $type),*) -> $ret {
+                errno::set(libc::ENOSYS);
+                -1
             }
         })*
-
-        fn resolve_optional_hooks() {
-            $($name::resolve();)*
-        }
     };
 }
 
-#[allow(clippy::disallowed_methods, reason = "called by the constructor, or by a hook that runs before it")]
-fn find(handle: *mut c_void, name: &'static str) -> *mut c_void {
-    // SAFETY: the names end with a null byte.
-    unsafe { libc::dlsym(handle, name.as_ptr().cast::<c_char>()) }
-}
-
-/// Looks up every real function, so that no hook has to.
-pub fn resolve() {
-    resolve_hooks();
-    resolve_optional_hooks();
+/// Looks up every real function, so that no hook has to. The names of those that this libc should have, and has not.
+pub fn resolve() -> impl Iterator<Item = &'static str> {
+    required::resolve();
+    optional::resolve();
+    let found = lookup::list(required::NAMES).zip(&required::REAL);
+    found.filter(|(_, real)| real.load(Ordering::Relaxed).is_null()).filter_map(|(name, _)| str::from_utf8(name).ok())
 }
 
 /// What runs when a thread is cancelled inside connect.
 fn cleanup() -> Option<Cleanup> {
     type Push = unsafe extern "C" fn(*mut CleanupBuffer, unsafe extern "C" fn(*mut c_void), *mut c_void);
     type Pop = unsafe extern "C" fn(*mut CleanupBuffer, c_int);
-    let push = find(libc::RTLD_DEFAULT, "_pthread_cleanup_push\0");
-    let pop = find(libc::RTLD_DEFAULT, "_pthread_cleanup_pop\0");
+    let push = lookup::anywhere("_pthread_cleanup_push");
+    let pop = lookup::anywhere("_pthread_cleanup_pop");
     // SAFETY: null is None; under these names both glibc and musl have functions of these types.
     unsafe {
         Some(Cleanup {
@@ -136,7 +129,10 @@ pub fn real(waits: bool) -> Real {
     }
 }
 
+// glibc 2.17 and musl 1.2 have all of these; where one is missing, nothing is tuned.
 hooks! {
+    required;
+
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
@@ -328,7 +324,10 @@ hooks! {
     }
 }
 
-optional_hooks! {
+// Not every libc has these. What is missing answers `ENOSYS`, to a program that looked only for the name.
+hooks! {
+    optional;
+
     // not in musl from 1.2.4 on
     fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
         |forward| settled(fd, forward)

@@ -17,5 +17,6 @@
 mod arena;
 mod hooks;
 mod logging;
+mod lookup;
 mod sockets;
 mod startup;

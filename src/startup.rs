@@ -36,18 +36,19 @@ extern "C" fn end() {
 }
 
 extern "C" fn start() {
-    hooks::resolve();
+    let missing = hooks::resolve().next();
     // SAFETY: getauxval only reads the auxiliary vector.
     let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     let variables = if secure { Vec::new() } else { tcptune_variables() };
     let system = config::read(config::SYSTEM, Trust::Root);
     if !variables.is_empty() || !matches!(system, Ok(None)) {
-        configure(variables, system);
+        configure(variables, system, missing);
     }
     arena::seal();
 }
 
-fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>) {
+/// `missing`: a function that this libc lacks.
+fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>, missing: Option<&str>) {
     let mut draft = Draft::new(variables);
     draft.file(Source::System, system);
     if let Some(path) = draft.config() {
@@ -70,6 +71,10 @@ fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, St
     if settings.strict && !wrong.is_empty() {
         // SAFETY: ends the process without running anything of a program that has not started.
         unsafe { libc::_exit(EX_CONFIG) };
+    }
+    if let Some(function) = missing {
+        log::warn!("this libc has no {function}: every socket is left alone");
+        return;
     }
     log::info!("in force: {}", InForce(&settings));
     if !settings.leaves_all_alone() {

@@ -6,6 +6,7 @@ mod differential;
 mod documents;
 mod exhaustion;
 mod harness;
+mod lookup;
 mod namespaces;
 mod nonblocking;
 mod options;

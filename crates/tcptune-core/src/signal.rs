@@ -70,7 +70,7 @@ impl Signals {
     /// Makes this the calling thread's mask.
     pub fn mask(&self) {
         // SAFETY: a live set; the old mask is not asked for.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, self.as_ptr(), ptr::null_mut()) };
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, self.as_ptr(), ptr::null_mut()) };
     }
 }
 
@@ -90,7 +90,7 @@ pub struct Handled {
 pub fn handled() -> Handled {
     let mut mask = Signals::none();
     // SAFETY: a null set changes nothing; the mask goes to a live set.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask.set) };
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask.set) };
     let mut handled = Handled { restarting: Signals::none(), interrupting: Signals::none(), mask };
     for signal in (1..=LAST).filter(|s| !mask.has(*s)) {
         match restarts(signal) {

@@ -1,0 +1,258 @@
+//! Finds the real functions: what dlsym(3) finds with `RTLD_NEXT`, by way of dl_iterate_phdr(3).
+//!
+//! dlsym itself is in libdl before glibc 2.34, and to need libdl costs each exec 20 to 40 µs, even where it is an empty
+//! file. What is read here are the tables by which the loader finds symbols (elf(5)), of objects that it has relocated.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::{mem, ptr, slice};
+
+use libc::{Elf64_Phdr, Elf64_Sym, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+
+/// Tags of the dynamic section.
+mod tag {
+    pub const NULL: usize = 0;
+    pub const HASH: usize = 4;
+    pub const STRTAB: usize = 5;
+    pub const SYMTAB: usize = 6;
+    pub const GNU_HASH: usize = 0x6fff_fef5;
+    pub const VERSYM: usize = 0x6fff_fff0;
+}
+
+// Types and bindings of symbols: the low and the high half of `st_info`.
+const NOTYPE: u8 = 0;
+const FUNC: u8 = 2;
+const GNU_IFUNC: u8 = 10;
+const GLOBAL: u8 = 1;
+const WEAK: u8 = 2;
+
+/// Set in the version of a symbol that only programs linked long ago refer to.
+const HIDDEN: u16 = 0x8000;
+
+/// Looks up each of `names` (ended by null bytes) in the objects behind this one, and stores what is found in `found`,
+/// in the same order. What is not found stays null.
+pub fn next(names: &'static str, found: &[AtomicPtr<c_void>]) {
+    let fill = |object: &Object| {
+        for (name, slot) in list(names).zip(found).filter(|(_, slot)| slot.load(Ordering::Relaxed).is_null()) {
+            slot.store(object.function(name), Ordering::Relaxed);
+        }
+    };
+    let complete = || found.iter().all(|slot| !slot.load(Ordering::Relaxed).is_null());
+    let (this, mut behind) = (next as *const () as usize, false);
+    each_object(|segments| {
+        if behind {
+            Object::new(segments).iter().for_each(fill);
+        } else {
+            behind = segments.contain(this);
+        }
+        complete()
+    });
+    if complete() {
+        return;
+    }
+    // libc is not behind a library that was loaded by dlopen(3). Another object before this one would be wrong: its
+    // functions may lead here.
+    let libc = libc::getauxval as *const () as usize;
+    each_object(|segments| {
+        if !segments.contain(libc) {
+            return false;
+        }
+        Object::new(segments).iter().for_each(fill);
+        true
+    });
+}
+
+/// The function that the first object with this name has, as with `RTLD_DEFAULT`; null if there is none.
+pub fn anywhere(name: &str) -> *mut c_void {
+    let mut found = ptr::null_mut();
+    each_object(|segments| {
+        found = Object::new(segments).map_or(ptr::null_mut(), |object| object.function(name.as_bytes()));
+        !found.is_null()
+    });
+    found
+}
+
+/// The names in a list, each ended by a null byte.
+pub fn list(names: &'static str) -> impl Iterator<Item = &'static [u8]> {
+    names.as_bytes().split(|byte| *byte == 0)
+}
+
+/// Where an object is in memory.
+struct Segments<'a> {
+    /// What is added to an address of the file.
+    base: usize,
+    headers: &'a [Elf64_Phdr],
+}
+
+/// Calls `visit` for each object in the loader's order, until it returns true. The loader holds its lock meanwhile.
+fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
+    unsafe extern "C" fn call<F: FnMut(&Segments) -> bool>(
+        info: *mut dl_phdr_info,
+        _: size_t,
+        visit: *mut c_void,
+    ) -> c_int {
+        // SAFETY: dl_iterate_phdr passes a live description, and the closure that it was given.
+        let (info, visit) = unsafe { (&*info, &mut *visit.cast::<F>()) };
+        if info.dlpi_phdr.is_null() {
+            return 0;
+        }
+        // SAFETY: the loader describes an object that is mapped, with its number of headers.
+        let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        c_int::from(visit(&Segments { base: word(info.dlpi_addr), headers }))
+    }
+    // SAFETY: `call` gets the closure back with its type, and is not kept.
+    unsafe { libc::dl_iterate_phdr(Some(call::<F>), (&raw mut visit).cast()) };
+}
+
+/// A 64-bit word of a file that this process has loaded.
+#[allow(clippy::cast_possible_truncation, reason = "a usize is as large")]
+const fn word(value: u64) -> usize {
+    const { assert!(size_of::<usize>() == 8, "the tables are read as those of ELF64") };
+    value as usize
+}
+
+impl Segments<'_> {
+    fn contain(&self, address: usize) -> bool {
+        self.headers.iter().filter(|header| header.p_type == PT_LOAD).any(|header| {
+            let start = self.base.wrapping_add(word(header.p_vaddr));
+            address.wrapping_sub(start) < word(header.p_memsz)
+        })
+    }
+
+    /// Where a table is. glibc has relocated most of these pointers, musl none; and no one those of the vdso.
+    fn table<T>(&self, pointer: usize) -> Option<*const T> {
+        let relative = self.base.wrapping_add(pointer);
+        let address = if self.contain(pointer) { pointer } else { relative };
+        let table = ptr::with_exposed_provenance::<T>(address);
+        (self.contain(address) && table.is_aligned()).then_some(table)
+    }
+}
+
+/// The tables of an object that has been loaded.
+struct Object {
+    base: usize,
+    symbols: *const Elf64_Sym,
+    strings: *const libc::c_char,
+    versions: Option<*const u16>,
+    hash: Hash,
+}
+
+/// `DT_GNU_HASH`, or the older `DT_HASH`, which an object may have instead.
+enum Hash {
+    Gnu(*const u32),
+    SysV(*const u32),
+}
+
+impl Object {
+    fn new(segments: &Segments) -> Option<Self> {
+        let dynamic = segments.headers.iter().find(|header| header.p_type == PT_DYNAMIC)?;
+        let mut entry = segments.table::<[usize; 2]>(segments.base.wrapping_add(word(dynamic.p_vaddr)))?;
+        let (mut symbols, mut strings, mut versions, mut gnu, mut sysv) = (None, None, None, None, None);
+        loop {
+            // SAFETY: the section is mapped, and ends with a null tag, where this ends.
+            let [tag, pointer] = unsafe { *entry };
+            match tag {
+                tag::NULL => break,
+                tag::SYMTAB => symbols = segments.table(pointer),
+                tag::STRTAB => strings = segments.table(pointer),
+                tag::VERSYM => versions = segments.table(pointer),
+                tag::GNU_HASH => gnu = segments.table(pointer),
+                tag::HASH => sysv = segments.table(pointer),
+                _ => {}
+            }
+            // SAFETY: this was not the last entry.
+            entry = unsafe { entry.add(1) };
+        }
+        let hash = gnu.map(Hash::Gnu).or(sysv.map(Hash::SysV))?;
+        Some(Self { base: segments.base, symbols: symbols?, strings: strings?, versions, hash })
+    }
+
+    /// The function with this name in its default version, or null.
+    fn function(&self, name: &[u8]) -> *mut c_void {
+        let found = match self.hash {
+            Hash::Gnu(table) => self.by_gnu_hash(table, name),
+            Hash::SysV(table) => self.by_sysv_hash(table, name),
+        };
+        found.map_or(ptr::null_mut(), |symbol| {
+            let address = ptr::with_exposed_provenance_mut::<c_void>(self.base.wrapping_add(word(symbol.st_value)));
+            if symbol.st_info & 0xf != GNU_IFUNC {
+                return address;
+            }
+            // SAFETY: such a symbol is a function without arguments that returns the function to use; the loader has
+            // relocated its object.
+            unsafe { mem::transmute::<*mut c_void, extern "C" fn() -> *mut c_void>(address)() }
+        })
+    }
+
+    fn by_gnu_hash(&self, table: *const u32, name: &[u8]) -> Option<&Elf64_Sym> {
+        let hash = name.iter().fold(5381u32, |hash, byte| hash.wrapping_mul(33).wrapping_add((*byte).into()));
+        // SAFETY: the loader searches these tables itself in this way: a header of four words, the words of the filter,
+        // the buckets, and one word for each symbol from `first` on, of which the last of a bucket is odd.
+        unsafe {
+            let [buckets, first, words, shift] = *table.cast::<[u32; 4]>();
+            #[allow(clippy::cast_ptr_alignment, reason = "the table is aligned as its words are")]
+            let filter = table.add(4).cast::<u64>();
+            let bits = *filter.add((hash / 64).checked_rem(words)? as usize);
+            if bits >> (hash % 64) & bits >> ((hash >> (shift % 32)) % 64) & 1 == 0 {
+                return None;
+            }
+            let bucket = table.add(4 + 2 * words as usize);
+            let chain = bucket.add(buckets as usize);
+            let mut index = *bucket.add(hash.checked_rem(buckets)? as usize);
+            while index >= first {
+                let of_symbol = *chain.add((index - first) as usize);
+                if of_symbol | 1 == hash | 1
+                    && let Some(symbol) = self.symbol(index, name)
+                {
+                    return Some(symbol);
+                }
+                if of_symbol & 1 == 1 {
+                    break;
+                }
+                index += 1;
+            }
+        }
+        None
+    }
+
+    fn by_sysv_hash(&self, table: *const u32, name: &[u8]) -> Option<&Elf64_Sym> {
+        let hash = name.iter().fold(0u32, |hash, byte| {
+            let hash = (hash << 4).wrapping_add((*byte).into());
+            (hash ^ (hash >> 28 << 4)) & 0x0fff_ffff
+        });
+        // SAFETY: as above: two words, the buckets, and the index of the next symbol for each symbol; 0 ends a bucket.
+        unsafe {
+            let [buckets, _] = *table.cast::<[u32; 2]>();
+            let bucket = table.add(2);
+            let chain = bucket.add(buckets as usize);
+            let mut index = *bucket.add(hash.checked_rem(buckets)? as usize);
+            while index != 0 {
+                if let Some(symbol) = self.symbol(index, name) {
+                    return Some(symbol);
+                }
+                index = *chain.add(index as usize);
+            }
+        }
+        None
+    }
+
+    /// The symbol at `index`, if it is a function that the object defines under this name.
+    ///
+    /// # Safety
+    /// The index is from the object's own hash table.
+    unsafe fn symbol(&self, index: u32, name: &[u8]) -> Option<&Elf64_Sym> {
+        let index = index as usize;
+        // SAFETY: symbols and versions have an entry for each index; names end with a null byte.
+        let (symbol, version, own_name) = unsafe {
+            let symbol = &*self.symbols.add(index);
+            let version = self.versions.map_or(0, |versions| *versions.add(index));
+            (symbol, version, CStr::from_ptr(self.strings.add(symbol.st_name as usize)))
+        };
+        let defined = symbol.st_shndx != 0 && symbol.st_value != 0 && version & HIDDEN == 0;
+        let is_function = matches!(symbol.st_info & 0xf, NOTYPE | FUNC | GNU_IFUNC);
+        let is_visible = matches!(symbol.st_info >> 4, GLOBAL | WEAK);
+        (defined && is_function && is_visible && own_name.to_bytes() == name).then_some(symbol)
+    }
+}
