@@ -18,5 +18,6 @@ mod arena;
 mod hooks;
 mod logging;
 mod lookup;
+mod runtime;
 mod sockets;
 mod startup;

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_long};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 use tcptune_core::errno;
 
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;
 
-static BACKEND: OnceCell<Backend> = OnceCell::new();
+static BACKEND: OnceBox<Backend> = OnceBox::new();
 
 struct Backend {
     /// Appended to instead of standard error.
@@ -66,7 +66,8 @@ impl Identity {
 pub fn start(level: LevelFilter, file: Option<&'static CStr>, journal_stream: Option<&str>) {
     let stderr = Identity::of(libc::STDERR_FILENO)
         .filter(|id| !id.is_socket() || journal_stream.is_some_and(|s| id.is_journal(s)));
-    let backend = BACKEND.get_or_init(|| Backend { file, complained: AtomicBool::new(false), stderr });
+    #[allow(clippy::disallowed_types, reason = "start-up is no hook path")]
+    let backend = BACKEND.get_or_init(|| Box::new(Backend { file, complained: AtomicBool::new(false), stderr }));
     if log::set_logger(backend).is_ok() {
         log::set_max_level(level);
     }
@@ -77,6 +78,17 @@ pub fn always(text: fmt::Arguments) {
     if let Some(backend) = BACKEND.get() {
         errno::preserved(|| backend.write(&Line::new(Level::Info, text)));
     }
+}
+
+/// Writes a line of level error, whatever level is asked for, and ends the process.
+pub fn last_words(text: fmt::Arguments) -> ! {
+    let line = Line::new(Level::Error, text);
+    match BACKEND.get() {
+        Some(backend) => backend.write(&line),
+        None => drop(write(libc::STDERR_FILENO, &line)), // before start-up: nobody has closed it yet
+    }
+    // SAFETY: ends the process.
+    unsafe { libc::abort() }
 }
 
 impl Log for Backend {

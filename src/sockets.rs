@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 use tcptune_core::address;
 use tcptune_core::apply;
 use tcptune_core::attempt::{self, Attempts};
@@ -23,7 +23,7 @@ use tcptune_core::syn;
 use tcptune_core::value::{Addresses, Value};
 
 /// Set once, by start-up, if there is anything to do.
-pub static TUNING: OnceCell<Tuning> = OnceCell::new();
+pub static TUNING: OnceBox<Tuning> = OnceBox::new();
 
 /// What the hooks work with.
 pub struct Tuning {

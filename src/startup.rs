@@ -87,7 +87,7 @@ fn publish(settings: Settings) {
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
-    let _ = TUNING.set(Tuning {
+    let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
         mptcp: settings.profile(settings.rules.fallback()).is_some_and(|profile| profile.mptcp),
@@ -97,7 +97,7 @@ fn publish(settings: Settings) {
         attempts: Attempts::default(),
         stats: settings.stats.then(Stats::default),
         syn,
-    });
+    }));
 }
 
 /// What rules and lists of programs need to know. A script is known by its own name and by that of its interpreter.
@@ -147,9 +147,22 @@ fn equals(entry: &[u8]) -> Option<usize> {
     entry.iter().position(|b| *b == b'=')
 }
 
-/// A number below `/proc/sys/net/ipv4`.
+/// A number below `/proc/sys/net/ipv4`. By system calls, since `read` and `close` are hooked; std's files would be pages
+/// more to load at each exec.
 fn sysctl<T: std::str::FromStr>(name: &str) -> Option<T> {
-    std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?.trim().parse().ok()
+    let path = CString::new(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+    let mut text = [0u8; 32];
+    // SAFETY: a C string and a live buffer of the length given; the descriptor is the one that was opened.
+    let length = unsafe {
+        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return None;
+        }
+        let length = libc::syscall(libc::SYS_read, fd, text.as_mut_ptr(), text.len());
+        libc::syscall(libc::SYS_close, fd);
+        usize::try_from(length).ok()?
+    };
+    std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
 }
 
 fn keepalive_defaults() -> KeepaliveDefaults {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use crate::differential::{ALL, same};
@@ -55,6 +56,29 @@ fn with_little_address_space_from_the_start() {
         }
     }
     assert_eq!(in_force, 2, "in prlimit, and in the probe");
+}
+
+/// Values so large that start-up asks the kernel for memory, and gets none: the program ends with one line.
+#[test]
+fn out_of_memory_at_the_start_is_one_line() {
+    let values: Vec<_> = (0..10).map(|n| (format!("LARGE_{n}"), "x".repeat(120_000))).collect();
+    let mut lines = 0;
+    for limit in (3600..=6400).step_by(100) {
+        let limit = format!("--as={}", limit * 1024);
+        let mut program =
+            Program::new("prlimit").args([OsStr::new(&limit), probe("every").as_os_str(), OsStr::new("plain")]);
+        for (name, value) in &values {
+            program = program.env(format!("TCPTUNE_{name}"), value);
+        }
+        let ended = program.env("LD_PRELOAD", library()).env("TCPTUNE_LOG", "error").run();
+        if ended.status.signal() == Some(libc::SIGABRT) {
+            let line = ended.stderr.trim_end();
+            assert!(line.ends_with(" bytes") && line.contains("]: error: out of memory, "), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 0, "start-up never ran out of memory");
 }
 
 /// The warnings in a log, without the process id.
