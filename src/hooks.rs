@@ -139,9 +139,8 @@ hooks! {
             let family = Family::of_arguments(domain, kind, protocol);
             if tuning.mptcp && family == Family::Tcp {
                 // SAFETY: the program's own call, but for the protocol.
-                let fd = errno::preserved(|| unsafe { real()(domain, kind, libc::IPPROTO_MPTCP) });
-                if fd >= 0 {
-                    tuning.made(fd, Family::Mptcp, domain);
+                let multipath = || unsafe { real()(domain, kind, libc::IPPROTO_MPTCP) };
+                if let Some(fd) = tuning.made_multipath(domain, multipath) {
                     return fd;
                 }
             }

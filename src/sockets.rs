@@ -47,16 +47,34 @@ pub struct Tuning {
 
 impl Tuning {
     /// After socket(2).
+    #[inline]
     pub fn made(&self, fd: c_int, family: Family, domain: c_int) {
         self.attempts.forget(fd);
-        let mark = Mark::of(family);
         if family == Family::Other {
-            self.descriptors.set(fd, mark);
+            self.descriptors.set(fd, Mark::of(family));
             if log::log_enabled!(log::Level::Debug) {
                 left_alone(fd);
             }
-            return;
+        } else {
+            self.made_tcp(fd, family, domain);
         }
+    }
+
+    /// In place of socket(2), with MPTCP; `None` where that cannot be had.
+    #[cold]
+    pub fn made_multipath(&self, domain: c_int, socket: impl FnOnce() -> c_int) -> Option<c_int> {
+        let fd = errno::preserved(socket);
+        if fd < 0 {
+            log::debug!("socket: this kernel makes no MPTCP socket; TCP");
+            return None;
+        }
+        self.made(fd, Family::Mptcp, domain);
+        Some(fd)
+    }
+
+    #[inline(never)]
+    fn made_tcp(&self, fd: c_int, family: Family, domain: c_int) {
+        let mark = Mark::of(family);
         let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
         self.count_seen(self.everywhere);
         // Where rules look at addresses, what holds is known when it connects or listens.
