@@ -242,10 +242,12 @@ impl Tuning {
 
     fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {
         let fd = call.fd;
-        let look = self.stats.is_some() || self.everywhere.is_none_or(|profile| profile.source != Addresses::default());
-        let peer = if look { address::of_program(call.addr, call.len) } else { None };
+        let peer = if self.looks_at_peers() { address::of_program(call.addr, call.len) } else { None };
         let (profile, mark) = self.settle(fd, mark, peer.map(Endpoint::Client));
         if let Some(profile) = profile {
+            if let (Some(peer), true) = (peer, self.everywhere.is_some() && profile.rule.is_some()) {
+                self.explain_choice(fd, Endpoint::Client(peer), profile);
+            }
             self.bind_source(fd, mark, profile, peer);
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
@@ -263,12 +265,21 @@ impl Tuning {
             }
             None => self.bounded(call, mark, profile),
         };
-        if let Some(profile) = profile.filter(|profile| profile.at(Stages::CONNECT, Stages::NONE).next().is_some())
+        let has_more = |profile: &&Profile| profile.at(Stages::CONNECT, Stages::NONE).next().is_some();
+        if let Some(profile) = profile.filter(has_more)
+            && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
             && self.has_begun(fd, result)
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
         }
         result
+    }
+
+    /// Whether anything depends on where connect(2) goes.
+    fn looks_at_peers(&self) -> bool {
+        self.stats.is_some()
+            || self.everywhere.is_none_or(|profile| profile.source != Addresses::default())
+            || log::log_enabled!(log::Level::Debug)
     }
 
     /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again.
@@ -319,10 +330,7 @@ impl Tuning {
     #[cold]
     fn explain_choice(&self, fd: c_int, endpoint: Endpoint, profile: &Profile) {
         match profile.rule {
-            Some(place) => {
-                let (source, line, column) = (self.settings.source(place.source), place.line, place.column);
-                log::debug!("fd {fd}: {endpoint}: the rule at {source}:{line}:{column}");
-            }
+            Some(rule) => log::debug!("fd {fd}: {endpoint}: the rule at {}", self.settings.at(rule)),
             None => log::debug!("fd {fd}: {endpoint}: no rule matches"),
         }
     }

@@ -192,10 +192,15 @@ impl std::fmt::Display for InForce<'_> {
                 write!(f, "{}={value} ", option.name)?;
             }
         }
-        write!(f, "PRECEDENCE={}", tcptune_core::option::PRECEDENCE[settings.profiles[0].precedence as usize])?;
-        match settings.profiles.len() - 1 {
-            0 => Ok(()),
-            rules => write!(f, ", {rules} rules"),
+        write!(
+            f,
+            "PRECEDENCE={}",
+            tcptune_core::option::PRECEDENCE[settings.profiles[settings.rules.fallback() as usize].precedence as usize]
+        )?;
+        match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
+            (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),
+            (None, 0) => Ok(()),
+            (None, rules) => write!(f, ", {rules} rules"),
         }
     }
 }

@@ -316,7 +316,7 @@ impl Draft {
         };
         let in_scope = in_scope("ONLY_PROGRAMS", true) && in_scope("SKIP_PROGRAMS", false);
 
-        let (profile, in_force) = self.finish(globals.clone(), &kernel, None);
+        let (profile, mut in_force) = self.finish(globals.clone(), &kernel, None);
         let mut profiles = vec![profile];
         let mut rules = Rules::default();
         let drafts = self.layers.each_mut().map(|layer| std::mem::take(&mut layer.rules));
@@ -331,9 +331,13 @@ impl Draft {
                 values
             });
             let Ok(index) = u32::try_from(profiles.len()) else { break };
-            profiles.push(self.finish(values, &kernel, Some(rule.place)).0);
+            let (profile, of_rule) = self.finish(values, &kernel, Some(rule.place));
+            profiles.push(profile);
             if rule.conditions.is_empty() {
                 rules.end(index);
+                if rules.is_empty() {
+                    in_force = of_rule;
+                }
                 break; // no later rule is reached
             }
             rules.push(&rule.conditions, index);

@@ -1,5 +1,7 @@
 //! Settings: settled once, before main, and never changed.
 
+use std::fmt;
+
 use libc::c_int;
 
 use crate::descriptor::Fact;
@@ -176,7 +178,7 @@ pub struct Settings {
     pub profiles: Vec<Profile>,
     /// Which of them holds for a socket.
     pub rules: Rules,
-    /// What holds without a rule, for people; with what holds for the whole process.
+    /// What holds without a rule, or by one that holds for the whole process; for people.
     pub in_force: Vec<InForce>,
     /// The file of `TCPTUNE_CONFIG`.
     pub config: Option<String>,
@@ -228,13 +230,28 @@ impl Settings {
         self.disabled || !self.in_scope || profiles().iter().all(Profile::is_empty)
     }
 
-    /// The name of a source of rules.
+    /// Where a rule stands, as `source:line:column`.
     #[must_use]
-    pub fn source(&self, source: Source) -> &str {
-        match source {
+    pub fn at(&self, rule: Place) -> At<'_> {
+        let source = match rule.source {
             Source::System => crate::config::SYSTEM,
             Source::Config => self.config.as_deref().unwrap_or_default(),
             Source::Environment => "TCPTUNE_RULES",
-        }
+        };
+        At { source, line: rule.line, column: rule.column }
+    }
+}
+
+/// Displays where a rule stands.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    source: &'a str,
+    line: u32,
+    column: u32,
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.source, self.line, self.column)
     }
 }

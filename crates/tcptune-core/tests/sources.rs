@@ -206,7 +206,7 @@ fn rules_of_the_last_source_come_first_and_lie_over_what_holds() {
     assert_eq!(shown("11.0.0.1:1"), [Some(1), Some(60), Some(1), Some(1)]);
     assert_eq!(shown("12.0.0.1:1"), [None, Some(60), Some(1), Some(1)]);
     let place = to(&settings, "10.2.0.1:1").rule.expect("a rule");
-    assert_eq!((settings.source(place.source), place.line, place.column), ("TCPTUNE_RULES", 1, 48));
+    assert_eq!(settings.at(place).to_string(), "TCPTUNE_RULES:1:48");
 }
 
 #[test]
@@ -222,6 +222,7 @@ fn rules_of_the_process_are_settled_at_once() {
         assert!(wrong.is_empty(), "{wrong:?}");
         let everywhere = settings.only_profile().expect("no rule looks at addresses");
         assert_eq!(value(everywhere, "SYNCNT"), Some(if holds { 3 } else { 1 }), "{rule}");
+        assert!(settings.in_force.iter().any(|said| said.value == Value::Int(if holds { 3 } else { 1 })), "{rule}");
     }
     let (settings, _) = parse(&[("RULES", "dst=::1 : off; program=* : syncnt=3; dst=::2 : syncnt=4")]);
     assert_eq!(settings.only_profile().map(|_| ()), None);
