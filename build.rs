@@ -17,6 +17,12 @@ fn main() {
     // RELRO costs a system call and a page at each exec, and protects nothing here: the pointers worth protecting, to
     // the real functions, are found after relocation.
     link("-Wl,-z,norelro");
+    // Every segment begins with a page: what is written to at each exec takes two pages, and never a third. zig's linker
+    // knows no such option (scripts/package): there it is as it comes.
+    let linker = env::var_os("RUSTC_LINKER").unwrap_or_default();
+    if !linker.to_string_lossy().contains("zig") {
+        link("-Wl,-z,separate-loadable-segments");
+    }
 
     // src/runtime.rs in place of std's panic handler and all that it would print: the linker takes a reference to NAME
     // as one to __wrap_NAME.

@@ -16,19 +16,20 @@ const MORE: usize = 1024 * 1024;
 
 #[global_allocator]
 static ARENA: Arena = Arena {
-    memory: UnsafeCell::new([0; SIZE]),
     next: AtomicUsize::new(0),
     end: AtomicUsize::new(0),
     sealed: AtomicBool::new(false),
+    memory: UnsafeCell::new([0; SIZE]),
 };
 
-#[repr(align(16))]
+/// In this order: the first bytes are in a page that holds other variables, and those behind the memory would not be.
+#[repr(C)]
 struct Arena {
-    memory: UnsafeCell<[u8; SIZE]>,
     /// Where the next block begins: in `memory` at first, then in what is mapped.
     next: AtomicUsize,
     end: AtomicUsize,
     sealed: AtomicBool,
+    memory: UnsafeCell<[u8; SIZE]>,
 }
 
 // SAFETY: bytes are handed out once, by the atomic `next`; see `alloc` for a second thread.

@@ -44,17 +44,10 @@ macro_rules! hooks {
             const COUNT: usize = [$(stringify!($name)),*].len();
             /// Each ended by a null byte, in the order of `REAL`: a table of pointers would be relocated at each exec.
             pub const NAMES: &str = concat!($(stringify!($name), "\0",)*);
+            // In a page that relocation has written to, as all that start-up writes: behind the arena it would be one more.
+            // SAFETY: a section of initialised variables.
+            #[unsafe(link_section = ".data")]
             pub static REAL: [AtomicPtr<c_void>; COUNT] = [const { AtomicPtr::new(ptr::null_mut()) }; COUNT];
-            static RESOLVED: AtomicBool = AtomicBool::new(false);
-
-            /// Looks up every function of the set.
-            #[cold]
-            pub fn resolve() {
-                if !RESOLVED.load(Ordering::Acquire) {
-                    lookup::next(NAMES, &REAL);
-                    RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
-                }
-            }
         }
 
         $(#[allow(clippy::disallowed_types, reason = "redhook names a Once, which is never called")]
@@ -78,7 +71,7 @@ macro_rules! hooks {
                 let slot = &$set::REAL[$set::Hook::$name as usize];
                 let mut found = slot.load(Ordering::Relaxed);
                 if found.is_null() {
-                    $set::resolve();
+                    resolve();
                     found = slot.load(Ordering::Relaxed);
                 }
                 // SAFETY: a null pointer is None, any other is the function, with libc's signature.
@@ -94,20 +87,41 @@ macro_rules! hooks {
     };
 }
 
-/// Looks up every real function, so that no hook has to. The names of those that this libc should have, and has not.
-pub fn resolve() -> impl Iterator<Item = &'static str> {
-    required::resolve();
-    optional::resolve();
-    let found = lookup::list(required::NAMES).zip(&required::REAL);
-    found.filter(|(_, real)| real.load(Ordering::Relaxed).is_null()).filter_map(|(name, _)| str::from_utf8(name).ok())
+/// The macros of `pthread_cleanup_push(3)` call these, in glibc and in musl. A glibc before 2.34 has them in libpthread,
+/// which a program without threads may not have loaded.
+const CLEANUP_NAMES: &str = "_pthread_cleanup_push\0_pthread_cleanup_pop\0";
+// SAFETY: as with REAL.
+#[unsafe(link_section = ".data")]
+static CLEANUP: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+
+/// Looks up every real function, once, so that no hook has to.
+#[cold]
+pub fn resolve() {
+    // SAFETY: as with REAL.
+    #[unsafe(link_section = ".data")]
+    static RESOLVED: AtomicBool = AtomicBool::new(false);
+    if !RESOLVED.load(Ordering::Acquire) {
+        lookup::next(&[
+            (required::NAMES, &required::REAL),
+            (optional::NAMES, &optional::REAL),
+            (CLEANUP_NAMES, &CLEANUP),
+        ]);
+        RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
+    }
+}
+
+/// A function that this libc should have, and has not.
+pub fn missing() -> Option<&'static str> {
+    let mut found = lookup::list(required::NAMES).zip(&required::REAL);
+    let (name, _) = found.find(|(_, real)| real.load(Ordering::Relaxed).is_null())?;
+    str::from_utf8(name).ok()
 }
 
 /// What runs when a thread is cancelled inside connect.
 fn cleanup() -> Option<Cleanup> {
     type Push = unsafe extern "C" fn(*mut CleanupBuffer, unsafe extern "C" fn(*mut c_void), *mut c_void);
     type Pop = unsafe extern "C" fn(*mut CleanupBuffer, c_int);
-    let push = lookup::anywhere("_pthread_cleanup_push");
-    let pop = lookup::anywhere("_pthread_cleanup_pop");
+    let [push, pop] = CLEANUP.each_ref().map(|function| function.load(Ordering::Relaxed));
     // SAFETY: null is None; under these names both glibc and musl have functions of these types.
     unsafe {
         Some(Cleanup {

@@ -18,6 +18,8 @@ use tcptune_core::errno;
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;
 
+// SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
+#[unsafe(link_section = ".data")]
 static BACKEND: OnceBox<Backend> = OnceBox::new();
 
 struct Backend {

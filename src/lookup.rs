@@ -31,22 +31,26 @@ const WEAK: u8 = 2;
 /// Set in the version of a symbol that only programs linked long ago refer to.
 const HIDDEN: u16 = 0x8000;
 
-/// Looks up each of `names` (ended by null bytes) in the objects behind this one, and stores what is found in `found`,
-/// in the same order. What is not found stays null.
-pub fn next(names: &'static str, found: &[AtomicPtr<c_void>]) {
+/// Functions to find: their names, each ended by a null byte, and where to store them, in the same order.
+pub type Wanted<'a> = (&'static str, &'a [AtomicPtr<c_void>]);
+
+/// Looks up all that is wanted in the objects behind this one. What is not found stays null.
+pub fn next(wanted: &[Wanted]) {
     let fill = |object: &Object| {
-        for (name, slot) in list(names).zip(found).filter(|(_, slot)| slot.load(Ordering::Relaxed).is_null()) {
-            slot.store(object.function(name), Ordering::Relaxed);
+        for (name, slot) in wanted.iter().flat_map(|(names, found)| list(names).zip(*found)) {
+            if slot.load(Ordering::Relaxed).is_null() {
+                slot.store(object.function(name), Ordering::Relaxed);
+            }
         }
     };
-    let complete = || found.iter().all(|slot| !slot.load(Ordering::Relaxed).is_null());
+    let complete = || wanted.iter().all(|(_, found)| found.iter().all(|slot| !slot.load(Ordering::Relaxed).is_null()));
     let (this, mut behind) = (next as *const () as usize, false);
     each_object(|segments| {
-        if behind {
-            Object::new(segments).iter().for_each(fill);
-        } else {
+        if !behind {
             behind = segments.contain(this);
+            return false;
         }
+        Object::new(segments).iter().for_each(fill);
         complete()
     });
     if complete() {
@@ -62,16 +66,6 @@ pub fn next(names: &'static str, found: &[AtomicPtr<c_void>]) {
         Object::new(segments).iter().for_each(fill);
         true
     });
-}
-
-/// The function that the first object with this name has, as with `RTLD_DEFAULT`; null if there is none.
-pub fn anywhere(name: &str) -> *mut c_void {
-    let mut found = ptr::null_mut();
-    each_object(|segments| {
-        found = Object::new(segments).map_or(ptr::null_mut(), |object| object.function(name.as_bytes()));
-        !found.is_null()
-    });
-    found
 }
 
 /// The names in a list, each ended by a null byte.

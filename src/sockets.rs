@@ -23,6 +23,8 @@ use tcptune_core::syn;
 use tcptune_core::value::{Addresses, Value};
 
 /// Set once, by start-up, if there is anything to do.
+// SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
+#[unsafe(link_section = ".data")]
 pub static TUNING: OnceBox<Tuning> = OnceBox::new();
 
 /// What the hooks work with.

@@ -36,19 +36,18 @@ extern "C" fn end() {
 }
 
 extern "C" fn start() {
-    let missing = hooks::resolve().next();
+    hooks::resolve();
     // SAFETY: getauxval only reads the auxiliary vector.
     let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     let variables = if secure { Vec::new() } else { tcptune_variables() };
     let system = config::read(config::SYSTEM, Trust::Root);
     if !variables.is_empty() || !matches!(system, Ok(None)) {
-        configure(variables, system, missing);
+        configure(variables, system);
     }
     arena::seal();
 }
 
-/// `missing`: a function that this libc lacks.
-fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>, missing: Option<&str>) {
+fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>) {
     let mut draft = Draft::new(variables);
     draft.file(Source::System, system);
     if let Some(path) = draft.config() {
@@ -72,7 +71,7 @@ fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, St
         // SAFETY: ends the process without running anything of a program that has not started.
         unsafe { libc::_exit(EX_CONFIG) };
     }
-    if let Some(function) = missing {
+    if let Some(function) = hooks::missing() {
         log::warn!("this libc has no {function}: every socket is left alone");
         return;
     }
