@@ -7,13 +7,14 @@
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
-use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use libc::{c_int, c_long};
+use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use once_cell::race::OnceBox;
 use tcptune_core::errno;
+use tcptune_core::files::{self, File, answer};
 
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;
@@ -41,15 +42,8 @@ struct Identity {
 
 impl Identity {
     fn of(fd: c_int) -> Option<Self> {
-        let mut stat = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: fstat fills the live local if it succeeds.
-        let stat = unsafe {
-            if libc::fstat(fd, stat.as_mut_ptr()) != 0 {
-                return None;
-            }
-            stat.assume_init()
-        };
-        Some(Self { device: stat.st_dev, inode: stat.st_ino, mode: stat.st_mode })
+        let status = files::status(fd)?;
+        Some(Self { device: status.st_dev, inode: status.st_ino, mode: status.st_mode })
     }
 
     fn is_socket(self) -> bool {
@@ -167,25 +161,23 @@ impl Write for Line {
     }
 }
 
-/// The kernel's answer to a system call.
-fn answer(result: c_long) -> Result<c_long, c_int> {
-    if result == -1 { Err(errno::get()) } else { Ok(result) }
-}
+/// A null pointer among arguments without types.
+const NOTHING: *const u8 = ptr::null();
 
 fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
     // A write past RLIMIT_FSIZE raises SIGXFSZ, which would end the program.
     let (mut before, xfsz) = (0u64, 1u64 << (libc::SIGXFSZ - 1));
     // SAFETY: live masks of the kernel's size.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const xfsz, &raw mut before, 8) };
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const xfsz, &raw mut before, 8usize) };
     // SAFETY: the first `len` bytes of a live buffer.
     let written = answer(unsafe { libc::syscall(libc::SYS_write, fd, line.bytes.as_ptr(), line.len) });
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: as above, and a live timespec.
     unsafe {
         if written == Err(libc::EFBIG) && before & xfsz == 0 {
-            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const xfsz, 0, &raw const now, 8);
+            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const xfsz, NOTHING, &raw const now, 8usize);
         }
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0, 8);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, NOTHING, 8usize);
     }
     let written = written?;
     if usize::try_from(written) == Ok(line.len) { Ok(()) } else { Err(libc::ENOSPC) }
@@ -196,24 +188,13 @@ fn takes_a_line(fd: c_int) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: one live pollfd, a live timespec, no signal mask.
-    let ready = unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) };
+    let ready = unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poll, 1usize, &raw const now, NOTHING, 0usize) };
     ready == 1 && poll.revents == libc::POLLOUT
 }
 
 /// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.
 fn append(path: &CStr, line: &Line) -> Result<(), c_int> {
-    let flags = libc::O_WRONLY
-        | libc::O_CREAT
-        | libc::O_APPEND
-        | libc::O_CLOEXEC
-        | libc::O_NOFOLLOW
-        | libc::O_NOCTTY
-        | libc::O_NONBLOCK;
-    // SAFETY: the path is a C string.
-    let fd = answer(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o600) })?;
-    let fd = c_int::try_from(fd).map_err(|_| libc::EBADF)?;
-    let result = if takes_a_line(fd) { write(fd, line) } else { Err(libc::ENXIO) };
-    // SAFETY: the descriptor was opened above.
-    unsafe { libc::syscall(libc::SYS_close, fd) };
-    result
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::open(path, flags, 0o600)?;
+    if takes_a_line(file.fd()) { write(file.fd(), line) } else { Err(libc::ENXIO) }
 }

@@ -6,6 +6,7 @@ use tcptune_core::attempt::Attempts;
 use tcptune_core::config::{self, Trust};
 use tcptune_core::descriptor::{Choices, Descriptors};
 use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
+use tcptune_core::files;
 use tcptune_core::option::{OPTIONS, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
 use tcptune_core::stats::Stats;
@@ -146,22 +147,10 @@ fn equals(entry: &[u8]) -> Option<usize> {
     entry.iter().position(|b| *b == b'=')
 }
 
-/// A number below `/proc/sys/net/ipv4`. By system calls, since `read` and `close` are hooked; std's files would be pages
-/// more to load at each exec.
+/// A number below `/proc/sys/net/ipv4`.
 fn sysctl<T: std::str::FromStr>(name: &str) -> Option<T> {
     let path = CString::new(format!("/proc/sys/net/ipv4/{name}")).ok()?;
-    let mut text = [0u8; 32];
-    // SAFETY: a C string and a live buffer of the length given; the descriptor is the one that was opened.
-    let length = unsafe {
-        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if fd < 0 {
-            return None;
-        }
-        let length = libc::syscall(libc::SYS_read, fd, text.as_mut_ptr(), text.len());
-        libc::syscall(libc::SYS_close, fd);
-        usize::try_from(length).ok()?
-    };
-    std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
+    files::short(&path, &mut [0; 32])?.parse().ok()
 }
 
 fn keepalive_defaults() -> KeepaliveDefaults {

@@ -46,7 +46,7 @@ impl Bytes {
 fn readable(at: *const u8) -> bool {
     let how: c_int = -1;
     // SAFETY: the kernel checks the pointer, and changes nothing.
-    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, at, 0, 8) };
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, at, ptr::null::<u8>(), 8usize) };
     r == -1 && errno::get() == libc::EINVAL
 }
 

@@ -12,6 +12,7 @@ use crate::address;
 use crate::decision::Family;
 use crate::descriptor::{Fact, Mark};
 use crate::errno;
+use crate::files;
 use crate::option::{SOCKET_OPTIONS, Since, Stages};
 use crate::real::Real;
 use crate::settings::{Planned, Precedence, Profile};
@@ -206,7 +207,7 @@ impl fmt::Display for Why<'_> {
             libc::ENOPROTOOPT => write!(f, " (Linux {} has it)", self.since),
             libc::ENOENT if self.planned.option.is(libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
                 let mut room = [0; 256];
-                match offered(&mut room) {
+                match files::short(c"/proc/sys/net/ipv4/tcp_available_congestion_control", &mut room) {
                     Some(offered) => write!(f, " (it offers {offered})"),
                     None => Ok(()),
                 }
@@ -214,22 +215,6 @@ impl fmt::Display for Why<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// The congestion controls that the kernel offers.
-fn offered(room: &mut [u8]) -> Option<&str> {
-    let path = c"/proc/sys/net/ipv4/tcp_available_congestion_control";
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: a C string, and live room of its length; the descriptor is closed again. The kernel is called directly: a
-    // library that interposes open or read has no part in this.
-    let read = unsafe {
-        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags);
-        let read = libc::syscall(libc::SYS_read, fd, room.as_mut_ptr(), room.len());
-        libc::syscall(libc::SYS_close, fd);
-        read
-    };
-    let text = room.get(..usize::try_from(read).ok()?)?;
-    std::str::from_utf8(text).ok().map(str::trim_ascii)
 }
 
 /// Whether this row has not been refused with this errno yet.

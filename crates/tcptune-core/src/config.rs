@@ -1,14 +1,17 @@
 //! Reads configuration files.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::ffi::CString;
+
+use libc::c_int;
+
+use crate::errno;
+use crate::files::{File, status};
 
 /// The system's file: the only source that counts in secure execution.
 pub const SYSTEM: &str = "/etc/tcptune.conf";
 
 /// Largest file that is read.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: usize = 16 << 20;
 
 /// Whose files are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,38 +27,45 @@ pub enum Trust {
 /// # Errors
 /// Why it is not read, for the operator.
 pub fn read(path: &str, trust: Trust) -> Result<Option<String>, String> {
+    let Ok(path) = CString::new(path) else { return Ok(None) };
     // O_NONBLOCK so that a FIFO is refused below instead of waited for.
-    let flags = libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let file = match File::open(&path, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(cannot(&error)),
+        Err(libc::ENOENT) => return Ok(None),
+        Err(error) => return Err(cannot(error)),
     };
-    let metadata = file.metadata().map_err(|error| cannot(&error))?;
-    if !metadata.is_file() {
+    let Some(status) = status(file.fd()) else { return Err(cannot(errno::get())) };
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err("is not a regular file".to_owned());
     }
-    if trust == Trust::Root && (metadata.uid() != 0 || metadata.mode() & 0o022 != 0) {
+    if trust == Trust::Root && (status.st_uid != 0 || status.st_mode & 0o022 != 0) {
         return Err("must belong to root, and be writable by nobody else".to_owned());
     }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
-    if bytes.len() as u64 > LARGEST {
+    let mut text = vec![0; usize::try_from(status.st_size).unwrap_or(0).min(LARGEST) + 1];
+    let mut read = 0;
+    while let Some(room) = text.get_mut(read..).filter(|room| !room.is_empty()) {
+        match file.read(room).map_err(cannot)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    if read > LARGEST {
         return Err(format!("is larger than {} MiB", LARGEST >> 20));
     }
+    text.truncate(read);
     // Text that is not UTF-8 becomes names and values that nothing accepts, and is named as such.
-    Ok(Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())))
+    Ok(Some(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())))
 }
 
-fn cannot(error: &io::Error) -> String {
-    format!("cannot be read ({})", crate::errno::Named(error.raw_os_error().unwrap_or(0)))
+fn cannot(error: c_int) -> String {
+    format!("cannot be read ({})", errno::Named(error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn only_roots_own_file_is_believed_for_everybody() {

@@ -1,9 +1,11 @@
 //! Values as operators write them: boolean, count, size, duration, choice, name, address.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fundu::{DurationParser, TimeUnit};
+
+pub use crate::names::{Addresses, Name};
+use crate::names::{code_point, name_of_code_point};
 
 /// How the value of a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,103 +120,6 @@ pub enum Value {
     Text(String),
 }
 
-/// A name as the kernel takes it: `TCP_CA_NAME_MAX` and `IFNAMSIZ` are 16, with the null byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name([u8; Self::SIZE]);
-
-impl Name {
-    /// Bytes of a name, with the null byte.
-    pub const SIZE: usize = 16;
-
-    /// The name in a text, if it can be one.
-    #[must_use]
-    pub fn new(text: &str) -> Option<Self> {
-        let mut name = Self([0; Self::SIZE]);
-        let fits = (1..Self::SIZE).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-        name.0.get_mut(..text.len()).filter(|_| fits)?.copy_from_slice(text.as_bytes());
-        Some(name)
-    }
-
-    /// What the kernel has written.
-    #[must_use]
-    pub const fn of_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        Self(bytes)
-    }
-
-    /// With the null byte.
-    #[must_use]
-    pub const fn bytes(&self) -> &[u8; Self::SIZE] {
-        &self.0
-    }
-
-    /// The length without the null byte.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.iter().position(|b| *b == 0).unwrap_or(Self::SIZE)
-    }
-
-    /// Whether the kernel has written none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.0.get(..self.len()).unwrap_or_default();
-        f.write_str(std::str::from_utf8(name).unwrap_or("?"))
-    }
-}
-
-/// At most one address of each family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// The IPv4 one.
-    pub v4: Option<Ipv4Addr>,
-    /// The IPv6 one.
-    pub v6: Option<Ipv6Addr>,
-}
-
-impl Addresses {
-    fn new(text: &str) -> Option<Self> {
-        text.split(',').try_fold(Self::default(), |mut all, one| {
-            let taken = match one.trim().parse().ok()? {
-                IpAddr::V4(v4) => all.v4.replace(v4).is_some(),
-                IpAddr::V6(v6) => all.v6.replace(v6).is_some(),
-            };
-            (!taken).then_some(all)
-        })
-    }
-}
-
-/// Code points by name (RFC 2474 class selectors, RFC 2597, RFC 3246, RFC 5865, RFC 8622).
-const CODE_POINTS: &[(&str, i64)] = &[
-    ("cs0", 0),
-    ("le", 1),
-    ("cs1", 8),
-    ("af11", 10),
-    ("af12", 12),
-    ("af13", 14),
-    ("cs2", 16),
-    ("af21", 18),
-    ("af22", 20),
-    ("af23", 22),
-    ("cs3", 24),
-    ("af31", 26),
-    ("af32", 28),
-    ("af33", 30),
-    ("cs4", 32),
-    ("af41", 34),
-    ("af42", 36),
-    ("af43", 38),
-    ("cs5", 40),
-    ("va", 44),
-    ("ef", 46),
-    ("cs6", 48),
-    ("cs7", 56),
-];
-
 const UNITS: [TimeUnit; 4] = [TimeUnit::MilliSecond, TimeUnit::Second, TimeUnit::Minute, TimeUnit::Hour];
 
 const fn duration_parser(bare: TimeUnit) -> DurationParser<'static> {
@@ -255,10 +160,6 @@ fn bits(text: &str) -> Option<i128> {
         Some(hex) => u64::from_str_radix(hex, 16).ok().map(i128::from),
         None => text.parse().ok(),
     }
-}
-
-fn code_point(text: &str) -> Option<i64> {
-    CODE_POINTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, point)| *point)
 }
 
 impl Kind {
@@ -365,12 +266,10 @@ impl fmt::Display for Shown<'_> {
             (Kind::Choice(words), Value::Int(n)) => {
                 f.write_str(usize::try_from(*n).ok().and_then(|i| words.get(i)).unwrap_or(&"?"))
             }
-            (Kind::TrafficClass { shift }, Value::Int(n)) => {
-                match CODE_POINTS.iter().find(|(_, point)| point << 2 == *n) {
-                    Some((name, _)) => f.write_str(name),
-                    None => write!(f, "{}", n >> shift),
-                }
-            }
+            (Kind::TrafficClass { shift }, Value::Int(n)) => match name_of_code_point(n >> 2).filter(|_| n % 4 == 0) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "{}", n >> shift),
+            },
             (Kind::Bits, Value::Int(n)) => write!(f, "{n:#x}"),
             (_, Value::Int(n)) => write!(f, "{n}"),
             (_, Value::AtLeast(n)) => write!(f, "min:{n}"),
