@@ -85,6 +85,8 @@ pub struct InForce {
 pub struct Profile {
     /// The socket options, in the order of the table.
     pub plan: Vec<Planned>,
+    /// What takes off an accepted socket what it shall not inherit. No value of ours: one that the program sets stays.
+    not_inherited: Option<Planned>,
     /// Bound on establishing a connection, in milliseconds.
     pub connect_timeout: Option<c_int>,
     /// In place of the program's backlog.
@@ -117,7 +119,7 @@ impl Profile {
                 None => {}
             }
         }
-        profile.plan.extend(not_inherited(&profile.plan));
+        profile.not_inherited = not_inherited(&profile.plan);
         profile
     }
 
@@ -138,7 +140,10 @@ impl Profile {
     /// The options that a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.
     pub fn at(&self, stage: Stages, passed: Stages) -> impl Iterator<Item = &Planned> {
         let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
-        self.plan.iter().filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
+        self.plan
+            .iter()
+            .chain(&self.not_inherited)
+            .filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
     }
 
     /// The plan for an option of a socket that has passed these stages, if it is set here.

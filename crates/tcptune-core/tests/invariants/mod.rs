@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tcptune_core::diagnostic::{Diagnostic, Subject};
 use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
-use tcptune_core::option::{self, OPTIONS, Opt, Own, Stages, Target};
+use tcptune_core::option::{self, OPTIONS, Opt, Own, Target};
 use tcptune_core::rules::Endpoint;
 use tcptune_core::settings::{Backlog, PREFIX, Profile, Settings};
 use tcptune_core::value::{Kind, OFF, Value};
@@ -97,10 +97,6 @@ fn values_are_in_range(profile: &Profile) {
     let mut last = None;
     for planned in &profile.plan {
         let opt = &OPTIONS[planned.row];
-        if planned.option.stages == Stages::ACCEPT {
-            assert_eq!(planned.value, Value::Int(0), "takes ACCEPT_TIMEOUT off: {planned:?}");
-            continue;
-        }
         match planned.value {
             Value::Int(OFF) => assert_eq!(opt.kind.parse("off", opt.range), Some(Value::Int(OFF)), "{planned:?}"),
             Value::Int(n) => assert!((opt.range.0..=opt.range.1).contains(&n), "{planned:?}"),
