@@ -253,7 +253,8 @@ impl Tuning {
             self.bind_source(fd, mark, profile, peer);
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
-                && profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT).is_some()
+                && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
+                && !(profile.precedence == Precedence::Program && mark.is(planned.set_by_program))
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
