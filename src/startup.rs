@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 
+use tcptune_core::address;
 use tcptune_core::attempt::Attempts;
 use tcptune_core::config::{self, Trust};
 use tcptune_core::descriptor::{Choices, Descriptors};
@@ -98,6 +99,12 @@ fn publish(settings: Settings) {
         stats: settings.stats.then(Stats::default),
         syn,
     }));
+    // A connection that inetd(8) has accepted: the program may do nothing with it but read and write.
+    if let Some(tuning) = TUNING.get()
+        && address::peer(libc::STDIN_FILENO).is_some()
+    {
+        tuning.seen(libc::STDIN_FILENO);
+    }
 }
 
 /// What rules and lists of programs need to know. A script is known by its own name and by that of its interpreter.
