@@ -285,10 +285,11 @@ impl Tuning {
             || log::log_enabled!(log::Level::Debug)
     }
 
-    /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again.
+    /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again; for one that
+    /// a signal has ended, programs wait.
     fn has_begun(&self, fd: c_int, result: Result<(), c_int>) -> bool {
         match result {
-            Ok(()) | Err(libc::EISCONN) => true,
+            Ok(()) | Err(libc::EISCONN | libc::EINTR) => true,
             Err(libc::EINPROGRESS | libc::EALREADY) => {
                 self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK != 0)
             }
