@@ -17,4 +17,5 @@ mod servers;
 mod settings;
 mod signals;
 mod threads;
+mod timeouts;
 mod transparent;
