@@ -78,7 +78,7 @@ impl Tuning {
     fn made_tcp(&self, fd: c_int, family: Family, domain: c_int) {
         let mark = Mark::of(family);
         let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
-        self.count_seen(self.everywhere);
+        self.count_seen(fd, self.everywhere);
         // Where rules look at addresses, what holds is known when it connects or listens.
         let Some(profile) = self.everywhere else { return self.descriptors.set(fd, mark) };
         self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
@@ -86,8 +86,9 @@ impl Tuning {
     }
 
     /// A TCP socket is here; this holds for it, if that is known yet.
-    fn count_seen(&self, profile: Option<&Profile>) {
+    fn count_seen(&self, fd: c_int, profile: Option<&Profile>) {
         if let Some(stats) = &self.stats {
+            stats.forget(fd);
             stats.seen();
             if profile.is_some_and(|profile| !profile.is_empty()) {
                 stats.tuned();
@@ -151,7 +152,7 @@ impl Tuning {
             return mark;
         }
         log::debug!("fd {fd}: first seen now, not made by socket");
-        self.count_seen(self.everywhere);
+        self.count_seen(fd, self.everywhere);
         if let Some(profile) = self.everywhere {
             mark = self.pass(fd, mark, profile, Stages::SOCKET);
         }
@@ -329,6 +330,9 @@ impl Tuning {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.set(new, self.choices.get(old));
         self.attempts.duplicate(old, new);
+        if let Some(stats) = &self.stats {
+            stats.duplicated(old, new);
+        }
     }
 
     #[cold]
@@ -349,7 +353,7 @@ impl Tuning {
         let mark = on_listener.accepted();
         self.descriptors.set(fd, mark);
         self.choices.set(fd, self.choices.get(listener));
-        self.count_seen(profile);
+        self.count_seen(fd, profile);
         let Some(profile) = profile else { return };
         if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
@@ -360,10 +364,10 @@ impl Tuning {
     /// After a getsockopt(2) of `SO_ERROR` that gave this error.
     pub fn told(&self, fd: c_int, error: c_int) {
         if let Some(stats) = &self.stats
-            && error == libc::ETIMEDOUT
+            && error != 0
             && apply::never_connected(&self.real, fd)
         {
-            stats.timed_out(fd);
+            stats.failed(fd, error);
         }
     }
 

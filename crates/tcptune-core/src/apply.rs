@@ -4,7 +4,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use libc::{c_int, socklen_t};
 
@@ -156,13 +157,12 @@ impl Warned {
     }
 }
 
-/// How many calls were refused.
-static REFUSALS: AtomicU64 = AtomicU64::new(0);
+/// Where it is counted how many calls were refused, if it is.
+static REFUSALS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
-/// How many options the kernel has refused, on all sockets together.
-#[must_use]
-pub fn refusals() -> u64 {
-    REFUSALS.load(Ordering::Relaxed)
+/// From now on each option that the kernel refuses is counted there.
+pub fn count_refusals(there: &'static AtomicU64) {
+    REFUSALS.store(ptr::from_ref(there).cast_mut(), Ordering::Relaxed);
 }
 
 /// A row each.
@@ -187,7 +187,10 @@ fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
         return;
     }
-    REFUSALS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: null, or from a reference that is always good.
+    if let Some(refusals) = unsafe { REFUSALS.load(Ordering::Relaxed).as_ref() } {
+        refusals.fetch_add(1, Ordering::Relaxed);
+    }
     if first_time(planned.row, error) {
         let why = Why { error, planned, since: row.since };
         log::warn!("TCPTUNE_{name}={value}: the kernel refused it with {named}{why}; sockets go on without it");

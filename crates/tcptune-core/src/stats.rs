@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,8 +19,12 @@ struct Connect {
     /// Nanoseconds on the monotonic clock; 0: nothing is known.
     time: AtomicU64,
     ip: [AtomicU64; 2],
+    /// With [`PENDING`].
     port: AtomicU64,
 }
+
+/// In the word of the port: the program has not been told of the outcome yet.
+const PENDING: u64 = 1 << 16;
 
 impl Connect {
     const fn none() -> Self {
@@ -39,11 +44,34 @@ impl Connect {
         self.time.store(time, Ordering::Release);
     }
 
+    /// Says whether the outcome is still to come, and gives what was said before. Writes only where that is another.
+    fn set_pending(&self, pending: bool) -> bool {
+        let before = self.is_pending();
+        match (before, pending) {
+            (true, false) => _ = self.port.fetch_and(!PENDING, Ordering::Relaxed),
+            (false, true) => _ = self.port.fetch_or(PENDING, Ordering::Relaxed),
+            _ => {}
+        }
+        before
+    }
+
+    fn is_pending(&self) -> bool {
+        self.port.load(Ordering::Relaxed) & PENDING != 0
+    }
+
+    /// Writes only where there is something to forget.
+    fn forget(&self) {
+        if self.time.load(Ordering::Relaxed) != 0 {
+            self.time.store(0, Ordering::Relaxed);
+            self.set_pending(false);
+        }
+    }
+
     fn get(&self) -> Option<(u64, SocketAddr)> {
         let time = self.time.load(Ordering::Acquire);
         let [high, low] = &self.ip;
         let ip = u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed));
-        let port = u16::try_from(self.port.load(Ordering::Relaxed)).ok()?;
+        let port = u16::try_from(self.port.load(Ordering::Relaxed) & !PENDING).ok()?;
         (time != 0).then(|| (time, SocketAddr::new(Ipv6Addr::from_bits(ip).to_canonical(), port)))
     }
 }
@@ -51,34 +79,68 @@ impl Connect {
 /// Records of the slowest connect are written in turn, so that a reader finds one that nobody writes.
 const RECORDS: usize = 64;
 
-/// What is counted in one process.
-#[derive(Debug)]
-pub struct Stats {
+/// The counts. In memory of their own, which a forked child finds empty.
+#[derive(Debug, Default)]
+struct Counts {
     seen: AtomicU64,
     tuned: AtomicU64,
     connects: AtomicU64,
     timed_out: AtomicU64,
+    refused: AtomicU64,
+    /// Milliseconds of the slowest, and its record.
+    slowest: AtomicU64,
+}
+
+impl Counts {
+    const fn none() -> Self {
+        Self {
+            seen: AtomicU64::new(0),
+            tuned: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            slowest: AtomicU64::new(0),
+        }
+    }
+
+    /// New ones. Before Linux 4.14, or without memory, they are not wiped in a child (madvise(2), `MADV_WIPEONFORK`).
+    fn wiped_on_fork() -> &'static Self {
+        static OTHERWISE: Counts = Counts::none();
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: an anonymous mapping at an address of the kernel's choice, which nothing unmaps; all zeroes is a valid
+        // Counts.
+        unsafe {
+            let page = libc::mmap(ptr::null_mut(), size_of::<Self>(), protection, flags, -1, 0);
+            if page == libc::MAP_FAILED {
+                return &OTHERWISE;
+            }
+            libc::madvise(page, size_of::<Self>(), libc::MADV_WIPEONFORK);
+            &*page.cast()
+        }
+    }
+}
+
+/// What is counted in one process.
+#[derive(Debug)]
+pub struct Stats {
+    counts: &'static Counts,
     /// When the last connect of each descriptor began.
     #[allow(clippy::disallowed_types, reason = "made at start-up")]
     begun: Box<[Connect]>,
     records: [Connect; RECORDS],
-    /// Milliseconds of the slowest, and its record.
-    slowest: AtomicU64,
     next: AtomicU64,
 }
 
 impl Default for Stats {
     /// Nothing counted yet.
     fn default() -> Self {
+        let counts = Counts::wiped_on_fork();
+        apply::count_refusals(&counts.refused);
         Self {
-            seen: AtomicU64::new(0),
-            tuned: AtomicU64::new(0),
-            connects: AtomicU64::new(0),
-            timed_out: AtomicU64::new(0),
+            counts,
             // SAFETY: all zeroes is a valid Connect.
             begun: unsafe { zeroes() },
             records: [const { Connect::none() }; RECORDS],
-            slowest: AtomicU64::new(0),
             next: AtomicU64::new(0),
         }
     }
@@ -96,21 +158,25 @@ pub fn now() -> u64 {
 impl Stats {
     /// A TCP socket was seen for the first time.
     pub fn seen(&self) {
-        self.seen.fetch_add(1, Ordering::Relaxed);
+        self.counts.seen.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Something of the settings holds for it.
     pub fn tuned(&self) {
-        self.tuned.fetch_add(1, Ordering::Relaxed);
+        self.counts.tuned.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// After a connect that began at `start`.
+    /// After a connect that began at `start`. One to no peer (`AF_UNSPEC`) is none, and one that asks for the outcome of
+    /// an earlier one is the same.
     pub fn connected(&self, fd: c_int, start: u64, peer: Option<SocketAddr>, result: Result<(), c_int>) {
-        let goes_on = matches!(result, Err(libc::EALREADY | libc::EISCONN));
-        if !goes_on {
-            self.connects.fetch_add(1, Ordering::Relaxed);
-            if let (Some(slot), Some(peer)) = (self.slot(fd), peer) {
+        let pending = peer.is_some() && matches!(result, Err(libc::EINPROGRESS | libc::EALREADY | libc::EINTR));
+        let was_pending = self.slot(fd).is_some_and(|slot| slot.set_pending(pending));
+        let is_the_same = was_pending && result != Err(libc::EINPROGRESS);
+        if let (Some(peer), false) = (peer, is_the_same || matches!(result, Err(libc::EALREADY | libc::EISCONN))) {
+            self.counts.connects.fetch_add(1, Ordering::Relaxed);
+            if let Some(slot) = self.slot(fd) {
                 slot.put(start, peer);
+                slot.set_pending(pending);
             }
         }
         if result == Err(libc::ETIMEDOUT) {
@@ -118,18 +184,45 @@ impl Stats {
         }
     }
 
-    /// The last connect of `fd` has timed out.
-    pub fn timed_out(&self, fd: c_int) {
-        self.timed_out.fetch_add(1, Ordering::Relaxed);
+    /// The last connect of `fd` has failed with this error.
+    pub fn failed(&self, fd: c_int, error: c_int) {
+        if let Some(slot) = self.slot(fd) {
+            slot.set_pending(false);
+        }
+        if error == libc::ETIMEDOUT {
+            self.timed_out(fd);
+        }
+    }
+
+    /// The number is another socket's now.
+    pub fn forget(&self, fd: c_int) {
+        if let Some(slot) = self.slot(fd) {
+            slot.forget();
+        }
+    }
+
+    /// `new` is another number of the socket `old`.
+    pub fn duplicated(&self, old: c_int, new: c_int) {
+        self.forget(new);
+        if let (Some(from), Some(to)) = (self.slot(old), self.slot(new))
+            && let Some((start, peer)) = from.get()
+        {
+            to.put(start, peer);
+            to.set_pending(from.is_pending());
+        }
+    }
+
+    fn timed_out(&self, fd: c_int) {
+        self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
         let Some((start, peer)) = self.slot(fd).and_then(Connect::get) else { return };
         let ms = now().saturating_sub(start) / 1_000_000;
-        if ms <= self.slowest.load(Ordering::Relaxed) >> 32 {
+        if ms <= self.counts.slowest.load(Ordering::Relaxed) >> 32 {
             return;
         }
         let record = self.next.fetch_add(1, Ordering::Relaxed) % RECORDS as u64;
         if let Some(slot) = usize::try_from(record).ok().and_then(|record| self.records.get(record)) {
             slot.put(ms.max(1), peer);
-            self.slowest.fetch_max(ms << 32 | record, Ordering::AcqRel);
+            self.counts.slowest.fetch_max(ms << 32 | record, Ordering::AcqRel);
         }
     }
 
@@ -138,21 +231,23 @@ impl Stats {
     }
 
     fn slowest(&self) -> Option<(u64, SocketAddr)> {
-        let record = self.slowest.load(Ordering::Acquire) & 0xffff_ffff;
+        let slowest = self.counts.slowest.load(Ordering::Acquire);
+        let record = (slowest != 0).then_some(slowest & 0xffff_ffff)?;
         self.records.get(usize::try_from(record).ok()?)?.get()
     }
 }
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts;
         let [seen, tuned, connects, timed_out] =
-            [&self.seen, &self.tuned, &self.connects, &self.timed_out].map(|n| n.load(Ordering::Relaxed));
+            [&counts.seen, &counts.tuned, &counts.connects, &counts.timed_out].map(|n| n.load(Ordering::Relaxed));
         write!(f, "{seen} TCP sockets seen, {tuned} tuned, {connects} connects, {timed_out} timed out")?;
         if let Some((ms, peer)) = self.slowest() {
             let time = Duration::from_millis(ms);
             write!(f, " (slowest: {peer} after {}.{:03} s)", time.as_secs(), time.subsec_millis())?;
         }
-        write!(f, ", {} options refused", apply::refusals())
+        write!(f, ", {} options refused", counts.refused.load(Ordering::Relaxed))
     }
 }
 
@@ -170,7 +265,8 @@ mod tests {
             let start = now() - seconds * 1_000_000_000;
             stats.connected(7, start, peer(n), Err(libc::EINPROGRESS));
             stats.connected(7, now(), peer(9), Err(libc::EALREADY));
-            stats.timed_out(7);
+            stats.duplicated(7, 9);
+            stats.failed(9, libc::ETIMEDOUT);
         }
         stats.connected(8, now(), peer(4), Ok(()));
         let line = stats.to_string();
@@ -178,6 +274,29 @@ mod tests {
             line.starts_with("1 TCP sockets seen, 1 tuned, 4 connects, 3 timed out (slowest: 10.0.0.2:80 after 9.0")
         );
         assert!(Stats::default().to_string().contains("0 timed out, "));
+    }
+
+    #[test]
+    fn an_attempt_counts_once_however_its_outcome_is_asked_for() {
+        let stats = Stats::default();
+        let peer = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
+        let again = |result| stats.connected(7, now(), peer, result);
+        let start = now() - 2_000_000_000;
+        stats.connected(7, start, peer, Err(libc::EINPROGRESS));
+        again(Err(libc::EINTR));
+        again(Err(libc::ETIMEDOUT));
+        assert!(stats.to_string().contains("1 connects, 1 timed out (slowest: 10.0.0.1:80 after 2.0"), "{stats}");
+        again(Err(libc::EINPROGRESS));
+        stats.connected(7, now(), None, Ok(())); // AF_UNSPEC
+        again(Err(libc::EINPROGRESS));
+        stats.failed(7, libc::ECONNREFUSED);
+        again(Ok(()));
+        again(Err(libc::EISCONN));
+        assert!(stats.to_string().contains("4 connects, 1 timed out"), "{stats}");
+        again(Err(libc::EINPROGRESS));
+        stats.forget(7);
+        again(Ok(()));
+        assert!(stats.to_string().contains("6 connects, 1 timed out"), "{stats}");
     }
 
     #[test]
