@@ -16,6 +16,7 @@ mod security;
 mod servers;
 mod settings;
 mod signals;
+mod statistics;
 mod threads;
 mod timeouts;
 mod transparent;
