@@ -1,7 +1,7 @@
 //! Rules: which of several profiles holds for a socket, by where it connects to or listens.
 //!
 //! Program and user id are the same for the whole life of a process, so they are settled at start-up. What is left is
-//! looked up on the hook path, in tables of the first rule that may match: no allocation, 8 bytes a rule for IPv4.
+//! looked up on the hook path, one rule after the other: no allocation, a nanosecond a rule.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -60,8 +60,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A network as address and mask.
-#[derive(Clone, Copy, Debug)]
+/// A network as address and mask; the default contains every address.
+#[derive(Clone, Copy, Debug, Default)]
 struct Prefix<A> {
     network: A,
     mask: A,
@@ -74,39 +74,59 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Pr
     }
 }
 
-/// What remains to be looked at once the peer's address matches.
+/// Ports from `first` on, and so many more.
 #[derive(Clone, Copy, Debug)]
-struct Rest {
-    src: Option<IpNet>,
-    ports: (u16, u16),
-    profile: u32,
+struct Ports {
+    first: u16,
+    more: u16,
 }
 
-impl Rest {
-    fn holds(&self, port: u16, src: Option<IpAddr>) -> bool {
-        let (first, last) = self.ports;
-        (first..=last).contains(&port) && self.src.is_none_or(|net| src.is_some_and(|src| net.contains(&src)))
+impl Ports {
+    const ALL: Self = Self { first: 0, more: u16::MAX };
+
+    fn new((first, last): (u16, u16)) -> Self {
+        Self { first, more: last.saturating_sub(first) }
+    }
+
+    #[inline]
+    fn contains(self, port: u16) -> bool {
+        port.wrapping_sub(self.first) <= self.more
     }
 }
 
-/// The rules of one kind of socket, in order.
+/// The rules for clients of one address family, in order. What most rules differ in is looked at first, and lies close
+/// together; each is a comparison without a branch.
 #[derive(Debug, Default)]
 #[allow(clippy::disallowed_types, reason = "made at start-up")]
 struct Table<A> {
     dst: Vec<Prefix<A>>,
-    rest: Vec<Rest>,
+    ports: Vec<Ports>,
+    src: Vec<Prefix<A>>,
+    profiles: Vec<u32>,
 }
 
 impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Table<A> {
-    fn push(&mut self, dst: Prefix<A>, rest: Rest) {
+    fn push(&mut self, dst: Prefix<A>, ports: Ports, src: Prefix<A>, profile: u32) {
         self.dst.push(dst);
-        self.rest.push(rest);
+        self.ports.push(ports);
+        self.src.push(src);
+        self.profiles.push(profile);
     }
 
-    fn find(&self, address: A, port: u16, src: Option<IpAddr>) -> Option<u32> {
-        let matching = self.dst.iter().zip(&self.rest).filter(|(dst, _)| dst.contains(address));
-        matching.map(|(_, rest)| rest).find(|rest| rest.holds(port, src)).map(|rest| rest.profile)
+    fn find(&self, address: A, port: u16, src: A) -> Option<u32> {
+        let mut rules = self.dst.iter().zip(&self.ports).zip(&self.src);
+        let at =
+            rules.position(|((dst, ports), own)| dst.contains(address) & ports.contains(port) && own.contains(src))?;
+        self.profiles.get(at).copied()
     }
+}
+
+/// A rule for listeners.
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    src: Option<IpNet>,
+    ports: Ports,
+    profile: u32,
 }
 
 /// The rules of the process.
@@ -115,18 +135,34 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
 pub struct Rules {
     clients_v4: Table<u32>,
     clients_v6: Table<u128>,
-    servers: Vec<Rest>,
+    servers: Vec<Listener>,
     /// Whether a client's own address is asked for.
     src: bool,
     /// What holds where no rule matches.
     fallback: u32,
 }
 
-const EVERY_PORT: (u16, u16) = (0, u16::MAX);
-
 /// The list, or one that stands for everything where it is empty.
 fn or_any<T: Copy>(list: &[T]) -> impl Iterator<Item = Option<T>> + Clone {
     list.iter().copied().map(Some).chain(list.is_empty().then_some(None))
+}
+
+/// As a prefix of IPv4; one that stands for everything, if it may be any. None if it is of IPv6.
+fn v4(net: Option<IpNet>) -> Option<Prefix<u32>> {
+    match net {
+        None => Some(Prefix::default()),
+        Some(IpNet::V4(net)) => Some(Prefix { network: net.network().to_bits(), mask: net.netmask().to_bits() }),
+        Some(IpNet::V6(_)) => None,
+    }
+}
+
+/// The same of IPv6.
+fn v6(net: Option<IpNet>) -> Option<Prefix<u128>> {
+    match net {
+        None => Some(Prefix::default()),
+        Some(IpNet::V6(net)) => Some(Prefix { network: net.network().to_bits(), mask: net.netmask().to_bits() }),
+        Some(IpNet::V4(_)) => None,
+    }
 }
 
 impl Rules {
@@ -134,31 +170,23 @@ impl Rules {
     pub fn push(&mut self, conditions: &Conditions, profile: u32) {
         for src in or_any(&conditions.src) {
             for ports in or_any(&conditions.ports) {
-                let rest = Rest { src, ports: ports.unwrap_or(EVERY_PORT), profile };
+                let ports = ports.map_or(Ports::ALL, Ports::new);
                 if conditions.role != Some(Role::Client) && conditions.dst.is_empty() {
-                    self.servers.push(rest);
+                    self.servers.push(Listener { src, ports, profile });
                 }
                 if conditions.role != Some(Role::Server) {
                     self.src |= src.is_some();
-                    or_any(&conditions.dst).for_each(|dst| self.push_client(dst, rest));
+                    // An IPv4 peer is reached from an IPv4 address.
+                    for dst in or_any(&conditions.dst) {
+                        if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
+                            self.clients_v4.push(dst, ports, src, profile);
+                        }
+                        if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
+                            self.clients_v6.push(dst, ports, src, profile);
+                        }
+                    }
                 }
             }
-        }
-    }
-
-    fn push_client(&mut self, dst: Option<IpNet>, rest: Rest) {
-        // An IPv4 peer is reached from an IPv4 address.
-        let v4 = !matches!(dst, Some(IpNet::V6(_))) && !matches!(rest.src, Some(IpNet::V6(_)));
-        let v6 = !matches!(dst, Some(IpNet::V4(_))) && !matches!(rest.src, Some(IpNet::V4(_)));
-        if v4 {
-            let network =
-                if let Some(IpNet::V4(net)) = dst { (net.network(), net.netmask()) } else { (0.into(), 0.into()) };
-            self.clients_v4.push(Prefix { network: network.0.to_bits(), mask: network.1.to_bits() }, rest);
-        }
-        if v6 {
-            let network =
-                if let Some(IpNet::V6(net)) = dst { (net.network(), net.netmask()) } else { (0.into(), 0.into()) };
-            self.clients_v6.push(Prefix { network: network.0.to_bits(), mask: network.1.to_bits() }, rest);
         }
     }
 
@@ -170,7 +198,7 @@ impl Rules {
     /// Whether no rule looks at a socket's addresses: one profile holds for all of them.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.clients_v4.rest.is_empty() && self.clients_v6.rest.is_empty() && self.servers.is_empty()
+        self.clients_v4.dst.is_empty() && self.clients_v6.dst.is_empty() && self.servers.is_empty()
     }
 
     /// What holds where no rule matches.
@@ -185,14 +213,23 @@ impl Rules {
         let found = match endpoint {
             Endpoint::Client(peer) => {
                 let src = if self.src { local().map(|src| src.to_canonical()) } else { None };
+                // Not bound yet, or of the other family: as unspecified.
                 match peer.ip().to_canonical() {
-                    IpAddr::V4(v4) => self.clients_v4.find(v4.to_bits(), peer.port(), src),
-                    IpAddr::V6(v6) => self.clients_v6.find(v6.to_bits(), peer.port(), src),
+                    IpAddr::V4(v4) => {
+                        let src = if let Some(IpAddr::V4(src)) = src { src.to_bits() } else { 0 };
+                        self.clients_v4.find(v4.to_bits(), peer.port(), src)
+                    }
+                    IpAddr::V6(v6) => {
+                        let src = if let Some(IpAddr::V6(src)) = src { src.to_bits() } else { 0 };
+                        self.clients_v6.find(v6.to_bits(), peer.port(), src)
+                    }
                 }
             }
             Endpoint::Server(own) => {
-                let src = Some(own.ip().to_canonical());
-                self.servers.iter().find(|rest| rest.holds(own.port(), src)).map(|rest| rest.profile)
+                let (ip, port) = (own.ip().to_canonical(), own.port());
+                let holds =
+                    |rule: &&Listener| rule.ports.contains(port) && rule.src.is_none_or(|net| net.contains(&ip));
+                self.servers.iter().find(holds).map(|rule| rule.profile)
             }
         };
         found.unwrap_or(self.fallback)
