@@ -41,6 +41,9 @@ impl Bytes {
     }
 }
 
+/// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
+const PAGE: usize = 4096;
+
 /// Whether 8 bytes can be read there. The kernel copies them before it refuses what to do with them (rt_sigprocmask(2)
 /// with an unknown `how`), and every program may call it.
 fn readable(at: *const u8) -> bool {
@@ -59,11 +62,12 @@ pub fn of_program(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
         return None;
     }
     let (from, last) = (addr.cast::<u8>(), addr.cast::<u8>().wrapping_add(len - 8));
-    if !errno::preserved(|| readable(from) && readable(last)) {
+    let on_one_page = from.addr() % PAGE <= PAGE - len;
+    if !errno::preserved(|| readable(from) && (on_one_page || readable(last))) {
         return None;
     }
     let mut bytes = Bytes([0; ROOM]);
-    // SAFETY: the first and the last bytes can be read, so that both of the pages they may lie on are there.
+    // SAFETY: the first bytes can be read, and the last, so that both of the pages they may lie on are there.
     unsafe { ptr::copy_nonoverlapping(from, bytes.0.as_mut_ptr(), len) };
     bytes.address(len)
 }
