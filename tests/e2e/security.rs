@@ -1,81 +1,15 @@
 //! Secure execution, log files that cannot be written to, and environments that no operator means.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
+use crate::harness::mounts::{become_nobody, is_root, mount, on_a_thread, open_directory, with_own_mounts, write};
 use crate::harness::{Ended, Program, library, probe};
-
-/// The user and the group that own nothing.
-const NOBODY: libc::uid_t = 65534;
-
-/// Runs `steps` in a mount namespace of its own: what is mounted there is seen nowhere else, and gone with the thread.
-fn with_own_mounts(test: &str, steps: impl FnOnce() + Send + 'static) {
-    on_a_thread(move || {
-        // SAFETY: touches no memory; only this thread leaves for the namespace.
-        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "");
-        steps();
-        Ok(())
-    })
-    .unwrap_or_else(|why| {
-        assert_eq!(why.kind(), ErrorKind::PermissionDenied, "a mount namespace: {why}");
-        println!("skipped: {test}: no mount namespace: {why}");
-    });
-}
-
-fn on_a_thread<T: Send + 'static>(steps: impl FnOnce() -> T + Send + 'static) -> T {
-    thread::spawn(steps).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn mount(source: &str, target: &Path, kind: &str, flags: libc::c_ulong, data: &str) {
-    let c = |text: &[u8]| CString::new(text).expect("no NUL");
-    let (source, at) = (c(source.as_bytes()), c(target.as_os_str().as_bytes()));
-    let (kind, data) = (c(kind.as_bytes()), c(data.as_bytes()));
-    // SAFETY: C strings that live.
-    let r = unsafe { libc::mount(source.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
-    assert_eq!(r, 0, "mount on {}: {}", target.display(), io::Error::last_os_error());
-}
-
-/// Gives up root's privileges for the rest of this thread's life.
-fn become_nobody() {
-    // SAFETY: they touch no memory. The libc functions would change all threads; the system calls change the caller.
-    let failed = unsafe {
-        libc::syscall(libc::SYS_setgroups, 0, 0)
-            | libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY)
-            | libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY)
-    };
-    assert_eq!(failed, 0, "{}", io::Error::last_os_error());
-}
-
-fn is_root() -> bool {
-    // SAFETY: cannot fail.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Writes a file with a mode, whatever the umask.
-fn write(path: &Path, text: &[u8], mode: u32) {
-    fs::write(path, text).expect("written");
-    fs::set_permissions(path, Permissions::from_mode(mode)).expect("its owner");
-}
-
-/// A directory that every user can enter, with a copy of the library.
-fn open_directory() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("temporary directory");
-    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("its owner");
-    let copy = directory.path().join("libtcptune.so");
-    write(&copy, &fs::read(library()).expect("read"), 0o755);
-    (directory, copy)
-}
 
 #[test]
 fn secure_execution_takes_nothing_from_the_environment() {

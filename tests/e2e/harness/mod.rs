@@ -1,6 +1,7 @@
 //! Runs real programs without and with the library, and proves that it was there.
 
 pub mod hole;
+pub mod mounts;
 pub mod namespace;
 pub mod outside;
 
