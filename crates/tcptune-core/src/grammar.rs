@@ -136,6 +136,10 @@ fn rule<'a>(word: Word<'a>, matches: &[Word<'a>], settings: &[Word<'a>]) -> Resu
     for word in matches {
         condition(&mut rule, word.text).map_err(|problem| Wrong { word: *word, problem })?;
     }
+    if rule.conditions.role == Some(Role::Server) && !rule.conditions.dst.is_empty() {
+        let problem = "no socket has both dst and role=server: expected src, a listener's own address".to_owned();
+        return Err(Wrong { word, problem });
+    }
     match settings {
         [] => Err(Wrong { word, problem: "expected settings, or off, behind \":\"".to_owned() }),
         [off] if off.text.eq_ignore_ascii_case("off") => Ok(rule),
@@ -281,6 +285,7 @@ mod tests {
             ("dst=::1 : keepidle = 5", "keepidle", 11, "without spaces"),
             ("dst=::1 : off nodelay=on", "off", 11, "off alone"),
             ("dst=::1 : off : off", "off", 11, "off alone"),
+            ("dst=::1 role=server : off", "dst=::1", 1, "expected src"),
             ("hello world", "hello world", 1, "NAME = VALUE"),
         ] {
             match one(text) {
