@@ -44,12 +44,12 @@ extern "C" fn start() {
     let variables = if secure { Vec::new() } else { tcptune_variables() };
     let system = config::read(config::SYSTEM, Trust::Root);
     if !variables.is_empty() || !matches!(system, Ok(None)) {
-        configure(variables, system);
+        configure(variables, system, secure);
     }
     arena::seal();
 }
 
-fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>) {
+fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>, secure: bool) {
     let mut draft = Draft::new(variables);
     draft.file(Source::System, system);
     if let Some(path) = draft.config() {
@@ -59,7 +59,7 @@ fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, St
     let (settings, wrong) = draft.settle(process, keepalive_defaults);
     let file = settings.log_file.as_deref().and_then(|path| CString::new(path).ok());
     let file = file.map(|path| &*Box::leak(path.into_boxed_c_str()));
-    let journal = environment().find_map(|entry| entry.strip_prefix(b"JOURNAL_STREAM="));
+    let journal = environment().filter(|_| !secure).find_map(|entry| entry.strip_prefix(b"JOURNAL_STREAM="));
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
