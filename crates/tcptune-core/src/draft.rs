@@ -17,6 +17,9 @@ use crate::value::Value;
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
 const SUGGESTIONS: usize = 16;
 
+/// So many mistakes in one text are reported; then it is not what it is taken for, and may be large.
+const MISTAKES: usize = 100;
+
 /// Where settings come from, in the order in which they are laid over each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -195,7 +198,7 @@ impl Draft {
         let mut values = std::mem::replace(&mut self.layers[Source::Environment as usize].values, Values::none());
         match (assign(&mut values, row, text, place), opt.target) {
             (Err(problem), _) => self.wrong.push(Diagnostic::variable(name, text, problem)),
-            (Ok(()), Target::Own(Own::Rules)) => self.text(Source::Environment, text),
+            (Ok(()), Target::Own(Own::Rules)) if !is_unset(text.trim_ascii()) => self.text(Source::Environment, text),
             (Ok(()), Target::Own(Own::Config)) => {
                 self.config = Some(text.trim_ascii().to_owned()).filter(|path| !is_unset(path));
             }
@@ -236,7 +239,17 @@ impl Draft {
     }
 
     fn text(&mut self, source: Source, text: &str) {
+        let before = self.wrong.len();
         for entry in grammar::entries(text) {
+            if self.wrong.len() - before >= MISTAKES {
+                let word = match &entry {
+                    Ok(Entry::Rule(rule)) => rule.word,
+                    Ok(Entry::Setting(setting)) => setting.word,
+                    Err(wrong) => wrong.word,
+                };
+                let problem = format!("{MISTAKES} mistakes before this; nothing from here on counts");
+                return self.complain(source, word, problem);
+            }
             match entry {
                 Ok(Entry::Rule(rule)) => self.rule(source, rule),
                 Ok(Entry::Setting(setting)) if source == Source::Environment => {
@@ -375,11 +388,16 @@ impl Draft {
         imply_keepalive(&mut values);
         if let Err((place, problem)) = resolve_auto(&mut values, kernel) {
             let word = Word { text: "user_timeout=auto", line: place.line, column: place.column };
+            let told = self.wrong.len();
             match place.source {
                 Source::Environment if place.line == 0 => {
                     self.wrong.push(Diagnostic::variable("USER_TIMEOUT", "auto", problem));
                 }
                 source => self.complain(source, word, problem),
+            }
+            // Where it is a global setting, each rule has it, too.
+            if self.wrong[..told].contains(&self.wrong[told]) {
+                self.wrong.truncate(told);
             }
         }
         let in_force: Vec<_> = values
