@@ -389,7 +389,8 @@ impl Tuning {
             let name = planned.row().map_or("", |row| row.name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
             errno::preserved(|| apply::one(&self.real, fd, mark, planned));
-        } else if is_tcp(mark) && profile.is_none_or(|profile| profile.precedence == Precedence::Program) {
+        } else if is_tcp(mark) && self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program) {
+            // Where rules look at addresses, one of them may still let the program's values win.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }
