@@ -107,7 +107,7 @@ impl Tuning {
     fn profile(&self, fd: c_int, mark: Mark) -> Option<&'static Profile> {
         self.everywhere.or_else(|| {
             let known = mark.passed() != Stages::NONE;
-            known.then(|| self.settings.profile(self.choices.get(fd))).flatten()
+            self.settings.profile(self.choices.get(fd).filter(|_| known)?)
         })
     }
 
@@ -328,7 +328,7 @@ impl Tuning {
     /// After dup(2) and its kin: `new` is another number of the same socket.
     pub fn duplicated(&self, old: c_int, new: c_int) {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
-        self.choices.set(new, self.choices.get(old));
+        self.choices.copy(old, new);
         self.attempts.duplicate(old, new);
         if let Some(stats) = &self.stats {
             stats.duplicated(old, new);
@@ -352,7 +352,7 @@ impl Tuning {
         self.attempts.forget(fd);
         let mark = on_listener.accepted();
         self.descriptors.set(fd, mark);
-        self.choices.set(fd, self.choices.get(listener));
+        self.choices.copy(listener, fd);
         self.count_seen(fd, profile);
         let Some(profile) = profile else { return };
         if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {

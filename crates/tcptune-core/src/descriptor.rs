@@ -218,16 +218,23 @@ impl Choices {
         self.0.get(usize::try_from(fd).ok()?)
     }
 
-    /// The profile of `fd`.
+    /// The profile of `fd`; none if its number is past [`LIMIT`].
     #[must_use]
-    pub fn get(&self, fd: c_int) -> u32 {
-        self.slot(fd).map_or(0, |slot| slot.load(Ordering::Relaxed))
+    pub fn get(&self, fd: c_int) -> Option<u32> {
+        self.slot(fd).map(|slot| slot.load(Ordering::Relaxed))
     }
 
     /// Remembers it, unless the number is past [`LIMIT`].
     pub fn set(&self, fd: c_int, profile: u32) {
         if let Some(slot) = self.slot(fd) {
             slot.store(profile, Ordering::Relaxed);
+        }
+    }
+
+    /// The profile of `from` is that of `to`, too.
+    pub fn copy(&self, from: c_int, to: c_int) {
+        if let Some(profile) = self.get(from) {
+            self.set(to, profile);
         }
     }
 }
