@@ -127,7 +127,13 @@ impl Tuning {
     /// What holds for a socket that connects or listens now; its options of socket(2) are on it then.
     fn settle(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, Mark) {
         let before = self.profile(fd, mark);
-        let Some(endpoint) = endpoint.filter(|_| self.everywhere.is_none()) else { return (before, mark) };
+        let Some(endpoint) = endpoint else { return (before, mark) };
+        if let Some(profile) = self.everywhere {
+            if self.tells_rules() {
+                self.explain_choice(fd, endpoint, profile);
+            }
+            return (before, mark);
+        }
         let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
@@ -135,6 +141,11 @@ impl Tuning {
             stats.tuned();
         }
         (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
+    }
+
+    /// Whether rules are reported though one holds for every socket.
+    fn tells_rules(&self) -> bool {
+        self.everywhere.is_some_and(|profile| profile.rule.is_some()) && log::log_enabled!(log::Level::Debug)
     }
 
     /// What is known of `fd`; if nothing is, and it is a socket, it is looked up and tuned now.
@@ -187,7 +198,8 @@ impl Tuning {
         if !self.may_pass(fd, mark, Stages::LISTEN) {
             return backlog;
         }
-        let own = if self.everywhere.is_none() { address::local(fd) } else { None };
+        let look = self.everywhere.is_none() || self.tells_rules();
+        let own = if look { address::local(fd) } else { None };
         let (Some(profile), mark) = self.settle(fd, mark, own.map(Endpoint::Server)) else { return backlog };
         self.pass(fd, mark, profile, Stages::LISTEN);
         let Some(ours) = profile.backlog else { return backlog };
@@ -248,9 +260,6 @@ impl Tuning {
         let peer = if self.looks_at_peers() { address::of_program(call.addr, call.len) } else { None };
         let (profile, mark) = self.settle(fd, mark, peer.map(Endpoint::Client));
         if let Some(profile) = profile {
-            if let (Some(peer), true) = (peer, self.everywhere.is_some() && profile.rule.is_some()) {
-                self.explain_choice(fd, Endpoint::Client(peer), profile);
-            }
             self.bind_source(fd, mark, profile, peer);
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
@@ -283,7 +292,7 @@ impl Tuning {
     fn looks_at_peers(&self) -> bool {
         self.stats.is_some()
             || self.everywhere.is_none_or(|profile| profile.source != Addresses::default())
-            || log::log_enabled!(log::Level::Debug)
+            || self.tells_rules()
     }
 
     /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again; for one that
@@ -343,6 +352,14 @@ impl Tuning {
         }
     }
 
+    #[cold]
+    fn explain_accepted(&self, listener: c_int, fd: c_int, profile: &Profile) {
+        if let Some(rule) = profile.rule {
+            log::debug!("fd {fd}: accepted from fd {listener}: the rule at {}", self.settings.at(rule));
+        }
+        apply::show(&self.real, profile, fd);
+    }
+
     /// After accept(2). On Linux an accepted socket inherits its listener's options.
     pub fn accepted(&self, listener: c_int, on_listener: Mark, fd: c_int) {
         if !is_tcp(on_listener) {
@@ -359,6 +376,9 @@ impl Tuning {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
         }
         self.pass(fd, mark, profile, Stages::ACCEPT);
+        if log::log_enabled!(log::Level::Debug) {
+            self.explain_accepted(listener, fd, profile);
+        }
     }
 
     /// After a getsockopt(2) of `SO_ERROR` that gave this error.

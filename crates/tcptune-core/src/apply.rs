@@ -127,6 +127,16 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
     })
 }
 
+/// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.
+#[cold]
+pub fn show(real: &Real, profile: &Profile, fd: c_int) {
+    errno::preserved(|| {
+        for planned in profile.at(Stages::SOCKET, Stages::NONE) {
+            read_back(real, fd, planned, (planned.option.level, planned.option.optname));
+        }
+    });
+}
+
 #[cold]
 fn read_back(real: &Real, fd: c_int, planned: &Planned, (level, optname): (c_int, c_int)) {
     let Some(row) = planned.row() else { return };
