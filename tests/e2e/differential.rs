@@ -74,11 +74,20 @@ pub fn ways() -> [Vec<(&'static str, &'static str)>; 3] {
 
 /// Runs it plain and in every way; all must print the same, and more than `least` lines. Gives the tuned runs.
 pub fn same(program: impl Fn() -> Program, least: usize) -> Vec<Ended> {
+    same_in(ways(), program, least)
+}
+
+/// The same, in these ways.
+pub fn same_in<W>(ways: impl IntoIterator<Item = W>, program: impl Fn() -> Program, least: usize) -> Vec<Ended>
+where
+    W: AsRef<[(&'static str, &'static str)]>,
+{
     let plain = program().run();
     let expected: Vec<_> = plain.succeeded().lines().collect();
     assert!(expected.len() > least, "{plain:#?}");
-    let all_ways = ways().into_iter().map(|settings| {
-        let tuned = program().tuned(&settings).run();
+    let all_ways = ways.into_iter().map(|settings| {
+        let settings = settings.as_ref();
+        let tuned = program().tuned(settings).run();
         let found: Vec<_> = tuned.succeeded().lines().collect();
         // Not one assert_eq! over thousands of lines: the first that differs tells.
         for (i, (expected, found)) in expected.iter().zip(&found).enumerate() {

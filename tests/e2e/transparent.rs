@@ -65,7 +65,7 @@ fn wrong_arguments_get_the_kernels_answers() {
 }
 
 /// The network system calls between the probe's marks, with descriptors and addresses left out.
-fn calls(kind: &str, settings: Option<&[(&str, &str)]>) -> Vec<String> {
+pub fn calls(kind: &str, settings: Option<&[(&str, &str)]>) -> Vec<String> {
     let traced = "trace=network,poll,ppoll,fcntl,read,write,close,getpid,fstat";
     let mut strace = Program::new("strace").args(["-f", "-qq", "-e", traced]);
     if let Some(settings) = settings {
