@@ -33,8 +33,12 @@ for arg in sys.argv[1:]:
     c = socket.socket(s.family)
     c.connect((ip.replace('0.0.0.0', '127.0.0.1'), s.getsockname()[1]))
     a, _ = s.accept()
-    for name, fd in ('', s), (' accepted', a):
-        print('%s%s=%d' % (arg, name, fd.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)))
+    idle = (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    print('%s=%d' % (arg, s.getsockopt(*idle)))
+    print('%s accepted=%d' % (arg, a.getsockopt(*idle)))
+    # What holds for it is followed up, without it the program's value stays.
+    a.setsockopt(*idle, 55)
+    print('%s set=%d' % (arg, a.getsockopt(*idle)))
 ";
 
 /// A server on every address of loopback, IPv4 and IPv6, that only listens; and its port.
@@ -61,7 +65,8 @@ fn under(rules: &str, program: Program) -> Ended {
 
 /// Runs a script with these arguments under rules, and compares the idle time at each.
 fn assert_idle(script: &str, namespace: Option<&Namespace>, rules: &str, expected: &[(&str, i64)]) {
-    let mut arguments: Vec<_> = expected.iter().map(|(at, _)| at.trim_end_matches(" accepted")).collect();
+    let mut arguments: Vec<_> =
+        expected.iter().map(|(at, _)| at.trim_end_matches(" accepted").trim_end_matches(" set")).collect();
     arguments.dedup();
     let program = Program::python(script).args(arguments);
     let ended = under(rules, if let Some(namespace) = namespace { program.inside(namespace) } else { program });
@@ -177,8 +182,11 @@ fn role_tells_clients_from_listeners_and_what_they_accept() {
         assert_idle(CLIENT, None, rules, &[(&peer, client)]);
         // A client that is bound is a client when it connects.
         assert_idle(CLIENT, None, rules, &[(&format!("127.0.0.1>{peer}"), client)]);
-        assert_idle(SERVER, None, rules, &[("127.0.0.1:0", server), ("127.0.0.1:0 accepted", server)]);
+        let expected = [("127.0.0.1:0", server), ("127.0.0.1:0 accepted", server), ("127.0.0.1:0 set", server)];
+        assert_idle(SERVER, None, rules, &expected);
     }
+    let expected = [("127.0.0.1:0 accepted", kernels_idle()), ("127.0.0.1:0 set", 55)];
+    assert_idle(SERVER, None, "role=server : off", &expected);
 }
 
 /// A program of a name, which may be a copy, a link or a script.
