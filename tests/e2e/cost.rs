@@ -1,5 +1,9 @@
 //! What the hooks cost, in instructions: the same each time, whatever else the machine does (times are in scripts/bench).
 
+use std::fs;
+
+use tempfile::NamedTempFile;
+
 use crate::harness::{Program, library, probe};
 
 /// Instructions of one socket and close, by callgrind: the difference between two runs, so that start-up is not in it.
@@ -26,6 +30,23 @@ fn instructions(kind: &str, inline: bool, settings: Option<&[(&str, &str)]>) -> 
     (many - few) / 2000
 }
 
+/// A file of four settings and so many rules, none of which is for a connect on loopback.
+fn file(count: u32, rule: impl Fn(u32) -> String) -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a file");
+    let rules: String = (0..count).map(|i| rule(i) + " : connect_timeout=2s keepidle=30\n").collect();
+    fs::write(&file, format!("keepidle = 60\nkeepintvl = 10\nkeepcnt = 3\n{rules}")).expect("written");
+    file
+}
+
+fn by_network(i: u32) -> String {
+    format!("dst=10.{}.{}.0/24 port=5432", i / 256, i % 256)
+}
+
+fn under(kind: &str, rules: &NamedTempFile) -> i64 {
+    let path = rules.path().to_str().expect("UTF-8");
+    instructions(kind, false, Some(&[("CONFIG", path), ("STRICT", "on")]))
+}
+
 /// Measured on x86-64 with Rust 1.95: TCP with four options 242 more than inline C; UDP and UNIX 65 to 70 more than
 /// plain, without settings 40 more. The bounds leave room for another compiler, not for another design.
 #[test]
@@ -39,5 +60,31 @@ fn a_socket_costs_a_few_dozen_instructions() {
         assert!((1..=90).contains(&tuned), "{kind}: {tuned} more than plain");
         let unset = instructions(kind, false, Some(&[])) - plain;
         assert!((1..=60).contains(&unset), "{kind}: {unset} more than plain, without settings");
+    }
+}
+
+/// Measured as above: of 1,000 rules that do not match each costs 7 instructions where the peer's network differs, 11
+/// where only the port does, and 15 where only the own address does; the first 280, with its look at the peer's address.
+#[test]
+fn a_rule_costs_a_few_instructions_of_a_connect() {
+    let none = under("connect", &file(0, by_network));
+    let first = under("connect", &file(1, by_network)) - none;
+    assert!((1..=400).contains(&first), "{first} more under one rule");
+    for (kind, rules, most) in [
+        ("dst", file(1000, by_network), 10),
+        ("port", file(1000, |i| format!("dst=127.0.0.0/8 port={}", i + 1)), 15),
+        ("src", file(1000, |i| format!("src=10.{}.{}.0/24", i / 256, i % 256)), 20),
+    ] {
+        let each = (under("connect", &rules) - none) / 1000;
+        assert!((1..=most).contains(&each), "{kind}: {each} a rule");
+    }
+}
+
+#[test]
+fn rules_cost_other_sockets_nothing() {
+    let (none, thousand) = (file(0, by_network), file(1000, by_network));
+    for kind in ["udp", "unix"] {
+        let (settings, rules) = (under(kind, &none), under(kind, &thousand));
+        assert!((settings - rules).abs() <= 5, "{kind}: {rules} under rules, {settings} under settings");
     }
 }
