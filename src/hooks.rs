@@ -30,8 +30,8 @@ macro_rules! pin {
 
 /// Hooks, which redhook exports. In the body, `$forward()` is the real function with the program's own arguments.
 ///
-/// redhook would find the real one by dlsym(3), and panic over a missing one; here it is found by [`lookup`], and a missing
-/// one is the set's `names` to report.
+/// redhook would find the real one by dlsym(3), and panic over one that is missing; here [`lookup`] finds it, or [`missing`]
+/// names it.
 macro_rules! hooks {
     ($set:ident; $(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
         /// The real functions of this set.
@@ -67,18 +67,24 @@ macro_rules! hooks {
             }
 
             /// The real function; if this libc has none, one that answers `ENOSYS`.
+            #[inline]
             pub fn real() -> Function {
-                let slot = &$set::REAL[$set::Hook::$name as usize];
-                let mut found = slot.load(Ordering::Relaxed);
+                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
                 if found.is_null() {
-                    resolve();
-                    found = slot.load(Ordering::Relaxed);
+                    return unresolved();
                 }
-                // SAFETY: a null pointer is None, any other is the function, with libc's signature.
-                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }.unwrap_or(missing)
+                // SAFETY: the function of this name, with libc's signature.
+                unsafe { mem::transmute::<*mut c_void, Function>(found) }
             }
 
             #[cold]
+            fn unresolved() -> Function {
+                resolve();
+                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
+                // SAFETY: a null pointer is None, any other is as above.
+                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }.unwrap_or(missing)
+            }
+
             unsafe extern "C" fn missing($(_: $type),*) -> $ret {
                 errno::set(libc::ENOSYS);
                 -1
