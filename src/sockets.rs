@@ -82,7 +82,7 @@ impl Tuning {
         // Where rules look at addresses, what holds is known when it connects or listens.
         let Some(profile) = self.everywhere else { return self.descriptors.set(fd, mark) };
         self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
-        apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
+        apply::on_socket(&self.real, profile, fd, mark);
     }
 
     /// A TCP socket is here; this holds for it, if that is known yet.

@@ -22,13 +22,22 @@ use crate::wire::Wire;
 
 /// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
-    // What the program has set counts only where its values win.
-    let kept = if profile.precedence == Precedence::Env { Mark::default() } else { mark };
     errno::preserved(|| {
-        for planned in profile.at(stage, mark.passed()).filter(|p| !kept.is(p.set_by_program)) {
-            one(real, fd, mark, planned);
-        }
+        profile.at(stage, mark.passed()).filter(not_kept(profile, mark)).for_each(|p| one(real, fd, mark, p));
     });
+}
+
+/// The same of socket(2).
+pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
+    errno::preserved(|| {
+        profile.on_socket().iter().filter(not_kept(profile, mark)).for_each(|p| one(real, fd, mark, p));
+    });
+}
+
+/// What the program has set counts only where its values win.
+fn not_kept(profile: &Profile, mark: Mark) -> impl Fn(&&Planned) -> bool {
+    let kept = if profile.precedence == Precedence::Env { Mark::default() } else { mark };
+    move |planned| !kept.is(planned.set_by_program)
 }
 
 /// Applies one option. A refusal is a warning and never the program's business.

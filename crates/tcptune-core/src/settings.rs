@@ -83,8 +83,10 @@ pub struct InForce {
 /// What holds for a socket. Nothing, for one that is left alone.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The socket options, in the order of the table.
+    /// The socket options, in the order of the table; those of socket(2) stand first.
     pub plan: Vec<Planned>,
+    /// So many of them are of socket(2).
+    on_socket: usize,
     /// What takes off an accepted socket what it shall not inherit. No value of ours: one that the program sets stays.
     not_inherited: Option<Planned>,
     /// Bound on establishing a connection, in milliseconds.
@@ -119,6 +121,8 @@ impl Profile {
                 None => {}
             }
         }
+        profile.plan.sort_by_key(|p| !p.option.stages.contains(Stages::SOCKET));
+        profile.on_socket = profile.plan.partition_point(|p| p.option.stages.contains(Stages::SOCKET));
         profile.not_inherited = not_inherited(&profile.plan);
         profile
     }
@@ -135,6 +139,13 @@ impl Profile {
             (Own::Precedence, Value::Int(_)) => self.precedence = Precedence::Program,
             _ => {} // not of a socket
         }
+    }
+
+    /// The options that socket(2) applies: those of [`Stages::SOCKET`], without another look at each.
+    #[must_use]
+    #[inline]
+    pub fn on_socket(&self) -> &[Planned] {
+        self.plan.get(..self.on_socket).unwrap_or_default()
     }
 
     /// The options that a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tcptune_core::diagnostic::{Diagnostic, Subject};
 use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
-use tcptune_core::option::{self, OPTIONS, Opt, Own, Target};
+use tcptune_core::option::{self, OPTIONS, Opt, Own, Stages, Target};
 use tcptune_core::rules::Endpoint;
 use tcptune_core::settings::{Backlog, PREFIX, Profile, Settings};
 use tcptune_core::value::{Kind, OFF, Value};
@@ -104,8 +104,9 @@ fn values_are_in_range(profile: &Profile) {
         }
         assert_eq!(opt.target, Target::Socket(planned.option));
         assert_eq!(planned.option.wire.encode(&planned.value), Some(planned.payload));
-        assert!(last < Some(planned.row), "once, and in the order of the table: {profile:?}");
-        last = Some(planned.row);
+        let place = Some((!planned.option.stages.contains(Stages::SOCKET), planned.row));
+        assert!(last < place, "once, those of socket(2) first, in the order of the table: {profile:?}");
+        last = place;
     }
     assert!(profile.connect_timeout.is_none_or(|ms| ms > 0), "{profile:?}");
 }
