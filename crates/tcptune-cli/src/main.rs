@@ -1,0 +1,84 @@
+//! The `tcptune` command: runs programs with libtcptune.so preloaded, explains settings, and looks at live sockets.
+
+mod apply;
+mod check;
+mod completions;
+mod env;
+mod error;
+mod explain;
+mod flags;
+mod inspect;
+mod kernel;
+mod output;
+mod profile;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use crate::error::Error;
+use crate::output::Output;
+
+const LONG_ABOUT: &str = "\
+Tunes the TCP sockets of unmodified programs: starts them with libtcptune.so preloaded, which sets socket options and \
+bounds how long connecting may take; explains what settings come to; and looks at, or changes, the sockets of programs \
+that are already running.";
+
+const AFTER_HELP: &str = "\
+A program may stand in place of a subcommand: `tcptune --keepidle 60 curl URL` is `tcptune run --keepidle 60 curl URL`.
+
+Exit status: 0, 1 (failed), 2 (wrong usage or a wrong setting), 126 (the program cannot be started or tuned), 127 (no \
+such program); of `run`, that of the program.";
+
+/// The whole command line; help, completions and man pages are made of it.
+#[must_use]
+pub fn command() -> Command {
+    Command::new("tcptune")
+        .version(clap::crate_version!())
+        .about("Tunes the TCP sockets of unmodified programs")
+        .long_about(LONG_ABOUT)
+        .after_long_help(AFTER_HELP)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .args(output::args())
+        .subcommand(run::command())
+        .subcommand(env::command())
+        .subcommand(profile::command())
+        .subcommand(explain::command())
+        .subcommand(check::command())
+        .subcommand(inspect::command())
+        .subcommand(apply::command())
+        .subcommand(completions::command())
+        .subcommand(completions::man_command())
+}
+
+fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    match matches.subcommand() {
+        Some(("run", of_it)) => run::run(of_it, out),
+        Some(("env", of_it)) => env::run(of_it, out),
+        Some(("profile", of_it)) => profile::run(of_it, out),
+        Some(("explain", of_it)) => explain::run(of_it, out),
+        Some(("check", of_it)) => check::run(of_it, out),
+        Some(("inspect", of_it)) => inspect::run(of_it, out),
+        Some(("apply", of_it)) => apply::run(of_it, out),
+        Some(("completions", of_it)) => completions::run(of_it, out),
+        Some(("man", of_it)) => completions::run_man(of_it, out),
+        _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = run::without_run(std::env::args_os().collect(), &command());
+    let matches = command().get_matches_from(args);
+    let out = Output::new(&matches);
+    match dispatch(&matches, &out) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tcptune: {error}");
+            error.code()
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Standard output: coloured and fitted to the width on a terminal only, or JSON for machines.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Style};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// How the subcommands write.
+pub struct Output {
+    json: bool,
+    coloured: bool,
+    /// Columns of the terminal; none where there is no terminal: nothing is wrapped then.
+    width: Option<u16>,
+}
+
+/// What a part of the output means. Colour only underlines it: the words say it as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// A title.
+    Heading,
+    /// As it should be.
+    Good,
+    /// To be looked at.
+    Warning,
+    /// Not as it should be.
+    Bad,
+    /// Of less interest.
+    Faint,
+}
+
+/// The flags that every subcommand takes.
+pub fn args() -> [Arg; 2] {
+    [
+        Arg::new("json")
+            .long("json")
+            .global(true)
+            .action(ArgAction::SetTrue)
+            .help_heading("Output")
+            .help("Print JSON, for other programs"),
+        Arg::new("color")
+            .long("color")
+            .global(true)
+            .value_name("WHEN")
+            .value_parser(PossibleValuesParser::new(["auto", "always", "never"]))
+            .default_value("auto")
+            .help_heading("Output")
+            .help("Colour: auto is on a terminal, unless NO_COLOR is set"),
+    ]
+}
+
+impl Output {
+    /// As the flags say.
+    pub fn new(matches: &ArgMatches) -> Self {
+        let choice = match matches.get_one::<String>("color").map(String::as_str) {
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            _ => anstream::AutoStream::choice(&io::stdout()),
+        };
+        let terminal = io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+        Self {
+            json: matches.get_flag("json"),
+            coloured: choice != ColorChoice::Never,
+            width: terminal.map(|(width, _)| width.0),
+        }
+    }
+
+    /// Whether JSON is asked for.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Writes lines of text, wrapped by the caller.
+    #[allow(clippy::unused_self, reason = "whoever prints was given an output to print to")]
+    pub fn print(&self, text: impl Display) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Writes a value as JSON.
+    pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+        self.print(text)
+    }
+
+    /// A table with this header: aligned, without lines, wrapped to the width of the terminal.
+    pub fn table(&self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        match self.width {
+            Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        if self.coloured {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(Row::from(header.iter().map(|title| self.cell(Tone::Heading, title)).collect::<Vec<_>>()));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        table
+    }
+
+    /// Writes a table.
+    pub fn print_table(&self, table: &Table) -> Result<(), Error> {
+        for line in table.lines() {
+            self.print(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// A cell of a table.
+    #[allow(clippy::unused_self, reason = "beside `paint`, and the table decides on colours")]
+    pub fn cell(&self, tone: Tone, text: impl Display) -> Cell {
+        let cell = Cell::new(text);
+        match tone {
+            Tone::Heading => cell.add_attribute(Attribute::Bold),
+            Tone::Good => cell.fg(Color::DarkGreen),
+            Tone::Warning => cell.fg(Color::DarkYellow),
+            Tone::Bad => cell.fg(Color::DarkRed),
+            Tone::Faint => cell.add_attribute(Attribute::Dim),
+        }
+    }
+
+    /// Text in the colour of its tone.
+    pub fn paint(&self, tone: Tone, text: impl Display) -> String {
+        let style = match tone {
+            Tone::Heading => Style::new().bold(),
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Warning => AnsiColor::Yellow.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default(),
+            Tone::Faint => Style::new().dimmed(),
+        };
+        if self.coloured { format!("{style}{text}{style:#}") } else { text.to_string() }
+    }
+}

@@ -1,0 +1,18 @@
+//! `tcptune profile`.
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use crate::error::Error;
+use crate::output::Output;
+
+/// Its flags.
+pub fn command() -> Command {
+    Command::new("profile").about("Show profiles: settings for a purpose, each with its reason")
+}
+
+/// Does it.
+pub fn run(_matches: &ArgMatches, _out: &Output) -> Result<ExitCode, Error> {
+    Err(Error::failed("not there yet"))
+}
