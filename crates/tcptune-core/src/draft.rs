@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Subject, unknown};
 use crate::grammar::{self, Entry, Rule, Scope, Setting, Word};
 use crate::option::{self, OPTIONS, Own, Target};
 use crate::rules::{Conditions, Rules, glob};
-use crate::settings::{InForce, PREFIX, Profile, Settings};
+use crate::settings::{InForce, LIBRARY, PREFIX, Profile, Settings};
 use crate::value::Value;
 
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
@@ -175,7 +175,7 @@ impl Draft {
         // envy lower-cases names, so only those that a row has may reach it.
         let (known, unknown): (Vec<_>, Vec<_>) =
             variables.into_iter().partition(|(name, _)| option::find(name).is_some());
-        let unknown: BTreeMap<_, _> = unknown.into_iter().rev().collect();
+        let unknown: BTreeMap<_, _> = unknown.into_iter().rev().filter(|(name, _)| name != LIBRARY).collect();
         for (name, text) in unknown {
             let problem = draft.unknown(&name, |near| format!("{PREFIX}{near}"));
             draft.wrong.push(Diagnostic::variable(&name, &text, problem));

@@ -15,6 +15,9 @@ use crate::wire::Payload;
 /// What the names of all variables begin with.
 pub const PREFIX: &str = "TCPTUNE_";
 
+/// `TCPTUNE_LIBRARY` is no setting: it tells the command `tcptune` where the library is.
+pub const LIBRARY: &str = "LIBRARY";
+
 /// A socket option with the value it is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
