@@ -17,6 +17,6 @@ pub fn command() -> Command {
 
 /// Does it.
 pub fn run(matches: &ArgMatches, _out: &Output) -> Result<ExitCode, Error> {
-    let settings = Given::new(matches).settings()?;
+    let settings = Given::new(matches)?.settings()?;
     Err(Error::failed(format!("not there yet: {} settings", settings.in_force.len())))
 }

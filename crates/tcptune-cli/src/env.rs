@@ -1,18 +1,30 @@
-//! `tcptune env`.
+//! `tcptune env`: the environment of `run`, for a shell.
 
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
+use crate::environment::Environment;
 use crate::error::Error;
+use crate::flags::{self, Given};
 use crate::output::Output;
+use crate::preload;
 
 /// Its flags.
 pub fn command() -> Command {
-    Command::new("env").about("Print the environment that `run` would set, for eval")
+    let command = Command::new("env").about("Print the environment that `run` would set, as lines for `eval`");
+    flags::with(command.arg(preload::arg()), |_| true)
 }
 
-/// Does it.
-pub fn run(_matches: &ArgMatches, _out: &Output) -> Result<ExitCode, Error> {
-    Err(Error::failed("not there yet"))
+/// Prints it.
+pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let given = Given::new(matches)?;
+    given.settings()?;
+    let environment = Environment::new(&given, &preload::library(matches)?);
+    if out.is_json() {
+        out.print_json(&environment.json())?;
+    } else {
+        out.print(environment.lines().join("\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

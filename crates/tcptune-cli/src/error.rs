@@ -8,6 +8,10 @@ use std::process::ExitCode;
 const FAILED: u8 = 1;
 /// Wrong usage, or a wrong setting.
 const USAGE: u8 = 2;
+/// The program is there, but cannot be started or tuned.
+const NOT_EXECUTABLE: u8 = 126;
+/// There is no such program.
+const NOT_FOUND: u8 = 127;
 
 /// What went wrong, what to do next, and the exit status.
 #[derive(Debug)]
@@ -25,7 +29,17 @@ impl Error {
 
     /// The command line or a setting is wrong: exit status 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: USAGE }
+        Self { code: USAGE, ..Self::failed(message) }
+    }
+
+    /// A program cannot be started or tuned: exit status 126.
+    pub fn not_executable(message: impl Into<String>) -> Self {
+        Self { code: NOT_EXECUTABLE, ..Self::failed(message) }
+    }
+
+    /// There is no such program: exit status 127.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { code: NOT_FOUND, ..Self::failed(message) }
     }
 
     /// With what to do next.

@@ -2,13 +2,18 @@
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tcptune_core::config::{self, Trust};
 use tcptune_core::diagnostic::{Diagnostic, Subject};
-use tcptune_core::option::{DOCS, OPTIONS, Opt, Own, Target};
+use tcptune_core::draft::{Draft, Process, Source};
+use tcptune_core::option::{self, DOCS, OPTIONS, Opt, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
 use tcptune_core::value::{Kind, Word};
 
 use crate::error::Error;
 use crate::kernel;
+use crate::profile::{self, Profile};
+
+const RULES: &str = "RULES";
 
 /// The name of a row's flag, without the dashes.
 pub fn name(opt: &Opt) -> String {
@@ -47,7 +52,10 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
 
 /// A command with these flags, and where to find them.
 pub fn with(command: Command, wanted: fn(&Opt) -> bool) -> Command {
-    command.args(args(wanted)).after_help("Settings, such as --keepidle 60 --connect-timeout 3s: see --help.")
+    command
+        .arg(profile::arg())
+        .args(args(wanted))
+        .after_help("Settings, such as --keepidle 60 --connect-timeout 3s: see --help.")
 }
 
 fn capitalised(text: &str) -> String {
@@ -96,29 +104,72 @@ impl TypedValueParser for Text {
     }
 }
 
-/// The settings that the command line gives, as text.
+/// Where a setting of the command line stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    Profile(String),
+}
+
+/// A setting of the command line, as text.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Index of its row in [`OPTIONS`].
+    pub row: usize,
+    pub text: String,
+    pub origin: Origin,
+}
+
+/// The settings that the command line gives. Several rules are lines of one text.
 #[derive(Debug, Default)]
-pub struct Given(Vec<(usize, String)>);
+pub struct Given(Vec<Said>);
 
 impl Given {
-    /// In the order of the table. Several rules are lines of one text.
-    pub fn new(matches: &ArgMatches) -> Self {
-        let given = OPTIONS.iter().enumerate().filter_map(|(row, opt)| {
-            let values = matches.try_get_many::<String>(opt.name).ok()??;
-            Some((row, values.cloned().collect::<Vec<_>>().join("\n")))
-        });
-        Self(given.collect())
+    /// Flags, over those of the profile that is named.
+    pub fn new(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut given = Self::default();
+        if let Ok(Some(name)) = matches.try_get_one::<String>("profile") {
+            let profile = Profile::load(name)?;
+            let origin = Origin::Profile(profile.name().to_owned());
+            for (name, value, _) in profile.settings() {
+                given.say(name, value.to_owned(), origin.clone());
+            }
+            if !profile.rules().is_empty() {
+                given.say(RULES, profile.rules().join("\n"), origin);
+            }
+        }
+        for opt in &OPTIONS {
+            let Ok(Some(values)) = matches.try_get_many::<String>(opt.name) else { continue };
+            let text = values.cloned().collect::<Vec<_>>().join("\n");
+            // The first rule that matches counts, so those of the profile may follow.
+            let below = given.0.iter().find(|said| opt.name == RULES && OPTIONS[said.row].name == RULES);
+            let text = below.map_or(text.clone(), |below| format!("{text}\n{}", below.text));
+            given.say(opt.name, text, Origin::Flag);
+        }
+        Ok(given)
     }
 
-    /// Row and text of each.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.0.iter().map(|(row, text)| (*row, text.as_str()))
+    /// In place of what was said of the same option, be it by another name of it.
+    fn say(&mut self, name: &str, text: String, origin: Origin) {
+        let Some((row, opt)) = option::find(name) else { return };
+        self.0.retain(|said| OPTIONS[said.row].target != opt.target || said.origin == origin);
+        self.0.push(Said { row, text, origin });
     }
 
-    /// What they alone come to, without environment and files.
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Said> {
+        self.0.iter()
+    }
+
+    /// What they alone come to, with the file that they name.
     pub fn settings(&self) -> Result<Settings, Error> {
-        let variables = self.iter().map(|(row, text)| (OPTIONS[row].name.to_owned(), text.to_owned())).collect();
-        let (settings, wrong) = Settings::parse(variables, kernel::keepalive_defaults);
+        let variables = self.iter().map(|said| (OPTIONS[said.row].name.to_owned(), said.text.clone())).collect();
+        let mut draft = Draft::new(variables);
+        if let Some(path) = draft.config() {
+            let text = config::read(path, Trust::User);
+            draft.file(Source::Config, text);
+        }
+        let (settings, wrong) = draft.settle(Process::default, kernel::keepalive_defaults);
         refuse(wrong)?;
         Ok(settings)
     }
@@ -132,7 +183,7 @@ pub fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {
-                let row = variable.strip_prefix(PREFIX).and_then(tcptune_core::option::find);
+                let row = variable.strip_prefix(PREFIX).and_then(option::find);
                 if let Some((_, opt)) = row {
                     *variable = format!("--{}", name(opt));
                 }

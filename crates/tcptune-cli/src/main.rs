@@ -3,14 +3,19 @@
 mod apply;
 mod check;
 mod completions;
+mod elf;
 mod env;
+mod environment;
 mod error;
 mod explain;
 mod flags;
+mod inherited;
 mod inspect;
 mod kernel;
 mod output;
+mod preload;
 mod profile;
+mod program;
 mod run;
 
 use std::ffi::OsString;
@@ -71,6 +76,7 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 }
 
 fn main() -> ExitCode {
+    inherited::restore_sigpipe();
     let args: Vec<OsString> = run::without_run(std::env::args_os().collect(), &command());
     let matches = command().get_matches_from(args);
     let out = Output::new(&matches);

@@ -23,6 +23,8 @@ pub struct Output {
 /// What a part of the output means. Colour only underlines it: the words say it as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
+    /// As any text.
+    Plain,
     /// A title.
     Heading,
     /// As it should be.
@@ -92,6 +94,13 @@ impl Output {
 
     /// A table with this header: aligned, without lines, wrapped to the width of the terminal.
     pub fn table(&self, header: &[&str]) -> Table {
+        let mut table = self.plain_table();
+        table.set_header(Row::from(header.iter().map(|title| self.cell(Tone::Heading, title)).collect::<Vec<_>>()));
+        table
+    }
+
+    /// The same without a header.
+    pub fn plain_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         match self.width {
@@ -99,19 +108,19 @@ impl Output {
             None => table.set_content_arrangement(ContentArrangement::Disabled),
         };
         if self.coloured {
-            table.enforce_styling();
+            table.enforce_styling()
         } else {
-            table.force_no_tty();
-        }
-        table.set_header(Row::from(header.iter().map(|title| self.cell(Tone::Heading, title)).collect::<Vec<_>>()));
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
+            table.force_no_tty()
+        };
         table
     }
 
     /// Writes a table.
     pub fn print_table(&self, table: &Table) -> Result<(), Error> {
+        let mut table = table.clone();
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2)); // of the columns that the rows have made
+        }
         for line in table.lines() {
             self.print(line.trim_end())?;
         }
@@ -123,6 +132,7 @@ impl Output {
     pub fn cell(&self, tone: Tone, text: impl Display) -> Cell {
         let cell = Cell::new(text);
         match tone {
+            Tone::Plain => cell,
             Tone::Heading => cell.add_attribute(Attribute::Bold),
             Tone::Good => cell.fg(Color::DarkGreen),
             Tone::Warning => cell.fg(Color::DarkYellow),
@@ -134,6 +144,7 @@ impl Output {
     /// Text in the colour of its tone.
     pub fn paint(&self, tone: Tone, text: impl Display) -> String {
         let style = match tone {
+            Tone::Plain => Style::new(),
             Tone::Heading => Style::new().bold(),
             Tone::Good => AnsiColor::Green.on_default(),
             Tone::Warning => AnsiColor::Yellow.on_default(),

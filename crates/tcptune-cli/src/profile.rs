@@ -1,18 +1,287 @@
-//! `tcptune profile`.
+//! `tcptune profile`: settings for a purpose, each with its reason, in the grammar of configuration files.
 
+use std::env;
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
+use serde_json::json;
+use tcptune_core::config::{self, Trust};
+use tcptune_core::draft::{Draft, Process, Source};
+use tcptune_core::grammar::{self, Entry};
+use tcptune_core::option::{self, Own, Target};
 
 use crate::error::Error;
-use crate::output::Output;
+use crate::kernel;
+use crate::output::{Output, Tone};
 
-/// Its flags.
-pub fn command() -> Command {
-    Command::new("profile").about("Show profiles: settings for a purpose, each with its reason")
+const SUFFIX: &str = ".conf";
+const SYSTEM: &str = "/etc/tcptune";
+
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../profiles/", $name, ".conf")))),*]
+    };
 }
 
-/// Does it.
-pub fn run(_matches: &ArgMatches, _out: &Output) -> Result<ExitCode, Error> {
-    Err(Error::failed("not there yet"))
+const BUILT_IN: &[(&str, &str)] = built_in! { "cloud-nat" "database-client" "fast-fail" "interactive" "server" };
+
+/// Where a profile comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    BuiltIn,
+    File(PathBuf),
+}
+
+impl Origin {
+    fn shown(&self) -> String {
+        match self {
+            Self::BuiltIn => "built in".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// A profile.
+pub struct Profile {
+    name: String,
+    origin: Origin,
+    text: String,
+}
+
+/// The flag that names one.
+pub fn arg() -> Arg {
+    Arg::new("profile")
+        .long("profile")
+        .value_name("NAME")
+        .help("Settings for a purpose, see `tcptune profile list`; those that stand as flags win over it")
+}
+
+/// Its subcommands.
+pub fn command() -> Command {
+    let show = Command::new("show")
+        .about("Show the settings of a profile, each with its reason")
+        .arg(Arg::new("name").value_name("NAME").required(true).help("Which one"));
+    Command::new("profile")
+        .about("Show profiles: settings for a purpose, each with its reason")
+        .after_help(
+            "A profile of your own is a file NAME.conf of lines `name = value` and rules in ~/.config/tcptune \
+             ($XDG_CONFIG_HOME/tcptune) or /etc/tcptune; one of the same name takes the place of a built-in one.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("list").about("List the profiles that there are"))
+        .subcommand(show)
+}
+
+/// Lists them, or shows one.
+pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    match matches.subcommand() {
+        Some(("show", matches)) => show(matches, out)?,
+        _ => list(out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(out: &Output) -> Result<(), Error> {
+    let profiles = all();
+    if out.is_json() {
+        let profiles = profiles.iter().map(
+            |profile| json!({ "name": profile.name, "origin": profile.origin.shown(), "purpose": profile.purpose() }),
+        );
+        return out.print_json(&profiles.collect::<Vec<_>>());
+    }
+    let mut table = out.table(&["Name", "Purpose", "From"]);
+    for profile in profiles {
+        let from = out.cell(Tone::Faint, profile.origin.shown());
+        table.add_row(vec![out.cell(Tone::Plain, &profile.name), out.cell(Tone::Plain, profile.purpose()), from]);
+    }
+    out.print_table(&table)
+}
+
+fn show(matches: &ArgMatches, out: &Output) -> Result<(), Error> {
+    let name = matches.get_one::<String>("name").map_or("", String::as_str);
+    let profile = Profile::load(name)?;
+    if out.is_json() {
+        let settings = profile.settings();
+        let settings =
+            settings.iter().map(|(name, value, reason)| json!({ "name": name, "value": value, "reason": reason }));
+        return out.print_json(&json!({
+            "name": profile.name,
+            "origin": profile.origin.shown(),
+            "purpose": profile.purpose(),
+            "settings": settings.collect::<Vec<_>>(),
+            "rules": profile.rules(),
+        }));
+    }
+    for line in profile.text.trim_end().lines() {
+        let at = line.find('#').unwrap_or(line.len());
+        let (setting, comment) = line.split_at(at);
+        out.print(format!(
+            "{setting}{}",
+            if comment.is_empty() { String::new() } else { out.paint(Tone::Faint, comment) }
+        ))?;
+    }
+    Ok(())
+}
+
+/// The directories of the operator's own, the first one first.
+fn directories() -> Vec<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let own = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+    own.map(|own| own.join("tcptune")).into_iter().chain([PathBuf::from(SYSTEM)]).collect()
+}
+
+/// Every profile that can be named, by name.
+fn all() -> Vec<Profile> {
+    let files = directories().into_iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten();
+    let own =
+        files.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(SUFFIX).map(str::to_owned));
+    let mut names: Vec<_> = own.chain(BUILT_IN.iter().map(|(name, _)| (*name).to_owned())).collect();
+    names.sort();
+    names.dedup();
+    names.iter().filter_map(|name| Profile::find(name).ok()?).collect()
+}
+
+impl Profile {
+    /// The profile of a name, if it is as it should be.
+    pub fn load(name: &str) -> Result<Self, Error> {
+        let Some(profile) = Self::find(name)? else {
+            let names: Vec<_> = all().into_iter().map(|profile| profile.name).collect();
+            return Err(Error::usage(format!("no profile {name:?}; there are {}", names.join(", "))));
+        };
+        let wrong = profile.wrong();
+        if wrong.is_empty() {
+            Ok(profile)
+        } else {
+            Err(Error::usage(wrong.join("\ntcptune: ")).hint("mend the profile"))
+        }
+    }
+
+    fn find(name: &str) -> Result<Option<Self>, Error> {
+        if name.is_empty() || name.contains('/') {
+            return Err(Error::usage(format!("{name:?} is no name of a profile")).hint("a file is named with --config"));
+        }
+        for directory in directories() {
+            let path = directory.join(format!("{name}{SUFFIX}"));
+            match config::read(&path.to_string_lossy(), Trust::User) {
+                Ok(Some(text)) => return Ok(Some(Self { name: name.to_owned(), origin: Origin::File(path), text })),
+                Ok(None) => {}
+                Err(problem) => return Err(Error::failed(format!("{} {problem}", path.display()))),
+            }
+        }
+        Ok(BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| Self {
+            name: name.to_owned(),
+            origin: Origin::BuiltIn,
+            text: (*text).to_owned(),
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the first line says it is for.
+    fn purpose(&self) -> &str {
+        self.text.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim()
+    }
+
+    /// The library's own messages about it.
+    fn wrong(&self) -> Vec<String> {
+        let name = match &self.origin {
+            Origin::BuiltIn => format!("profile {}", self.name),
+            Origin::File(path) => path.to_string_lossy().into_owned(),
+        };
+        let mut draft = Draft::new(vec![("CONFIG".to_owned(), name)]);
+        draft.file(Source::Config, Ok(Some(self.text.clone())));
+        let (_, wrong) = draft.settle(Process::default, kernel::keepalive_defaults);
+        wrong.iter().map(ToString::to_string).collect()
+    }
+
+    /// Its entries as text, each with the comment behind it.
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.text.lines().flat_map(|line| {
+            let (entries, comment) = line.split_once('#').unwrap_or((line, ""));
+            entries.split(';').map(move |entry| (entry.trim(), comment.trim()))
+        })
+    }
+
+    /// Name as in the table, value and reason of each setting.
+    pub fn settings(&self) -> Vec<(&'static str, &str, &str)> {
+        let setting = |(text, reason)| match grammar::entries(text).next() {
+            Some(Ok(Entry::Setting(setting))) => {
+                let (_, opt) = option::find(&setting.name.to_ascii_uppercase())?;
+                let is_of_a_file = matches!(opt.target, Target::Own(Own::Config | Own::Rules));
+                (!is_of_a_file).then_some((opt.name, setting.value, reason))
+            }
+            _ => None,
+        };
+        self.entries().filter_map(setting).collect()
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> Vec<&str> {
+        let is_rule = |text: &&str| matches!(grammar::entries(text).next(), Some(Ok(Entry::Rule(_))));
+        self.entries().map(|(text, _)| text).filter(is_rule).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_in() -> impl Iterator<Item = Profile> {
+        BUILT_IN.iter().map(|(name, text)| Profile {
+            name: (*name).to_owned(),
+            origin: Origin::BuiltIn,
+            text: (*text).to_owned(),
+        })
+    }
+
+    #[test]
+    fn built_in_ones_are_as_they_should_be() {
+        for profile in built_in() {
+            assert_eq!(profile.wrong(), [""; 0], "{}", profile.name);
+            assert!(profile.purpose().len() > 20, "{}: purpose", profile.name);
+            assert!(profile.settings().len() >= 4, "{}: settings", profile.name);
+            for (setting, _, reason) in profile.settings() {
+                assert!(reason.len() > 20, "{}: {setting} needs a reason", profile.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_is_built_in() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles");
+        let mut files: Vec<_> = fs::read_dir(directory)
+            .expect("profiles")
+            .map(|entry| entry.expect("a file").file_name().into_string().expect("UTF-8"))
+            .collect();
+        files.sort();
+        let built_in: Vec<_> = built_in().map(|profile| profile.name + SUFFIX).collect();
+        assert_eq!(files, built_in);
+    }
+
+    #[test]
+    fn clouds_do_not_forget_what_cloud_nat_keeps() {
+        const SHORTEST: i64 = 240; // Azure's
+        let cloud_nat = built_in().find(|profile| profile.name == "cloud-nat").expect("built in");
+        let number = |wanted| {
+            let settings = cloud_nat.settings();
+            let (_, value, _) = settings.iter().find(|(name, ..)| *name == wanted).expect(wanted);
+            value.parse::<i64>().expect("a number")
+        };
+        assert!(number("KEEPIDLE") + number("KEEPINTVL") < SHORTEST, "also if one probe is lost");
+    }
+
+    #[test]
+    fn entries_of_a_profile() {
+        let text = "# For tests\nkeepidle = 5; nodelay=on # why\ndst=::1 : off # not there\n".to_owned();
+        let profile = Profile { name: "test".to_owned(), origin: Origin::BuiltIn, text };
+        assert_eq!(profile.purpose(), "For tests");
+        assert_eq!(profile.settings(), [("KEEPIDLE", "5", "why"), ("NODELAY", "on", "why")]);
+        assert_eq!(profile.rules(), ["dst=::1 : off"]);
+    }
 }

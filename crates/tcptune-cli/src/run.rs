@@ -1,65 +1,221 @@
 //! `tcptune run`: starts a program with the library preloaded.
 
-use std::ffi::OsString;
+use std::convert::Infallible;
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::ptr;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
 
+use crate::elf::Elf;
+use crate::environment::{Environment, quoted};
 use crate::error::Error;
 use crate::flags::{self, Given};
+use crate::inherited;
 use crate::output::Output;
+use crate::preload;
+use crate::program::{self, Program};
 
 /// Its flags.
 pub fn command() -> Command {
-    let command = Command::new("run").about("Run a program with its TCP sockets tuned").arg(
-        Arg::new("command")
-            .value_name("COMMAND")
-            .required(true)
-            .num_args(1..)
-            .trailing_var_arg(true)
-            .allow_hyphen_values(true)
-            .value_parser(value_parser!(OsString))
-            .help("The program, and its arguments"),
-    );
+    let command = Command::new("run")
+        .about("Run a program with its TCP sockets tuned")
+        .override_usage(
+            "tcptune run [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune [OPTIONS] [--] COMMAND [ARGUMENT]...",
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .required(true)
+                .num_args(1..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true)
+                .value_parser(value_parser!(OsString))
+                .help("The program, and its arguments"),
+        )
+        .arg(
+            Arg::new("force")
+                .long("force")
+                .action(ArgAction::SetTrue)
+                .help("Run the program also if the library cannot be preloaded into it"),
+        )
+        .arg(
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Print what would be run, as lines for a shell, and run nothing"),
+        )
+        .arg(preload::arg());
     flags::with(command, |_| true)
 }
 
-/// Does it.
-pub fn run(matches: &ArgMatches, _out: &Output) -> Result<ExitCode, Error> {
-    for (row, text) in Given::new(matches).iter() {
-        println!("{row} {text}");
+/// Does it: where all goes well, the program takes the place of this process.
+pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let given = Given::new(matches)?;
+    given.settings()?;
+    let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
+    let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
+    let search = env::var_os("PATH");
+    let path = program::find(name, search.as_deref()).map_err(|error| or_subcommand(name, error))?;
+    let library = preload::library(matches)?;
+    let environment = Environment::new(&given, &library);
+    let library = Elf::read(&library).ok().flatten();
+    let program = Program::look(path.clone(), args, search.as_deref(), library.as_ref());
+    refuse(&program, matches.get_flag("force"))?;
+    if matches.get_flag("dry-run") {
+        if out.is_json() {
+            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+            out.print_json(
+                &json!({ "environment": environment.json(), "program": path.to_string_lossy(), "command": words }),
+            )?;
+        } else {
+            let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+            out.print(environment.lines().join("\n"))?;
+            out.print(format!("exec {}", words.join(" ")))?;
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    Err(Error::failed("not there yet"))
+    environment.put();
+    let Err(error) = execute(&path, &words);
+    let message = format!("{}: cannot be started: {error}", path.display());
+    Err(match error.raw_os_error() {
+        Some(libc::ENOENT) => Error::not_found(message),
+        _ => Error::not_executable(message),
+    })
+}
+
+/// What would not work is said before anything is started.
+fn refuse(program: &Program, force: bool) -> Result<(), Error> {
+    if program.obstacles.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
+    let shown = shown.join(" → ");
+    let mut messages: Vec<_> = program.obstacles.iter().map(|obstacle| format!("{shown}: {obstacle}")).collect();
+    if force {
+        for message in messages {
+            eprintln!("tcptune: {message}; started all the same");
+        }
+        return Ok(());
+    }
+    let advice = program.obstacles.iter().find_map(program::Obstacle::advice);
+    if let Some(last) = messages.last_mut() {
+        *last = format!("{last}; not started");
+        if let Some(advice) = advice {
+            *last = format!("{last}; {advice}");
+        }
+    }
+    Err(Error::not_executable(messages.join("\ntcptune: ")).hint("--force starts it all the same"))
+}
+
+/// A program that is not there may have been meant as a subcommand.
+fn or_subcommand(name: &OsStr, error: Error) -> Error {
+    let whole = crate::command();
+    let names = whole.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).map(Command::get_name);
+    let name = name.to_string_lossy();
+    let near = names.map(|known| (strsim::damerau_levenshtein(&name, known), known)).min();
+    match near.filter(|(distance, known)| *distance <= known.len() / 3) {
+        Some((_, known)) => error.hint(format!("did you mean the subcommand {known}?")),
+        None => error,
+    }
+}
+
+/// Becomes the program, with its signals and descriptors as they were inherited. std's `exec` would change signals.
+fn execute(path: &Path, words: &[OsString]) -> io::Result<Infallible> {
+    let text = |word: &OsStr| CString::new(word.as_bytes()).map_err(io::Error::from);
+    let file = text(path.as_os_str())?;
+    let mut arguments: Vec<_> = words.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
+    inherited::close_again();
+    let error = replace(&file, &arguments);
+    if error.raw_os_error() != Some(libc::ENOEXEC) || arguments.is_empty() {
+        return Err(error);
+    }
+    // A script without `#!` is the shell's (execvp(3)).
+    let shell = c"/bin/sh";
+    arguments.splice(0..1, [shell.to_owned(), file]);
+    Err(replace(shell, &arguments))
+}
+
+fn replace(file: &std::ffi::CStr, arguments: &[CString]) -> io::Error {
+    let pointers: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).chain([ptr::null()]).collect();
+    // SAFETY: C strings and a null-terminated list of them, which live until the call fails.
+    unsafe { libc::execv(file.as_ptr(), pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// The arguments, with `run` put in where the first that is no flag is not a subcommand either.
-pub fn without_run(args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
+pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
     let run = command();
-    let known: Vec<&Arg> = run.get_arguments().chain(whole.get_arguments()).collect();
     let mut at = 1;
-    let mut has_flag_of_run = false;
+    let mut is_run = false;
     while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
-        if arg == "--" {
-            has_flag_of_run = true;
-            break;
-        }
         let (long, has_value) = arg.split_once('=').map_or((arg, false), |(long, _)| (long, true));
-        let found = long.strip_prefix("--").and_then(|long| {
-            known.iter().find(|known| known.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long)))
-        });
-        let Some(found) = found else { return args }; // --help, --version, or a mistake to be named
-        has_flag_of_run |= run.get_arguments().any(|arg| arg.get_id() == found.get_id());
+        let find = |command: &Command| command.get_arguments().find(|known| is_named(known, long)).cloned();
+        let of_run = find(&run);
+        is_run |= of_run.is_some() || arg == "--";
+        let Some(found) = of_run.or_else(|| find(whole)) else { break }; // --, --help, or a mistake to be named
         let takes_value = matches!(found.get_action(), ArgAction::Set | ArgAction::Append);
         at += if takes_value && !has_value { 2 } else { 1 };
     }
-    let is_program = match args.get(at) {
-        None => has_flag_of_run,
-        Some(_) if has_flag_of_run => true,
-        Some(first) => whole.find_subcommand(first).is_none(),
-    };
-    let mut args = args;
-    if is_program {
+    let is_subcommand = |arg: &OsString| whole.find_subcommand(arg).is_some();
+    let is_flag = |arg: &OsString| arg.as_bytes().starts_with(b"-");
+    if is_run || args.get(at).is_some_and(|arg| !is_subcommand(arg) && !is_flag(arg)) {
         args.insert(1, "run".into());
     }
     args
+}
+
+fn is_named(arg: &Arg, flag: &str) -> bool {
+    let Some(long) = flag.strip_prefix("--") else { return false };
+    arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(line: &str) -> String {
+        let args = ["tcptune"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect();
+        let args = without_run(args, &crate::command());
+        args[1..].iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn run_may_be_left_out() {
+        for line in [
+            "curl -v",
+            "--keepidle 60 curl --keepcnt 5",
+            "--keepidle=60 --keepalive-intvl 5 explain",
+            "--json --keepidle run",
+            "--color never curl",
+            "-- explain",
+            "--force curl",
+            "--keepidle 60",
+            "--keepidle 60 --help",
+            "--rule dst=::1 --nosuch curl",
+        ] {
+            assert_eq!(completed(line), format!("run {line}"));
+        }
+    }
+
+    #[test]
+    fn what_is_for_a_subcommand_or_wrong_stays() {
+        for line in [
+            "",
+            "run curl",
+            "explain --keepidle 60",
+            "--json explain",
+            "--color never check 1",
+            "--help",
+            "-V",
+            "--nosuch x",
+        ] {
+            assert_eq!(completed(line), line);
+        }
+    }
 }

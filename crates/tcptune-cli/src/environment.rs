@@ -1,0 +1,97 @@
+//! What settings come to as environment of a program.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, absolute};
+
+use serde_json::{Map, Value, json};
+use tcptune_core::option::{OPTIONS, Opt, Own, Target};
+use tcptune_core::settings::PREFIX;
+
+use crate::flags::Given;
+use crate::preload;
+
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// The variables that change.
+#[derive(Debug, Default)]
+pub struct Environment {
+    set: Vec<(String, OsString)>,
+    /// Other names of what is set: the library takes only one of them.
+    unset: Vec<String>,
+}
+
+impl Environment {
+    /// Of the settings that the command line gives. Those that the environment has already stay.
+    pub fn new(given: &Given, library: &Path) -> Self {
+        let mut environment = Self::of(given);
+        let list = preload::list(env::var_os(PRELOAD).as_deref(), library);
+        environment.set.insert(0, (PRELOAD.to_owned(), list));
+        environment
+    }
+
+    /// The same, without the library.
+    pub fn of(given: &Given) -> Self {
+        let mut environment = Self::default();
+        for said in given.iter() {
+            let opt = &OPTIONS[said.row];
+            environment.set.push((variable(opt.name), text(opt, &said.text)));
+        }
+        let same = |opt: &Opt| given.iter().any(|said| OPTIONS[said.row].target == opt.target);
+        let names = OPTIONS
+            .iter()
+            .filter(|opt| same(opt))
+            .flat_map(|opt| [opt.name].into_iter().chain(opt.aliases.iter().copied()));
+        let is_set = |name: &String| environment.set.iter().any(|(set, _)| set == name);
+        environment.unset = names.map(variable).filter(|name| !is_set(name) && env::var_os(name).is_some()).collect();
+        environment
+    }
+
+    /// Puts them into the environment of this process, which a program that takes its place inherits.
+    pub fn put(&self) {
+        for name in &self.unset {
+            // SAFETY: this process has one thread.
+            unsafe { env::remove_var(name) };
+        }
+        for (name, value) in &self.set {
+            // SAFETY: as above.
+            unsafe { env::set_var(name, value) };
+        }
+    }
+
+    /// Lines that a shell takes.
+    pub fn lines(&self) -> Vec<String> {
+        let unset = self.unset.iter().map(|name| format!("unset {name}"));
+        unset.chain(self.set.iter().map(|(name, value)| format!("export {name}={}", quoted(value)))).collect()
+    }
+
+    /// For machines: null is to be unset.
+    pub fn json(&self) -> Value {
+        let unset = self.unset.iter().map(|name| (name.clone(), Value::Null));
+        let set = self.set.iter().map(|(name, value)| (name.clone(), json!(value.to_string_lossy())));
+        Value::Object(unset.chain(set).collect::<Map<_, _>>())
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+/// As the library takes it: rules on one line, and paths that hold wherever a child of the program changes to.
+fn text(opt: &Opt, text: &str) -> OsString {
+    match opt.target {
+        Target::Own(Own::Rules) => text.replace('\n', "; ").into(),
+        Target::Own(Own::Config | Own::LogFile) if !text.is_empty() && !text.eq_ignore_ascii_case("default") => {
+            absolute(text).map_or_else(|_| text.into(), Into::into)
+        }
+        _ => text.into(),
+    }
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &OsStr) -> String {
+    // It refuses only null bytes, which no argument and no variable can have.
+    let bytes = shlex::bytes::try_quote(word.as_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
