@@ -60,6 +60,18 @@ impl Environment {
         }
     }
 
+    /// The settings that a program would find, without their prefix.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let inherited = env::vars_os().filter(|(name, _)| !self.set.iter().any(|(set, _)| name == OsStr::new(set)));
+        let inherited = inherited.filter(|(name, _)| !self.unset.iter().any(|unset| name == OsStr::new(unset)));
+        let set = self.set.iter().map(|(name, value)| (name.into(), value.clone()));
+        let settings = inherited.chain(set).filter_map(|(name, value)| {
+            let name = name.to_string_lossy().strip_prefix(PREFIX)?.to_owned();
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        settings.collect()
+    }
+
     /// Lines that a shell takes.
     pub fn lines(&self) -> Vec<String> {
         let unset = self.unset.iter().map(|name| format!("unset {name}"));

@@ -103,14 +103,12 @@ fn refuse(program: &Program, force: bool) -> Result<(), Error> {
         }
         return Ok(());
     }
-    let advice = program.obstacles.iter().find_map(program::Obstacle::advice);
     if let Some(last) = messages.last_mut() {
-        *last = format!("{last}; not started");
-        if let Some(advice) = advice {
-            *last = format!("{last}; {advice}");
-        }
+        last.push_str("; not started");
     }
-    Err(Error::not_executable(messages.join("\ntcptune: ")).hint("--force starts it all the same"))
+    let advice = program.obstacles.iter().find_map(program::Obstacle::advice);
+    messages.push(advice.map_or(String::new(), |advice| advice + "; ") + "--force starts it all the same");
+    Err(Error::not_executable(messages.join("\ntcptune: ")))
 }
 
 /// A program that is not there may have been meant as a subcommand.

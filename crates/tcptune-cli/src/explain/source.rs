@@ -1,0 +1,83 @@
+//! Where a setting or a rule stands, for people.
+
+use tcptune_core::draft::{Place, Source};
+use tcptune_core::option::{self, OPTIONS};
+use tcptune_core::settings::{InForce, PREFIX, Profile, Settings};
+
+use crate::flags::{self, Given, Origin};
+
+/// What the sources said.
+#[derive(Default)]
+pub struct Sources {
+    given: Vec<(usize, Origin)>,
+    /// The variables that are set, without their prefix.
+    variables: Vec<String>,
+    rules: String,
+    system: String,
+    config: String,
+}
+
+impl Sources {
+    pub fn new(given: &Given, variables: &[(String, String)]) -> Self {
+        Self {
+            given: given.iter().map(|said| (said.row, said.origin.clone())).collect(),
+            variables: variables.iter().map(|(name, _)| name.clone()).collect(),
+            rules: variables.iter().find(|(name, _)| name == "RULES").map_or(String::new(), |(_, text)| text.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps the text of a file, to show rules of it.
+    pub fn keep(&mut self, source: Source, text: &Result<Option<String>, String>) {
+        let text = text.as_ref().ok().cloned().flatten().unwrap_or_default();
+        match source {
+            Source::System => self.system = text,
+            Source::Config => self.config = text,
+            Source::Environment => {}
+        }
+    }
+
+    /// Where a setting stands.
+    pub fn shown(&self, setting: &InForce, settings: &Settings) -> String {
+        let opt = &OPTIONS[setting.row];
+        let Place { source, line, .. } = setting.place;
+        if let Some(time) = Self::implies(setting, settings).filter(|_| !self.says(opt.name)) {
+            return format!("implied by {time}");
+        }
+        if source != Source::Environment {
+            return format!("{}:{line}", settings.source(source));
+        }
+        match self.given.iter().find(|(row, _)| *row == setting.row) {
+            Some((_, Origin::Flag)) => format!("--{}", flags::name(opt)),
+            Some((_, Origin::Profile(name))) => format!("profile {name}"),
+            None => format!("{PREFIX}{}", opt.name),
+        }
+    }
+
+    /// The time of keepalive that turns it on.
+    fn implies(setting: &InForce, settings: &Settings) -> Option<&'static str> {
+        let is_keepalive = OPTIONS[setting.row].name == "KEEPALIVE";
+        let mut times = settings.in_force.iter().filter(|time| OPTIONS[time.row].name.starts_with("KEEP"));
+        let time = times.find(|time| is_keepalive && time.row != setting.row && time.place == setting.place)?;
+        Some(OPTIONS[time.row].name)
+    }
+
+    /// Whether a variable says so itself.
+    fn says(&self, name: &str) -> bool {
+        self.variables.iter().any(|variable| option::find(variable).is_some_and(|(_, opt)| opt.name == name))
+    }
+
+    /// A rule as it is written, and in which file.
+    pub fn rule(&self, profile: &Profile) -> String {
+        let Some(Place { source, line, column }) = profile.rule else { return String::new() };
+        let text = match source {
+            Source::System => &self.system,
+            Source::Config => &self.config,
+            Source::Environment => &self.rules,
+        };
+        let index = |n: u32| usize::try_from(n.saturating_sub(1)).unwrap_or(0);
+        let line_text = text.lines().nth(index(line)).unwrap_or_default();
+        let rest: String = line_text.chars().skip(index(column)).collect();
+        rest.split([';', '#']).next().unwrap_or_default().trim().to_owned()
+    }
+}
