@@ -46,7 +46,8 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
             .allow_hyphen_values(true) // -1 is a wrong value, and not a flag
             .hide_short_help(true)
             .help_heading(heading)
-            .help(help)
+            .help(help.clone())
+            .long_help(help) // man pages have nothing else of what is hidden in the short help
     })
 }
 

@@ -41,7 +41,7 @@ impl Sources {
     pub fn shown(&self, setting: &InForce, settings: &Settings) -> String {
         let opt = &OPTIONS[setting.row];
         let Place { source, line, .. } = setting.place;
-        if let Some(time) = Self::implies(setting, settings).filter(|_| !self.says(opt.name)) {
+        if let Some(time) = Self::implies(setting, settings).filter(|_| self.variable(opt.name).is_none()) {
             return format!("implied by {time}");
         }
         if source != Source::Environment {
@@ -50,7 +50,7 @@ impl Sources {
         match self.given.iter().find(|(row, _)| *row == setting.row) {
             Some((_, Origin::Flag)) => format!("--{}", flags::name(opt)),
             Some((_, Origin::Profile(name))) => format!("profile {name}"),
-            None => format!("{PREFIX}{}", opt.name),
+            None => format!("{PREFIX}{}", self.variable(opt.name).unwrap_or(opt.name)),
         }
     }
 
@@ -62,9 +62,10 @@ impl Sources {
         Some(OPTIONS[time.row].name)
     }
 
-    /// Whether a variable says so itself.
-    fn says(&self, name: &str) -> bool {
-        self.variables.iter().any(|variable| option::find(variable).is_some_and(|(_, opt)| opt.name == name))
+    /// The variable of a row, which may have another name of it.
+    fn variable(&self, name: &str) -> Option<&str> {
+        let is_it = |variable: &&String| option::find(variable).is_some_and(|(_, opt)| opt.name == name);
+        self.variables.iter().find(is_it).map(String::as_str)
     }
 
     /// A rule as it is written, and in which file.
