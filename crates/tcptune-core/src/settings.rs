@@ -249,15 +249,20 @@ impl Settings {
         self.disabled || !self.in_scope || profiles().iter().all(Profile::is_empty)
     }
 
-    /// Where a rule stands, as `source:line:column`.
+    /// The name of a source of rules.
     #[must_use]
-    pub fn at(&self, rule: Place) -> At<'_> {
-        let source = match rule.source {
+    pub fn source(&self, source: Source) -> &str {
+        match source {
             Source::System => crate::config::SYSTEM,
             Source::Config => self.config.as_deref().unwrap_or_default(),
             Source::Environment => "TCPTUNE_RULES",
-        };
-        At { source, line: rule.line, column: rule.column }
+        }
+    }
+
+    /// Where a rule stands, as `source:line:column`.
+    #[must_use]
+    pub fn at(&self, rule: Place) -> At<'_> {
+        At { source: self.source(rule.source), line: rule.line, column: rule.column }
     }
 }
 
