@@ -1,6 +1,7 @@
 //! Every row of the option table, set and read back through a real child.
 
 use tcptune_core::option::{OPTIONS, Opt, Sockopt, Stages, Target};
+use tcptune_core::phase::Phases;
 use tcptune_core::value::{Kind, Name, Value};
 use tcptune_core::wire::Payload;
 
@@ -38,7 +39,7 @@ fn on(ended: &Ended, socket: &str, level: i32, optname: i32, option: &Sockopt) -
 
 fn int(ended: &Ended, socket: &str, level: i32, optname: i32) -> i64 {
     let wire = tcptune_core::wire::Wire::Int;
-    let option = Sockopt { level, optname, v6: None, wire, stages: Stages::SOCKET };
+    let option = Sockopt { level, optname, v6: None, wire, stages: Stages::SOCKET, live: Phases::of(Stages::SOCKET) };
     match on(ended, socket, level, optname, &option) {
         Value::Int(n) => n,
         other => panic!("{other:?}"),

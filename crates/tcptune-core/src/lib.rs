@@ -20,6 +20,7 @@ pub mod files;
 pub mod grammar;
 pub mod names;
 pub mod option;
+pub mod phase;
 pub mod real;
 pub mod rules;
 pub mod settings;

@@ -9,6 +9,7 @@ use std::fmt;
 
 use libc::c_int;
 
+use crate::phase::Phases;
 use crate::value::{Kind, Unit, Word};
 use crate::wire::Wire;
 
@@ -78,6 +79,8 @@ pub struct Sockopt {
     pub wire: Wire,
     /// The intercepted calls that apply it.
     pub stages: Stages,
+    /// The phases of a socket in which setting it still has an effect.
+    pub live: Phases,
 }
 
 impl Sockopt {
@@ -208,7 +211,13 @@ const fn duration(bare: Unit, stored: Unit, word: Option<Word>) -> Kind {
 }
 
 const fn option(level: c_int, optname: c_int, v6: Option<c_int>, wire: Wire, stages: Stages) -> Target {
-    Target::Socket(Sockopt { level, optname, v6, wire, stages })
+    Target::Socket(Sockopt { level, optname, v6, wire, stages, live: Phases::of(stages) })
+}
+
+/// What the handshake alone looks at: no later setting has an effect.
+const fn handshake(optname: c_int, live: Phases) -> Target {
+    let (level, wire) = (libc::IPPROTO_TCP, Wire::Int);
+    Target::Socket(Sockopt { level, optname, v6: None, wire, stages: Stages::SOCKET, live })
 }
 
 const fn tcp(optname: c_int, stages: Stages) -> Target {
@@ -272,7 +281,7 @@ options! {
         "Unanswered keepalive probes that end the connection."
     }
     {
-        "SYNCNT" or "SYN_RETRIES", Kind::Count, (1, 127), tcp(libc::TCP_SYNCNT, Stages::SOCKET),
+        "SYNCNT" or "SYN_RETRIES", Kind::Count, (1, 127), handshake(libc::TCP_SYNCNT, Phases::UNCONNECTED.or(Phases::CONNECTING)),
         since: Since(2, 4, 0), source: "tcp(7) TCP_SYNCNT",
         "SYN retransmissions before a connect gives up; independent of CONNECT_TIMEOUT, whichever ends first."
     }
@@ -308,7 +317,7 @@ options! {
         "Retransmit up to six times without doubling the time in between, while few packets are in flight."
     }
     {
-        "FASTOPEN_CONNECT", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_FASTOPEN_CONNECT, Stages::SOCKET),
+        "FASTOPEN_CONNECT", Kind::Bool, ON_OR_OFF, handshake(libc::TCP_FASTOPEN_CONNECT, Phases::UNCONNECTED),
         since: Since(4, 11, 0), source: "linux/tcp.h TCP_FASTOPEN_CONNECT, RFC 7413",
         "Send the first data with the SYN. To a peer that has given a cookie, connect returns at once and the first \
          write connects."
@@ -409,7 +418,7 @@ options! {
         "How much unsent data the send buffer may hold before the socket is no longer writable: less waits in a queue."
     }
     {
-        "MAXSEG", Kind::Size, (88, 32_767), tcp(libc::TCP_MAXSEG, Stages::SOCKET),
+        "MAXSEG", Kind::Size, (88, 32_767), handshake(libc::TCP_MAXSEG, Phases::UNCONNECTED.or(Phases::LISTENING)),
         since: Since(2, 0, 0), source: "tcp(7) TCP_MAXSEG",
         "Largest segment to send and to announce; also bounded by the path, and less by the TCP options of each packet."
     }
