@@ -4,7 +4,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tcptune_core::config::{self, Trust};
 use tcptune_core::diagnostic::{Diagnostic, Subject};
-use tcptune_core::draft::{Draft, Process, Source};
+use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
 use tcptune_core::option::{self, DOCS, OPTIONS, Opt, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
 use tcptune_core::value::{Kind, Word};
@@ -164,13 +164,18 @@ impl Given {
 
     /// What they alone come to, with the file that they name.
     pub fn settings(&self) -> Result<Settings, Error> {
+        self.settings_where(kernel::keepalive_defaults)
+    }
+
+    /// The same, where these keepalive times hold.
+    pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
         let variables = self.iter().map(|said| (OPTIONS[said.row].name.to_owned(), said.text.clone())).collect();
         let mut draft = Draft::new(variables);
         if let Some(path) = draft.config() {
             let text = config::read(path, Trust::User);
             draft.file(Source::Config, text);
         }
-        let (settings, wrong) = draft.settle(Process::default, kernel::keepalive_defaults);
+        let (settings, wrong) = draft.settle(Process::default, keepalive);
         refuse(wrong)?;
         Ok(settings)
     }

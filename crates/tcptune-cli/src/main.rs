@@ -12,6 +12,7 @@ mod flags;
 mod inherited;
 mod inspect;
 mod kernel;
+mod live;
 mod output;
 mod preload;
 mod profile;

@@ -78,6 +78,23 @@ impl Output {
         self.json
     }
 
+    /// Columns of the terminal; none where there is none.
+    pub fn width(&self) -> Option<usize> {
+        self.width.map(usize::from)
+    }
+
+    /// Empties the screen for the next of several looks; without a terminal they follow each other.
+    pub fn begin_screen(&self) -> Result<(), Error> {
+        match self.width {
+            Some(_) => {
+                let mut stdout = io::stdout().lock();
+                write!(stdout, "\x1b[H\x1b[2J")?;
+                Ok(stdout.flush()?)
+            }
+            None => self.print(""),
+        }
+    }
+
     /// Writes lines of text, wrapped by the caller.
     #[allow(clippy::unused_self, reason = "whoever prints was given an output to print to")]
     pub fn print(&self, text: impl Display) -> Result<(), Error> {

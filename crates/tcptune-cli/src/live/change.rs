@@ -1,0 +1,180 @@
+//! Sets options on a live socket, and reads them back.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde_json::{Value as Json, json};
+use tcptune_core::errno::Named;
+use tcptune_core::option::{OPTIONS, Sockopt, Target};
+use tcptune_core::phase::Phases;
+use tcptune_core::settings::InForce;
+use tcptune_core::value::Value;
+
+use super::process::Descriptor;
+use super::snapshot::{json_value, key};
+use super::socket::{Facts, Socket, shown};
+
+/// Which sockets are meant. An empty list means all.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// One of the socket's descriptors is among these.
+    pub fds: Vec<i32>,
+    /// The peer is in one of these networks.
+    pub dst: Vec<IpNet>,
+    /// The peer's or the own port is in one of these ranges.
+    pub ports: Vec<(u16, u16)>,
+}
+
+impl Filter {
+    /// Whether one of these descriptors is meant.
+    pub fn takes_descriptor(&self, descriptor: &Descriptor) -> bool {
+        self.fds.is_empty() || descriptor.fds.iter().any(|fd| self.fds.contains(fd))
+    }
+
+    /// Whether a socket with these addresses is meant.
+    pub fn takes(&self, facts: &Facts) -> bool {
+        let peer = facts.peer.map(|peer| peer.ip());
+        let ports = [facts.peer, facts.local].into_iter().flatten().map(|address| address.port());
+        let in_a_range = |port: u16| self.ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
+        (self.dst.is_empty() || peer.is_some_and(|peer| self.dst.iter().any(|net| net.contains(&peer))))
+            && (self.ports.is_empty() || ports.filter(|port| *port != 0).any(in_a_range))
+    }
+
+    /// Whether all sockets are meant.
+    pub fn is_empty(&self) -> bool {
+        self.fds.is_empty() && self.dst.is_empty() && self.ports.is_empty()
+    }
+}
+
+/// What became of one setting on one socket.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Its row.
+    pub row: usize,
+    /// The value that the socket had; none where the kernel does not tell.
+    pub before: Option<Value>,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It was set; this is what the kernel then said.
+    Set(Option<Value>),
+    /// It would be set to this, without `--dry-run`.
+    WouldSet(Value),
+    /// Not for a socket in its phase: when it is taken.
+    TooLate(Phases),
+    /// Of IPv6 sockets only.
+    OtherFamily,
+    /// The kernel refused it.
+    Failed(Refused),
+}
+
+/// Why the kernel refused an option.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    row: usize,
+    errno: i32,
+    mptcp: bool,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Named(self.errno))?;
+        let (name, since) = (OPTIONS[self.row].name, OPTIONS[self.row].since);
+        match (self.errno, name) {
+            (libc::ENOPROTOOPT | libc::EOPNOTSUPP, _) if self.mptcp => f.write_str(": MPTCP does not take it"),
+            (libc::ENOPROTOOPT, _) => write!(f, ": Linux {since} has it"),
+            (libc::ENOENT, "CONGESTION") => f.write_str(": not in net.ipv4.tcp_available_congestion_control"),
+            (libc::EPERM, "CONGESTION") => f.write_str(": not in net.ipv4.tcp_allowed_congestion_control"),
+            (libc::ENODEV, _) => f.write_str(": no such device"),
+            (libc::EPERM, _) => f.write_str(": tcptune needs CAP_NET_ADMIN"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Change {
+    /// Sets one option, unless it is only to be said what would be done.
+    pub fn make(socket: &Socket, facts: &Facts, setting: &InForce, dry_run: bool) -> Option<Self> {
+        let opt = &OPTIONS[setting.row];
+        let Target::Socket(option) = opt.target else { return None };
+        let read = socket.get(opt, &option, facts);
+        let refused = |errno| Outcome::Failed(Refused { row: setting.row, errno, mptcp: facts.mptcp });
+        let outcome = if option.level == libc::IPPROTO_IPV6 && !facts.v6 {
+            Outcome::OtherFamily
+        } else if !option.live.contains(facts.phase()) {
+            Outcome::TooLate(option.live)
+        } else {
+            match read {
+                // What cannot be read cannot be set either.
+                Err(errno) if dry_run => refused(errno),
+                _ if dry_run => Outcome::WouldSet(setting.value.clone()),
+                _ => match set(socket, facts, setting, &option) {
+                    Ok(()) => Outcome::Set(socket.get(opt, &option, facts).ok()),
+                    Err(errno) => refused(errno),
+                },
+            }
+        };
+        Some(Self { row: setting.row, before: read.ok(), outcome })
+    }
+
+    /// Whether the socket could have taken it.
+    pub fn fits(&self) -> bool {
+        !matches!(self.outcome, Outcome::TooLate(_) | Outcome::OtherFamily)
+    }
+
+    /// Whether the kernel refused it.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
+
+    /// Whether the socket had this value before.
+    pub fn is_same(&self) -> bool {
+        match &self.outcome {
+            Outcome::Set(after) => *after == self.before,
+            Outcome::WouldSet(value) => self.before.as_ref() == Some(value),
+            _ => false,
+        }
+    }
+
+    /// The value before, as an operator would write it.
+    pub fn before(&self) -> String {
+        self.shown(self.before.as_ref())
+    }
+
+    /// The value after, or why there is none.
+    pub fn after(&self) -> String {
+        match &self.outcome {
+            Outcome::Set(after) => self.shown(after.as_ref()),
+            Outcome::WouldSet(value) => self.shown(Some(value)),
+            Outcome::TooLate(live) => format!("not set: only {live}"),
+            Outcome::OtherFamily => "not set: only on an IPv6 socket".to_owned(),
+            Outcome::Failed(why) => format!("refused: {why}"),
+        }
+    }
+
+    fn shown(&self, value: Option<&Value>) -> String {
+        value.map_or("-".to_owned(), |value| shown(&OPTIONS[self.row], value))
+    }
+
+    /// For other programs.
+    pub fn json(&self) -> Json {
+        let value = |value: Option<&Value>| value.map(|value| json_value(self.row, value));
+        let (outcome, after, why) = match &self.outcome {
+            Outcome::Set(after) => ("set", value(after.as_ref()), None),
+            Outcome::WouldSet(wanted) => ("would_set", value(Some(wanted)), None),
+            Outcome::TooLate(_) | Outcome::OtherFamily => ("not_set", None, Some(self.after())),
+            Outcome::Failed(why) => ("refused", None, Some(why.to_string())),
+        };
+        let before = value(self.before.as_ref());
+        json!({ "setting": key(self.row), "before": before, "after": after, "outcome": outcome, "why": why })
+    }
+}
+
+fn set(socket: &Socket, facts: &Facts, setting: &InForce, option: &Sockopt) -> Result<(), i32> {
+    let payload = option.wire.encode(&setting.value).ok_or(libc::EINVAL)?;
+    socket.set(option, facts, &payload)
+}
