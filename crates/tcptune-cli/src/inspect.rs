@@ -225,9 +225,6 @@ fn keepalive(reading: &Reading) -> String {
 /// As an operator would write it; `-` where the kernel has no such option for this socket.
 fn value(reading: &Reading, name: &str) -> String {
     match (option::find(name), reading.value(name)) {
-        (Some((_, opt)), Some(Value::Int(ms))) if name == "USER_TIMEOUT" && *ms >= opt.range.0 && ms % 1000 == 0 => {
-            format!("{}s", ms / 1000)
-        }
         (Some((_, opt)), Some(value)) => shown(opt, value),
         _ => "-".to_owned(),
     }

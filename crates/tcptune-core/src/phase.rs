@@ -60,7 +60,7 @@ impl fmt::Display for Phases {
         let names = [
             (Self::UNBOUND, "before bind(2)"),
             (Self::UNCONNECTED, "before connect(2)"),
-            (Self::UNCONNECTED.or(Self::CONNECTING), "before the connection is established"),
+            (Self::UNCONNECTED.or(Self::CONNECTING), "before ESTABLISHED"),
             (Self::CONNECTING.or(Self::CONNECTED), "on a connection"),
         ];
         let connection = Self(self.0 & !Self::LISTENING.0);
@@ -88,7 +88,7 @@ mod tests {
         for (name, want) in [
             ("KEEPIDLE", "at any time"),
             ("PRIORITY", "at any time"),
-            ("SYNCNT", "before the connection is established"),
+            ("SYNCNT", "before ESTABLISHED"),
             ("FASTOPEN_CONNECT", "before connect(2)"),
             ("MAXSEG", "before connect(2), or on a listener"),
             ("REUSEADDR", "before bind(2)"),

@@ -52,7 +52,8 @@ impl Situation {
         let permitted = |status: &Status| status.capprm;
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
-        let owner = fs::metadata(format!("/proc/{pid}")).map(|metadata| metadata.uid()).ok();
+        // proc(5): what is in the directory of a process that is not dumpable belongs to root.
+        let owner = fs::metadata(format!("/proc/{pid}/fd")).map(|metadata| metadata.uid()).ok();
         Self {
             kernel: Version::current().ok(),
             target_ids: status.as_ref().map(|s| ([s.ruid, s.euid, s.suid], [s.rgid, s.egid, s.sgid])),

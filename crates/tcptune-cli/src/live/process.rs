@@ -15,6 +15,9 @@ use super::denied;
 use super::socket::Socket;
 use crate::error::Error;
 
+/// linux/sched.h: `exit(2)` has begun.
+const PF_EXITING: u32 = 0x4;
+
 /// A running process. Its pidfd means this process and no later one with the same number.
 pub struct Target {
     pid: i32,
@@ -80,12 +83,12 @@ impl Target {
         &self.proc
     }
 
-    /// Whether it has ended: a pidfd is readable then (pidfd_open(2)).
+    /// Whether it has ended, or is about to: it closes its descriptors before it is a zombie.
     pub fn has_ended(&self) -> bool {
-        self.ends_within(Duration::ZERO)
+        self.ends_within(Duration::ZERO) || self.proc.stat().map_or(true, |stat| stat.flags & PF_EXITING != 0)
     }
 
-    /// Waits for its end; whether it came in this time.
+    /// Waits for its end; whether it came in this time. A pidfd is readable then (pidfd_open(2)).
     pub fn ends_within(&self, time: Duration) -> bool {
         let timeout = time.try_into().ok();
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];

@@ -11,7 +11,7 @@ use tcptune_core::draft::KeepaliveDefaults;
 use tcptune_core::option::{self, OPTIONS, Opt, SOCKET_OPTIONS, Sockopt, Target};
 use tcptune_core::phase::Phases;
 use tcptune_core::real::Real;
-use tcptune_core::value::{Kind, OFF, Value};
+use tcptune_core::value::{Kind, OFF, Unit, Value};
 use tcptune_core::wire::{Payload, Wire};
 use tcptune_core::{address, apply};
 
@@ -225,6 +225,9 @@ pub fn shown(opt: &Opt, value: &Value) -> String {
             opt.kind.show(value).to_string()
         }
         (_, Value::Int(n)) if *n < opt.range.0 => "none".to_owned(),
+        (Kind::Duration { stored: Unit::Millisecond, .. }, Value::Int(ms)) if ms % 1000 == 0 => {
+            format!("{}s", ms / 1000)
+        }
         (_, Value::Name(name)) if name.is_empty() => "none".to_owned(),
         _ => opt.kind.show(value).to_string(),
     }

@@ -1,0 +1,91 @@
+//! A process that ends while it is looked at, and a socket that is closed then.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::*;
+
+const MANY: &str = "
+import resource, socket, sys
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE); resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 9000), hard))
+kept = []
+try:
+    while len(kept) < 8000: kept.append(socket.socket())
+except OSError: pass
+print('ready', flush=True); sys.stdin.read()";
+
+#[test]
+fn a_process_that_ends_half_way() {
+    let mut seen = false;
+    for delay in (0..60).cycle().take(120) {
+        let mut program = Running::start(&mut python(MANY));
+        program.line();
+        let pid = program.pid().to_string();
+        let args: &[&str] =
+            if delay % 2 == 0 { &["inspect", &pid, "--json"] } else { &["apply", &pid, "--keepidle", "5"] };
+        let looking =
+            Command::new(TCPTUNE).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        thread::sleep(Duration::from_millis(5 * delay));
+        program.kill();
+        program.wait();
+        let output = looking.wait_with_output().expect("it ends");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        match output.status.code() {
+            Some(0) => assert!(stderr.is_empty(), "{stderr}"),
+            Some(1) => assert!(stderr.contains("ended") || stderr.contains("there is no process"), "{stderr}"),
+            other => panic!("{other:?}: {stderr}"),
+        }
+        if args[0] == "inspect" && stderr.contains("ended meanwhile") {
+            let all: serde_json::Value = serde_json::from_str(&stdout).expect("JSON all the same");
+            assert_eq!(all["ended"], true);
+            seen |= all["sockets"].as_array().is_some_and(|sockets| (1..7000).contains(&sockets.len()));
+        }
+        if seen {
+            return;
+        }
+    }
+    panic!("no process was caught half way");
+}
+
+#[test]
+fn a_close_meanwhile_reaches_the_peer_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let script = "
+import socket, sys, time
+idle = [socket.socket() for _ in range(300)]
+print('ready', flush=True); sys.stdin.readline()
+for n in range(200):
+    s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); time.sleep(0.01)
+    s.send(b'%.6f' % time.monotonic()); s.close()";
+    let mut program =
+        Running::start(python(script).arg(listener.local_addr().expect("its address").port().to_string()));
+    program.line();
+    let (pid, stop) = (program.pid(), AtomicBool::new(false));
+    let (worst, looks) = thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut looks = 0;
+            while !stop.load(Ordering::Relaxed) {
+                looks += usize::from(tcptune("inspect", pid, &[]).code == Some(0));
+            }
+            looks
+        });
+        program.say("");
+        let mut worst = Duration::ZERO;
+        for _ in 0..200 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).expect("data");
+            let begun = Instant::now();
+            stream.read_to_end(&mut Vec::new()).expect("its end");
+            worst = worst.max(begun.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+        (worst, looking.join().expect("the thread ends"))
+    });
+    assert!(looks >= 5, "{looks}");
+    assert!(worst < Duration::from_millis(500), "a FIN came {worst:?} late");
+}

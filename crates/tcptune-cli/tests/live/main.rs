@@ -1,0 +1,12 @@
+//! `tcptune inspect` and `tcptune apply` on real programs that are running already.
+
+mod apply;
+mod denied;
+mod ending;
+mod harness;
+mod inspect;
+mod screens;
+
+#[path = "../../../../tests/e2e/harness/namespace.rs"]
+#[allow(dead_code, reason = "the end-to-end tests of the library use more of it")]
+mod namespace;
