@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use comfy_table::Cell;
+use comfy_table::{Cell, ColumnConstraint};
 use serde_json::{Value as Json, json};
 use tcptune_core::grammar::{self, Entry};
 use tcptune_core::option::{OPTIONS, Own, Target as Of};
@@ -38,6 +38,9 @@ Exit status: 0, 1 (no such process or no permission; a socket refused an option;
 const PAUSE: Duration = Duration::from_millis(100);
 /// So many times as long as a look takes, none is taken: a process with very many descriptors shall not be a load.
 const REST: u32 = 20;
+
+/// So wide a last column can be read.
+const LEAST: u16 = 16;
 
 /// Its flags.
 pub fn command() -> Command {
@@ -246,9 +249,17 @@ impl Task {
         }
         let after = if self.dry_run { "WOULD BE" } else { "AFTER" };
         let mut table = out.table(&["FD", "STATE", "ADDRESS", "SETTING", "BEFORE", after]);
-        changed.iter().flat_map(|socket| socket.rows(out)).for_each(|row| {
-            table.add_row(row);
-        });
+        table.add_rows(changed.iter().flat_map(|socket| socket.rows(out)));
+        // Only the last column has sentences; the others are not wrapped, as long as that leaves room for it.
+        let (last, others) = table
+            .column_max_content_widths()
+            .split_last()
+            .map_or((0, 0), |(last, others)| (*last, others.iter().map(|width| width + 2).sum::<u16>()));
+        if out.width().is_some_and(|width| usize::from(others + last.min(LEAST)) <= width) {
+            table.column_iter_mut().take(5).for_each(|column| {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            });
+        }
         out.print_table(&table)
     }
 }
