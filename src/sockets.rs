@@ -134,6 +134,10 @@ impl Tuning {
             }
             return (before, mark);
         }
+        // A connect that goes on or is over has its rule: what the socket is bound to now, the kernel has chosen.
+        if before.is_some() && mark.passed().contains(Stages::SOCKET) && !apply::is_closed(&self.real, fd) {
+            return (before, mark);
+        }
         let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);

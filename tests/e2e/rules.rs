@@ -406,6 +406,37 @@ os.execv(sys.executable, [sys.executable, '-I', '-c', code % s.fileno()])
     }
 }
 
+/// By then the kernel has chosen an address, which no rule was asked about.
+#[test]
+fn a_second_connect_does_not_change_the_rule() {
+    let (_server, port) = server();
+    let script = "
+import select, socket, sys
+idle = (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+peer = (sys.argv[1], int(sys.argv[2]))
+for blocking in True, False:
+    s = socket.socket()
+    s.setblocking(blocking)
+    print('%s=%d' % (blocking, s.connect_ex(peer)))
+    select.select([], [s], [], 5)
+    s.connect_ex(peer)
+    print('%s after=%d' % (blocking, s.getsockopt(*idle)))
+    # Dissolved, and connected again: to another destination, by another rule.
+    s.setblocking(True)
+    import ctypes
+    ctypes.CDLL(None).connect(s.fileno(), bytes(16), 16)
+    s.connect(('127.0.0.9', peer[1]))
+    print('%s elsewhere=%d' % (blocking, s.getsockopt(*idle)))
+";
+    let rules = "dst=127.0.0.9 : keepidle=9 ; src=127.0.0.1 : keepidle=2 ; dst=127.0.0.1 : keepidle=3";
+    let ended = under(rules, Program::python(script).args(["127.0.0.1", &port.to_string()]));
+    assert_eq!((ended.number("True"), ended.number("False")), (0, libc::EINPROGRESS.into()), "{ended:#?}");
+    for name in ["True", "False"] {
+        assert_eq!(ended.number(&format!("{name} after")), 3, "{ended:#?}");
+        assert_eq!(ended.number(&format!("{name} elsewhere")), 9, "{ended:#?}");
+    }
+}
+
 /// What was made by a process without the library is matched when a hook first sees it.
 #[test]
 fn inherited_connections_and_listeners_are_matched_by_their_addresses() {

@@ -106,6 +106,16 @@ pub fn never_connected(real: &Real, fd: c_int) -> bool {
     r == 0 && info.last() == Some(&0)
 }
 
+/// Whether it neither is connected, nor connects, nor listens.
+#[must_use]
+pub fn is_closed(real: &Real, fd: c_int) -> bool {
+    const TCP_CLOSE: u8 = 7; // netinet/tcp.h; the first byte of struct tcp_info is the state
+    errno::preserved(|| {
+        let info = real.get_int(fd, libc::IPPROTO_TCP, libc::TCP_INFO);
+        info.map_or(true, |info| info.to_ne_bytes().first() == Some(&TCP_CLOSE))
+    })
+}
+
 /// Whether it is a listener.
 #[must_use]
 pub fn listens(real: &Real, fd: c_int) -> bool {
