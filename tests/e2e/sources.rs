@@ -306,7 +306,7 @@ fn mistakes_name_the_place_and_what_was_expected() {
             }
         }
         // One mistake of the globals is one line, however many rules there are.
-        write(file, b"dst=::1 : keepcnt=3\ndst=::2 : keepcnt=4", 0o644);
+        write(file, b"dst=::1 : nodelay=on\ndst=::2 : nodelay=on", 0o644);
         let far = [("USER_TIMEOUT", "auto"), ("KEEPIDLE", "32767"), ("KEEPINTVL", "32767"), ("KEEPCNT", "127")];
         let ended = run(&far);
         assert_eq!(ended.stderr.matches("warn: TCPTUNE_USER_TIMEOUT=auto").count(), 1, "{ended:#?}");
