@@ -86,17 +86,17 @@ pub struct KeepaliveDefaults {
     pub count: i64,
 }
 
-/// One value for each row.
+/// One value for a row, in the order of the rows: there are many rows, and few are set.
 #[derive(Clone, Debug)]
-struct Values([Option<Chosen>; OPTIONS.len()]);
+struct Values(Vec<(usize, Chosen)>);
 
 impl Values {
     const fn none() -> Self {
-        Self([const { None }; OPTIONS.len()])
+        Self(Vec::new())
     }
 
     fn get(&self, row: usize) -> Option<&Chosen> {
-        self.0.get(row)?.as_ref()
+        self.0.iter().find(|(other, _)| *other == row).map(|(_, chosen)| chosen)
     }
 
     fn int(&self, name: &str) -> Option<i64> {
@@ -108,29 +108,29 @@ impl Values {
 
     /// The row of the same socket option that has a value: TOS and DSCP, or an alias.
     fn rival(&self, row: usize) -> Option<usize> {
-        (0..OPTIONS.len()).find(|other| self.get(*other).is_some() && (*other == row || say_the_same(*other, row)))
+        self.0.iter().map(|(other, _)| *other).find(|other| say_the_same(*other, row))
     }
 
     /// Over what was said before.
     fn put(&mut self, row: usize, chosen: Chosen) {
-        while let Some(rival) = self.rival(row) {
-            self.0[rival] = None;
-        }
-        self.0[row] = Some(chosen);
+        self.0.retain(|(other, _)| !say_the_same(*other, row));
+        let at = self.0.partition_point(|(other, _)| *other < row);
+        self.0.insert(at, (row, chosen));
     }
 
-    /// Those that are there, with their rows.
-    fn into_chosen(self) -> impl Iterator<Item = (usize, Chosen)> {
-        self.0.into_iter().enumerate().filter_map(|(row, chosen)| Some((row, chosen?)))
-    }
-
-    fn lay(&mut self, over: impl IntoIterator<Item = (usize, Chosen)>) {
-        over.into_iter().for_each(|(row, chosen)| self.put(row, chosen));
+    /// With others over them.
+    fn under(&self, over: Self) -> Self {
+        let room = self.0.len() + over.0.len() + 1; // and an implied one
+        let mut values = Self(Vec::with_capacity(room));
+        values.0.extend_from_slice(&self.0);
+        over.0.into_iter().for_each(|(row, chosen)| values.put(row, chosen));
+        values
     }
 }
 
 fn say_the_same(a: usize, b: usize) -> bool {
     match (OPTIONS[a].target, OPTIONS[b].target) {
+        _ if a == b => true,
         (Target::Socket(a), Target::Socket(b)) => a.is(b.level, b.optname) && a.stages.contains(b.stages),
         _ => false,
     }
@@ -144,8 +144,8 @@ struct DraftRule {
     place: Place,
     conditions: Conditions,
     scope: Scope,
-    /// By row, over what holds without the rule; none: `off`. A list, since thousands of rules say a few things each.
-    over: Option<Vec<(usize, Chosen)>>,
+    /// Over what holds without the rule; none: `off`.
+    over: Option<Values>,
 }
 
 struct Layer {
@@ -294,8 +294,8 @@ impl Draft {
 
     fn rule(&mut self, source: Source, rule: Rule<'_>) {
         let Rule { word, conditions, scope, settings } = rule;
-        let mut values = (!settings.is_empty()).then(Values::none);
-        if let Some(values) = &mut values {
+        let mut over = (!settings.is_empty()).then(Values::none);
+        if let Some(values) = &mut over {
             for setting in settings {
                 self.setting(source, setting, values, |own| match own {
                     Own::Mptcp if !conditions.is_empty() => {
@@ -307,7 +307,6 @@ impl Draft {
             }
         }
         let place = Place::of(source, word);
-        let over = values.map(|values| values.into_chosen().collect());
         self.layers[source as usize].rules.push(DraftRule { place, conditions, scope, over });
     }
 
@@ -319,7 +318,7 @@ impl Draft {
     ) -> (Settings, Vec<Diagnostic>) {
         let mut globals = Values::none();
         for layer in &mut self.layers {
-            globals.lay(std::mem::replace(&mut layer.values, Values::none()).into_chosen());
+            globals = globals.under(std::mem::replace(&mut layer.values, Values::none()));
         }
         let process = std::cell::LazyCell::new(process);
         let kernel = std::cell::LazyCell::new(kernel);
@@ -338,11 +337,7 @@ impl Draft {
             if !in_scope || !(no_scope || process.is_in(&rule.scope)) {
                 continue;
             }
-            let values = rule.over.map_or(Values::none(), |over| {
-                let mut values = globals.clone();
-                values.lay(over);
-                values
-            });
+            let values = rule.over.map_or(Values::none(), |over| globals.under(over));
             let Ok(index) = u32::try_from(profiles.len()) else { break };
             let (profile, of_rule) = self.finish(values, &kernel, Some(rule.place));
             profiles.push(profile);
@@ -401,7 +396,8 @@ impl Draft {
             }
         }
         let in_force: Vec<_> = values
-            .into_chosen()
+            .0
+            .into_iter()
             .filter_map(|(row, Chosen { value, place })| Some(InForce { row, value: value?, place }))
             .collect();
         (Profile::new(&in_force, place), in_force)
