@@ -50,8 +50,9 @@ def row(figures, name, column, bar_unit=1.0, text="{:.3f}", limit="≤ {:.2f}"):
     return name, median, low, high, text.format(median, time=figures[name]["median"][0]), bars, limit
 
 
-def panel(axes, title, unit, start, groups):
-    """A row for each variant: a dot on a line between its quartiles, and a column if the scale starts at 0."""
+def panel(axes, title, unit, start, groups, own="tcptune"):
+    """A row for each variant: a dot on a line between its quartiles, and a column if the scale starts at 0. The names of
+    our own begin with `own`."""
     aside = blended_transform_factory(axes.transAxes, axes.transData)
     ticks, labels, y = [], [], 0.0
     for heading, rows in groups:
@@ -59,8 +60,8 @@ def panel(axes, title, unit, start, groups):
             axes.text(-0.025, y, heading, ha="right", va="center", weight="bold", transform=aside)
             y += 1
         for name, median, low, high, text, bars, limit in filter(None, rows):
-            own = name.startswith("tcptune")
-            colour = OWN if own else OTHER
+            is_own = name.startswith(own)
+            colour = OWN if is_own else OTHER
             if start == 0:
                 axes.barh(y, median, 0.55, color=colour, alpha=0.55)
             axes.plot([low, high], [y, y], color=colour, linewidth=2)
@@ -68,7 +69,7 @@ def panel(axes, title, unit, start, groups):
             for bar in bars:
                 axes.plot([bar, bar], [y - 0.5, y + 0.5], color=BAR, linewidth=2, zorder=1.5, solid_capstyle="butt")
                 axes.text(1.27, y, limit.format(bar), color=BAR, va="center", transform=aside)
-            axes.text(1.03, y, text, va="center", transform=aside, weight="bold" if own else "normal")
+            axes.text(1.03, y, text, va="center", transform=aside, weight="bold" if is_own else "normal")
             ticks.append(y)
             labels.append(name.replace(", again", " again (noise)"))
             y += 1
@@ -81,11 +82,33 @@ def panel(axes, title, unit, start, groups):
     axes.margins(x=0.08)
 
 
+def curve(axes, title, figures):
+    """What is added under each number of rules."""
+    counts = {int(name.removeprefix("rules: ")): columns["added"] for name, columns in figures.items()
+              if name.removeprefix("rules: ").isdigit()}
+    axes.plot(list(counts), [median for median, *_ in counts.values()], "-o", color=OWN, markersize=5, linewidth=1)
+    for count, (median, low, high, bar) in counts.items():
+        axes.plot([count, count], [low, high], color=OWN, linewidth=2)
+        axes.annotate(f"{median:.2f}", (count, high), (0, 5), textcoords="offset points", ha="center", weight="bold")
+        if bar:
+            axes.plot([count / 1.6, count * 1.6], [bar, bar], color=BAR, linewidth=2, solid_capstyle="butt")
+            axes.annotate(f"≤ {bar:.0f}", (count / 1.6, bar), (-4, 0), textcoords="offset points", ha="right",
+                          va="center", color=BAR)
+    axes.set_xscale("log")
+    axes.set_xticks(list(counts), [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.15 * max(high for _, _, high, _ in counts.values()))
+    axes.grid(axis="y", color=TEXT, alpha=0.25, linewidth=0.6)
+    axes.set_xlabel("rules that do not match")
+    axes.set_ylabel("µs added to a connect")
+    axes.set_title(title, x=-0.128)
+
+
 def main(path, svg, machine):
     tables = read(path)
-    figure = pyplot.figure(figsize=(8.96, 7.2))  # 860 pixels
-    grid = figure.add_gridspec(2, 2, height_ratios=(8, 15), left=0.175, right=0.883, top=0.96, bottom=0.13,
-                               wspace=1.35, hspace=0.3)
+    figure = pyplot.figure(figsize=(8.96, 10.1))  # 860 pixels
+    grid = figure.add_gridspec(3, 2, height_ratios=(8, 15, 8), left=0.175, right=0.872, top=0.972, bottom=0.094,
+                               wspace=1.35, hspace=0.33)
 
     execs = tables["exec of /bin/true"]
     base = execs.get("libdontdie", {}).get("added", (0,))[0]
@@ -109,7 +132,17 @@ def main(path, svg, machine):
         (heading, [row(tables[heading + " + close"], name, "no preload") for name in names])
         for heading in ("UDP socket", "UNIX socket")])
 
-    figure.text(0.012, 0.012, "Dots are medians, lines go from quartile to quartile. Orange: the most that is allowed "
+    connect = "loopback connect + close under rules that do not match"
+    v4, v6 = tables[connect], tables[connect + ", IPv6"]
+    place = grid[2, 0].get_position(figure)
+    curve(figure.add_axes((0.065, place.y0, 0.38, place.height)), "Rules", v4)
+    panel(figure.add_subplot(grid[2, 1]), "1,000 rules", "µs added to a connect", 0, [("", [
+        (label, *row(figures, name, "added", text="{:.2f}", limit="≤ {:.0f}")[1:]) for label, figures, name in (
+            ("other network", v4, "rules: 1000"), ("IPv6 network", v6, "rules: 1000"),
+            ("other port", v4, "rules: 1000, by port"), ("other own address", v4, "rules: 1000, by src"),
+            ("none, again", v4, "no rules, again"))])], own="")
+
+    figure.text(0.012, 0.009, "Dots are medians, lines go from quartile to quartile. Orange: the most that is allowed "
                 "(exec: 1.1 and 1.2 × libdontdie).\n" + machine, linespacing=1.4)
     figure.savefig(svg, transparent=True, metadata={"Date": None, "Creator": None, "Title": "scripts/bench"})
     with open(svg, encoding="utf-8") as file:

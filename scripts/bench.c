@@ -4,11 +4,11 @@
  *       Prints a table with a line for each variant. WHAT is `time` (how long the command takes, and what that is more
  *       than for the first variant), `added` (the same of a number that it prints) or `ratio` (the number alone). BAR
  *       is for the last column, `-` for none. `- REASON`: why a variant cannot run.
- *   work WORKLOAD plain|keepalive|timeout on|off
+ *   work WORKLOAD plain|keepalive|timeout on|off|connected
  *       Prints microseconds per operation. If it is not `plain`, it makes the calls itself that a library would add. It
- *       fails if keepalive is not `on` or `off` on its TCP sockets, or if LD_PRELOAD is not mapped. Some workloads do
- *       something else: `Rss` and `Private_Dirty` print KiB, `deadline` fails unless a connect that nobody answers ends
- *       with ETIMEDOUT within a second.
+ *       fails if keepalive is not `on` or `off` on its TCP sockets (`connected`: off before connect, and on after it),
+ *       or if LD_PRELOAD is not mapped. Some workloads do something else: `Rss` and `Private_Dirty` print KiB,
+ *       `deadline` fails unless a connect that nobody answers ends with ETIMEDOUT within a second.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -94,8 +94,8 @@ static double median_of(const double *values, int count, const char *name, const
     return median;
 }
 
-static double print_median(const double *values, int count, const char *name, const char *column) {
-    double median = median_of(values, count, name, column, "-");
+static double print_median(const double *values, int count, const char *name, const char *column, const char *bar) {
+    double median = median_of(values, count, name, column, bar);
     printf(" %10.*f", fabs(median) < 0.0005 ? 0 : fabs(median) < 100 ? 3 : 1, median);
     return median;
 }
@@ -115,11 +115,11 @@ static void print_table(const struct variant *variants, int count, int rounds, i
             printf(" %10s  %s\n", "-", v->missing);
             continue;
         }
-        last = print_median(v->rounds, rounds, v->name, "median");
+        last = print_median(v->rounds, rounds, v->name, "median", "-");
         for (int i = 0; i < rounds; i++)
             values[i] = v->rounds[i] - variants->rounds[i];
         if (added)
-            last = print_median(values, rounds, v->name, "added");
+            last = print_median(values, rounds, v->name, "added", reference_count ? "-" : v->bar);
         for (int r = 0; r < reference_count; r++) {
             const struct variant *reference = variants;
             while (reference < variants + count - 1 && strcmp(reference->name, references[r]))
@@ -191,8 +191,9 @@ static int measure(int argc, char **argv) {
 enum { BLOCKS = 24, OPERATIONS = 100, TIMEOUT_MS = 5000 };
 enum { PLAIN, KEEPALIVE, TIMEOUT } inline_calls;
 static const struct { int name, value; } values[] = {{TCP_KEEPIDLE, 60}, {TCP_KEEPINTVL, 10}, {TCP_KEEPCNT, 3}};
-static struct sockaddr_in server = {.sin_family = AF_INET};
-static int listener;
+static union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } server;
+static socklen_t server_len;
+static int family = AF_INET, listener;
 
 static void set(int fd, int level, int name, int value) {
     check(setsockopt(fd, level, name, &value, sizeof value) == 0, "setsockopt");
@@ -207,7 +208,7 @@ static int option(int fd, int level, int name) {
 }
 
 static int tcp_socket(int flags) {
-    int fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+    int fd = socket(family, SOCK_STREAM | flags, 0);
     check(fd >= 0, "socket");
     if (inline_calls != PLAIN) {
         set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
@@ -217,7 +218,7 @@ static int tcp_socket(int flags) {
     return fd;
 }
 
-static int to_server(int fd) { return connect(fd, (struct sockaddr *)&server, sizeof server); }
+static int to_server(int fd) { return connect(fd, &server.any, server_len); }
 
 /* By a reset (SO_LINGER of 0), so that no port stays in TIME_WAIT. */
 static void close_connected(int fd) {
@@ -265,11 +266,22 @@ static void nonblocking(void) {
 
 /* A listener that no preloaded library tunes: only the client's side is measured. */
 static void listen_on_loopback(int backlog) {
-    socklen_t len = sizeof server;
-    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    listener = syscall(SYS_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    check(syscall(SYS_bind, listener, &server, len) == 0 && syscall(SYS_listen, listener, backlog) == 0, "listen");
-    check(syscall(SYS_getsockname, listener, &server, &len) == 0, "getsockname");
+    server.any.sa_family = family;
+    server_len = family == AF_INET ? sizeof server.v4 : sizeof server.v6;
+    if (family == AF_INET)
+        server.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    else
+        server.v6.sin6_addr = in6addr_loopback;
+    listener = syscall(SYS_socket, family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    check(syscall(SYS_bind, listener, &server, server_len) == 0, "bind");
+    check(syscall(SYS_listen, listener, backlog) == 0, "listen");
+    check(syscall(SYS_getsockname, listener, &server, &server_len) == 0, "getsockname");
+}
+
+static void check_keepalive(int fd, int keepalive) {
+    check(option(fd, SOL_SOCKET, SO_KEEPALIVE) == keepalive, "SO_KEEPALIVE is not as expected");
+    for (size_t i = 0; keepalive && i < sizeof values / sizeof *values; i++)
+        check(option(fd, IPPROTO_TCP, values[i].name) == values[i].value, "a keepalive value is not as expected");
 }
 
 /* ld.so only warns of a library that it cannot preload, and goes on without it. */
@@ -282,9 +294,7 @@ static void check_preload(int keepalive) {
     while (!found && maps && fgets(line, sizeof line, maps))
         found = strstr(line, path) != NULL;
     check(found && maps && fclose(maps) == 0, "the library is not in /proc/self/maps");
-    check(option(fd, SOL_SOCKET, SO_KEEPALIVE) == keepalive, "SO_KEEPALIVE is not as expected");
-    for (size_t i = 0; keepalive && i < sizeof values / sizeof *values; i++)
-        check(option(fd, IPPROTO_TCP, values[i].name) == values[i].value, "a keepalive value is not as expected");
+    check_keepalive(fd, keepalive);
     check(option(datagrams, SOL_SOCKET, SO_KEEPALIVE) == 0, "SO_KEEPALIVE is on for UDP");
     close(fd);
     close(datagrams);
@@ -294,7 +304,7 @@ static void check_preload(int keepalive) {
 static int deadline(void) {
     listen_on_loopback(0);
     for (int i = 0; i < 2; i++)
-        syscall(SYS_connect, syscall(SYS_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &server, sizeof server);
+        syscall(SYS_connect, syscall(SYS_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &server, server_len);
     double start = now();
     check(to_server(tcp_socket(0)) == -1 && errno == ETIMEDOUT && now() - start < 1e9, "connect does not time out");
     return 0;
@@ -315,8 +325,10 @@ static int memory(const char *field) {
 
 static int work(const char *name, const char *style, const char *keepalive) {
     static const struct { const char *name; void (*run)(void); } workloads[] = {
-        {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"blocking", blocking}, {"nonblocking", nonblocking}, {0}}, *w;
+        {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"blocking", blocking}, {"blocking6", blocking},
+        {"nonblocking", nonblocking}, {0}}, *w;
     double times[BLOCKS];
+    family = !strcmp(name, "blocking6") ? AF_INET6 : AF_INET;
     inline_calls = !strcmp(style, "timeout") ? TIMEOUT : !strcmp(style, "keepalive") ? KEEPALIVE : PLAIN;
     check_preload(!strcmp(keepalive, "on"));
     if (!strcmp(name, "deadline"))
@@ -327,6 +339,12 @@ static int work(const char *name, const char *style, const char *keepalive) {
         w++;
     check(w->name != NULL, name);
     listen_on_loopback(OPERATIONS);
+    if (!strcmp(keepalive, "connected")) {
+        int fd = tcp_socket(0);
+        check(to_server(fd) == 0, "connect");
+        check_keepalive(fd, 1);
+        close_connected(fd);
+    }
     for (int block = -1; block < BLOCKS; block++) { /* block -1 warms up */
         double start = now();
         for (int i = 0; i < OPERATIONS; i++)
