@@ -104,6 +104,9 @@ impl fmt::Display for Obstacle {
 /// Finds a program as a shell does. The error has a shell's exit status.
 pub fn find(command: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Error> {
     let shown = command.to_string_lossy();
+    if command.is_empty() {
+        return Err(Error::not_found("no such program: its name is empty"));
+    }
     if command.as_bytes().contains(&b'/') {
         return executable(Path::new(command)).map_err(|why| match why {
             Why::Missing => Error::not_found(format!("{shown}: no such file")),
@@ -115,11 +118,11 @@ pub fn find(command: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Error> {
         let directory = if directory.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(directory)) };
         let candidate = directory.join(command);
         match executable(&candidate) {
-            Ok(path) if !command.is_empty() => return Ok(path),
+            Ok(path) => return Ok(path),
             Err(Why::Not(reason)) => {
                 refused.get_or_insert_with(|| format!("{}: {reason}", candidate.display()));
             }
-            Ok(_) | Err(Why::Missing) => {}
+            Err(Why::Missing) => {}
         }
     }
     match refused {

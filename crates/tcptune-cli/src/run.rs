@@ -34,7 +34,6 @@ pub fn command() -> Command {
                 .required(true)
                 .num_args(1..)
                 .trailing_var_arg(true)
-                .allow_hyphen_values(true)
                 .value_parser(value_parser!(OsString))
                 .help("The program, and its arguments"),
         )
@@ -81,7 +80,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     environment.put();
-    let Err(error) = execute(&path, &words);
+    let Err(error) = execute(&path, &words, program.elf.is_none());
     let message = format!("{}: cannot be started: {error}", path.display());
     Err(match error.raw_os_error() {
         Some(libc::ENOENT) => Error::not_found(message),
@@ -124,13 +123,13 @@ fn or_subcommand(name: &OsStr, error: Error) -> Error {
 }
 
 /// Becomes the program, with its signals and descriptors as they were inherited. std's `exec` would change signals.
-fn execute(path: &Path, words: &[OsString]) -> io::Result<Infallible> {
+fn execute(path: &Path, words: &[OsString], may_be_script: bool) -> io::Result<Infallible> {
     let text = |word: &OsStr| CString::new(word.as_bytes()).map_err(io::Error::from);
     let file = text(path.as_os_str())?;
     let mut arguments: Vec<_> = words.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
     inherited::close_again();
     let error = replace(&file, &arguments);
-    if error.raw_os_error() != Some(libc::ENOEXEC) || arguments.is_empty() {
+    if error.raw_os_error() != Some(libc::ENOEXEC) || !may_be_script {
         return Err(error);
     }
     // A script without `#!` is the shell's (execvp(3)).
@@ -155,8 +154,12 @@ pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
         let (long, has_value) = arg.split_once('=').map_or((arg, false), |(long, _)| (long, true));
         let find = |command: &Command| command.get_arguments().find(|known| is_named(known, long)).cloned();
         let of_run = find(&run);
-        is_run |= of_run.is_some() || arg == "--";
-        let Some(found) = of_run.or_else(|| find(whole)) else { break }; // --, --help, or a mistake to be named
+        is_run |= of_run.is_some();
+        let Some(found) = of_run.or_else(|| find(whole)) else {
+            // A mistake is named beside the flags of `run`, of which it is likely one.
+            is_run |= long.starts_with("--") && !matches!(long, "--help" | "--version");
+            break;
+        };
         let takes_value = matches!(found.get_action(), ArgAction::Set | ArgAction::Append);
         at += if takes_value && !has_value { 2 } else { 1 };
     }
@@ -196,6 +199,7 @@ mod tests {
             "--keepidle 60",
             "--keepidle 60 --help",
             "--rule dst=::1 --nosuch curl",
+            "--keepidel 60 curl",
         ] {
             assert_eq!(completed(line), format!("run {line}"));
         }
@@ -210,8 +214,9 @@ mod tests {
             "--json explain",
             "--color never check 1",
             "--help",
+            "--version",
             "-V",
-            "--nosuch x",
+            "-x",
         ] {
             assert_eq!(completed(line), line);
         }

@@ -1,0 +1,85 @@
+//! Help, completions and man pages have every row of the option table.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use tcptune_core::option::OPTIONS;
+
+use crate::harness::{directory, said, tcptune};
+
+/// The flags of all rows, with their aliases.
+fn flags() -> Vec<String> {
+    let names = OPTIONS.iter().flat_map(|opt| [opt.name].into_iter().chain(opt.aliases.iter().copied()));
+    let names = names.map(|name| if name == "RULES" { "RULE" } else { name });
+    names.map(|name| name.to_ascii_lowercase().replace('_', "-")).collect()
+}
+
+fn has_all(what: &str, text: &str, before: &str) {
+    for flag in flags() {
+        let flag = format!("{before}{flag}");
+        let is_there = text.match_indices(&flag).any(|(at, _)| {
+            let next = text[at + flag.len()..].chars().next();
+            next.is_none_or(|next| !next.is_ascii_alphanumeric() && next != '-')
+        });
+        assert!(is_there, "{what} lacks {flag}");
+    }
+}
+
+#[test]
+fn help_has_every_setting() {
+    for subcommand in ["run", "env", "explain"] {
+        has_all(subcommand, said(&mut tcptune([subcommand, "--help"])).ok(), "--");
+    }
+}
+
+#[test]
+fn man_pages_have_every_setting_and_no_fault() {
+    let directory = directory();
+    assert_eq!(said(tcptune(["man", "--date", "2026-01-31"]).arg(directory.path())).ok(), "");
+    let mut names: Vec<_> = fs::read_dir(directory.path())
+        .expect("pages")
+        .map(|page| page.expect("a page").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    for name in ["tcptune.1", "tcptune-run.1", "tcptune-inspect.1", "tcptune-profile-show.1"] {
+        assert!(names.iter().any(|there| there == name), "{name}: {names:?}");
+    }
+    for name in names {
+        let path = directory.path().join(&name);
+        let page = fs::read_to_string(&path).expect("a page");
+        assert!(page.contains("2026-01-31") && page.contains("libtcptune (7)"), "{name}: {page}");
+        assert_eq!(said(Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path)).ok(), "", "{name}");
+        if matches!(name.as_str(), "tcptune-run.1" | "tcptune-env.1" | "tcptune-explain.1") {
+            has_all(&name, &page.replace("\\-", "-"), "--");
+        }
+    }
+}
+
+#[test]
+fn completions_have_every_setting_and_are_understood() {
+    for (shell, before) in [("bash", "--"), ("zsh", "--"), ("fish", "-l ")] {
+        let script = said(&mut tcptune(["completions", shell]));
+        has_all(shell, script.ok(), before);
+        let Ok(mut parser) = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn() else { continue };
+        parser.stdin.take().expect("piped").write_all(script.stdout.as_bytes()).expect("written");
+        assert!(parser.wait().expect("wait").success(), "{shell} does not understand it");
+    }
+}
+
+#[test]
+fn bash_completes_settings_and_their_values() {
+    let script = said(&mut tcptune(["completions", "bash"])).stdout;
+    for (words, want) in [
+        ("tcptune run --keepi", "--keepidle --keepintvl"),
+        ("tcptune run --precedence ", "env program"),
+        ("tcptune expl", "explain"),
+    ] {
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({words}{}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _tcptune tcptune \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[*]}}\"",
+            if words.ends_with(' ') { "''" } else { "" }
+        );
+        assert_eq!(said(Command::new("bash").args(["-c", &ask])).ok(), want, "{words}");
+    }
+}
