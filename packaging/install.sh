@@ -28,7 +28,7 @@ case $prefix in
 esac
 
 cd "$(dirname "$0")"
-find lib share -type f | while read -r file; do
+find bin lib share -type f | while read -r file; do
     target=$prefix/$file
     if [ $uninstall = yes ]; then
         rm -f "$target"
@@ -37,9 +37,13 @@ find lib share -type f | while read -r file; do
     mkdir -p "$(dirname "$target")"
     # Written beside and renamed: programs that run with an older library keep it.
     cp "$file" "$target.new"
-    chmod 644 "$target.new"
+    case $file in
+    bin/*) chmod 755 "$target.new" ;;
+    *) chmod 644 "$target.new" ;;
+    esac
     mv -f "$target.new" "$target"
 done
 if [ $uninstall = no ]; then
-    echo "installed. To use it: LD_PRELOAD=$prefix/lib/libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 your-program"
+    echo "installed. To use it: $prefix/bin/tcptune --connect-timeout 3s your-program"
+    echo "or: LD_PRELOAD=$prefix/lib/libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 your-program"
 fi

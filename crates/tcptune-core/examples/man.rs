@@ -1,4 +1,4 @@
-//! man DATE: prints the man page tcptune(7). Its settings are the option table.
+//! man DATE: prints the man page libtcptune(7). Its settings are the option table.
 
 use std::fmt::Write;
 
@@ -6,10 +6,11 @@ use tcptune_core::option::{DOCS, OPTIONS, Since};
 use tcptune_core::settings::PREFIX;
 
 const BEGIN: &str = r".SH NAME
-tcptune \- tunes the TCP sockets of unmodified programs
+libtcptune \- tunes the TCP sockets of unmodified programs
 .SH SYNOPSIS
 .nf
 \fBLD_PRELOAD=libtcptune.so\fR \fBTCPTUNE_\fINAME\fB=\fIvalue\fR ... \fIcommand\fR
+\fBtcptune run \-\-\fIname\fR \fIvalue\fR ... \fIcommand\fR
 .fi
 .SH DESCRIPTION
 .B libtcptune.so
@@ -88,6 +89,7 @@ ss \-tno
 .EE
 .in
 .SH SEE ALSO
+.BR tcptune (1),
 .BR connect (2),
 .BR setsockopt (2),
 .BR socket (7),
@@ -124,7 +126,7 @@ fn setting(page: &mut String, index: usize) -> std::fmt::Result {
 fn page(date: &str) -> Result<String, std::fmt::Error> {
     let version = env!("CARGO_PKG_VERSION");
     let mut page = String::from(".\\\" Written by the example `man` of tcptune-core from the option table.\n");
-    writeln!(page, ".TH TCPTUNE 7 {date} \"tcptune {version}\"")?;
+    writeln!(page, ".TH LIBTCPTUNE 7 {date} \"tcptune {version}\"")?;
     page.push_str(BEGIN);
     for index in 0..OPTIONS.len() {
         setting(&mut page, index)?;
