@@ -131,6 +131,20 @@ fn what_does_not_fit_a_socket_is_said() {
 }
 
 #[test]
+fn a_profile_gives_what_fits() {
+    let mut program = Running::start(&mut sockets(false));
+    let own = program.json();
+    let fd = own[1]["fd"].to_string();
+    // It has a backlog and REUSEADDR, too, which are for `tcptune run`.
+    let done =
+        tcptune("apply", program.pid(), &["--profile", "server", "--keepidle", "290", "--fd", &fd, "--json"]).json();
+    let socket = &done["sockets"][0];
+    let after = ["keepidle", "keepintvl", "user_timeout"].map(|setting| change(socket, setting)["after"].clone());
+    assert_eq!(after, [json!(290), json!(30), json!((290 + 30 * 4) * 1000)], "{done:#}");
+    assert_eq!(change(socket, "reuseaddr")["outcome"], "not_set", "{done:#}");
+}
+
+#[test]
 fn a_refusal_is_said_per_socket_and_the_others_are_set() {
     let mut program = Running::start(&mut sockets(true));
     let own = program.json();

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,8 +68,11 @@ pub fn socket<'a>(all: &'a Json, local: &str, peer: Option<&str>) -> &'a Json {
 pub struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
+
+/// How long a program may take for its next line, or its end.
+const LIMIT: Duration = Duration::from_secs(30);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
@@ -78,7 +82,10 @@ impl Running {
             .spawn()
             .unwrap_or_else(|e| panic!("{command:?} starts: {e}"));
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        Self { stdin: child.stdin.take(), child, stdout }
+        let (send, lines) = mpsc::channel();
+        // It ends with the program's output, or with the test.
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { stdin: child.stdin.take(), child, lines }
     }
 
     pub fn pid(&self) -> u32 {
@@ -87,10 +94,8 @@ impl Running {
 
     /// The next line that it prints.
     pub fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("its output");
-        assert!(!line.is_empty(), "the program ended early: {:?}", self.child.try_wait());
-        line.trim_end().to_owned()
+        let line = self.lines.recv_timeout(LIMIT);
+        line.unwrap_or_else(|e| panic!("no line of the program: {e}, {:?}", self.child.try_wait()))
     }
 
     /// The next line, as JSON.
@@ -113,7 +118,14 @@ impl Running {
     /// Waits for its end.
     pub fn wait(&mut self) -> Option<i32> {
         self.stdin = None;
-        self.child.wait().expect("it ends").code()
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the program does not end");
+            thread::sleep(Duration::from_millis(3));
+        }
     }
 }
 
