@@ -12,6 +12,9 @@ use crate::error::Error;
 /// capabilities(7): the bit of `CAP_SYS_PTRACE`.
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
+/// The bits of `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`.
+const CAP_DAC: u64 = 0b110;
+
 /// seccomp(2): `SECCOMP_MODE_FILTER`, as /proc/PID/status has it.
 const SECCOMP_FILTER: u32 = 2;
 
@@ -26,6 +29,8 @@ struct Situation {
     own_ids: (u32, u32),
     /// Whether tcptune has `CAP_SYS_PTRACE` in its user namespace.
     capable: bool,
+    /// Whether it may read the directories of other users.
+    reads_all: bool,
     /// Whether the process is in another user namespace, where that cannot be told as well.
     other_user_namespace: bool,
     /// Whether the process has permitted capabilities that tcptune lacks.
@@ -59,6 +64,7 @@ impl Situation {
             target_ids: status.as_ref().map(|s| ([s.ruid, s.euid, s.suid], [s.rgid, s.egid, s.sgid])),
             own_ids: own.as_ref().map_or((u32::MAX, u32::MAX), |s| (s.ruid, s.rgid)),
             capable: own.as_ref().is_some_and(|s| s.capeff & CAP_SYS_PTRACE != 0),
+            reads_all: own.as_ref().is_some_and(|s| s.capeff & CAP_DAC != 0),
             other_user_namespace: namespace(&pid.to_string()) != namespace("self"),
             more_capabilities: status
                 .as_ref()
@@ -112,6 +118,11 @@ impl Situation {
             let why = "it is in another user namespace, where tcptune's CAP_SYS_PTRACE does not count";
             return (why.to_owned(), "run tcptune as root of the initial user namespace, outside of the container");
         }
+        if errno == Errno::ACCESS && !self.reads_all {
+            let why =
+                "its directory belongs to another user, and tcptune has CAP_SYS_PTRACE, but not CAP_DAC_READ_SEARCH";
+            return (why.to_owned(), "run tcptune as root, or with both of them");
+        }
         (format!("tcptune has CAP_SYS_PTRACE, but {}", self.restriction()), CONTAINER)
     }
 
@@ -136,6 +147,7 @@ mod tests {
             target_ids: Some(([7; 3], [7; 3])),
             own_ids: (7, 7),
             capable: false,
+            reads_all: false,
             other_user_namespace: false,
             more_capabilities: false,
             not_dumpable: false,
@@ -160,6 +172,7 @@ mod tests {
             (mine(), Errno::PERM, "security module"),
             (Situation { capable: true, yama: 3, ..mine() }, Errno::PERM, "ptrace_scope is 3"),
             (Situation { capable: true, other_user_namespace: true, ..mine() }, Errno::PERM, "user namespace"),
+            (Situation { capable: true, ..mine() }, Errno::ACCESS, "not CAP_DAC_READ_SEARCH"),
             (Situation { capable: true, seccomp: true, ..mine() }, Errno::PERM, "but a seccomp filter"),
         ] {
             let (why, hint) = situation.reason(errno);

@@ -97,17 +97,24 @@ impl Target {
 
     /// Its sockets, in the order of their descriptors; none if it has ended.
     pub fn descriptors(&self) -> Result<Vec<Descriptor>, Error> {
+        let denied = |error| denied::error("reading /proc/PID/fd", self.pid, Some(&self.proc), error);
         let list = match self.proc.fd() {
             Ok(list) => list,
             Err(_) if self.has_ended() => return Ok(Vec::new()),
-            Err(error) => return Err(denied::error("reading /proc/PID/fd", self.pid, Some(&self.proc), errno(&error))),
+            Err(error) => return Err(denied(errno(&error))),
         };
         // One that is closed meanwhile is an error of its own, and none of ours.
         let mut sockets = BTreeMap::<u64, Vec<i32>>::new();
+        let mut none = true;
         for entry in list.flatten() {
+            none = false;
             if let FDTarget::Socket(inode) = entry.target {
                 sockets.entry(inode).or_default().push(entry.fd);
             }
+        }
+        // Who may list the directory may not always read the links in it, and they are left out then.
+        if none && self.proc.fd_count().is_ok_and(|count| count > 0) && !self.has_ended() {
+            return Err(denied(Errno::ACCESS));
         }
         let mut sockets: Vec<_> = sockets.into_iter().map(|(inode, fds)| Descriptor { fds, inode }).collect();
         for socket in &mut sockets {

@@ -278,6 +278,29 @@ except OSError as e:
 }
 
 #[test]
+fn a_connect_that_hangs_can_be_ended() {
+    let Some(namespace) = Namespace::or_skip("a_connect_that_hangs_can_be_ended") else { return };
+    drop_packets(&namespace, 7000);
+    let script = "
+import socket
+s = socket.socket(); print('connects', flush=True)
+try:
+    s.connect(('127.0.0.1', 7000))
+except OSError as e:
+    print(e.errno, flush=True)";
+    let mut command = python(script);
+    namespace.enter_on_exec(&mut command);
+    let mut program = Running::start(&mut command);
+    program.line();
+    eventually("it connects", || inspect(program.pid())["sockets"][0]["state"] == "SYN_SENT");
+    let begun = Instant::now();
+    let done = tcptune("apply", program.pid(), &["--syncnt", "1", "--json"]).json();
+    assert_eq!(change(&done["sockets"][0], "syncnt")["after"], 1, "{done:#}");
+    assert_eq!(program.line(), libc::ETIMEDOUT.to_string());
+    assert!(begun.elapsed() < Duration::from_secs(8), "the kernel alone: more than two minutes");
+}
+
+#[test]
 fn watch_sets_new_sockets_and_ends_in_time() {
     let script = "
 import socket, sys

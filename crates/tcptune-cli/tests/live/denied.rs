@@ -131,6 +131,48 @@ fn a_container_without_pidfd_getfd() {
 }
 
 #[test]
+fn half_of_the_capabilities() {
+    if !is_root("half_of_the_capabilities") {
+        return;
+    }
+    let mut program = Running::start(&mut crate::inspect::sockets(false));
+    program.line();
+    let pid = program.pid().to_string();
+    let (_directory, copy) = copy();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "+sys_ptrace"]);
+    command.args(["--ambient-caps", "+sys_ptrace"]).arg(&copy).args(["inspect", &pid]);
+    let ended = Ended::of(&mut command);
+    assert!(ended.code == Some(1) && ended.stderr.contains("but not CAP_DAC_READ_SEARCH"), "{ended:#?}");
+    // Root of a user namespace of its own has all of them, but not for this process.
+    let ended = Ended::of(Command::new("unshare").args(["--user", "--map-root-user", TCPTUNE, "inspect", &pid]));
+    if ended.stderr.starts_with("unshare") {
+        println!("skipped: the second half of half_of_the_capabilities: {}", ended.stderr);
+    } else {
+        assert!(ended.code == Some(1) && ended.stderr.contains("in another user namespace"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn another_network_namespace_without_the_right_to_enter_it() {
+    const TEST: &str = "another_network_namespace_without_the_right_to_enter_it";
+    let Some(namespace) = crate::namespace::Namespace::or_skip(TEST) else { return };
+    let mut command = crate::inspect::sockets(false);
+    namespace.enter_on_exec(&mut command);
+    let mut program = Running::start(&mut command);
+    program.line();
+    let pid = program.pid().to_string();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", TCPTUNE, "inspect", &pid, "--json"]);
+    let ended = Ended::of(&mut command);
+    assert!(ended.code == Some(0) && ended.stderr.contains("it needs CAP_SYS_ADMIN"), "{ended:#?}");
+    let all = ended.any_json();
+    let sockets = all["sockets"].as_array().expect("sockets");
+    assert!(sockets.iter().any(|socket| socket["options"]["keepalive"] == true), "all but the timers: {all:#}");
+    assert!(sockets.iter().all(|socket| socket["timer"].is_null()), "{all:#}");
+}
+
+#[test]
 fn what_is_no_process() {
     let ended = tcptune("inspect", 0x3fff_ffff, &[]);
     assert!(ended.code == Some(1) && ended.stderr.contains("there is no process"), "{ended:#?}");
