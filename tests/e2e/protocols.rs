@@ -256,9 +256,9 @@ fn connections_come_from_the_source() {
         ("AF_INET6", "::1#0", "::1", "::1", "::1"),
     ] {
         assert_eq!(from(family, own, peer, None).value("from"), plain);
-        for more in [&[][..], &[("CONNECT_TIMEOUT", "3")]] {
-            let own = own.replace("4001", if more.is_empty() { "4002" } else { "4003" });
-            let ended = from(family, &own, peer, Some(&[&both[..], more].concat()));
+        for (more, port) in [(("CONNECT_TIMEOUT", "3"), "4002"), (("BIND_ADDRESS_NO_PORT", "on"), "4003")] {
+            let own = own.replace("4001", port);
+            let ended = from(family, &own, peer, Some(&[both[0], more]));
             assert_eq!(ended.value("from"), tuned, "{family} {own} to {peer}");
             assert_eq!(warnings(&ended), [""; 0]);
         }
