@@ -206,7 +206,7 @@ impl Tuning {
         let own = if look { address::local(fd) } else { None };
         let (Some(profile), mark) = self.settle(fd, mark, own.map(Endpoint::Server)) else { return backlog };
         self.pass(fd, mark, profile, Stages::LISTEN);
-        let Some(ours) = profile.backlog else { return backlog };
+        let Some(ours) = profile.backlog.filter(|_| profile.precedence == Precedence::Env) else { return backlog };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {fd}: listen: backlog {ours} in place of {backlog}");
         ours

@@ -114,14 +114,16 @@ print('queue=' + subprocess.run(['ss', '-ltnH', f'sport = :{port}'], capture_out
 ";
     let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("a sysctl");
     let limit: i64 = limit.trim().parse().expect("a number");
-    let queue = |own: i64, setting: Option<&str>| {
-        let settings = setting.map(|value| [("BACKLOG", value)]);
+    let queue_under = |own: i64, precedence: &'static str, setting: Option<&str>| {
+        let settings = setting.map(|value| [("BACKLOG", value), ("PRECEDENCE", precedence)]);
         let settings: Option<Settings> = settings.as_ref().map(|s| &s[..]);
         let ended = Program::python(script).args([own.to_string()]).with(settings).run();
         ended.succeeded();
         ended.number("queue")
     };
+    let queue = |own, setting| queue_under(own, "env", setting);
     assert_eq!((queue(5, None), queue(-1, None)), (5, limit));
+    assert_eq!(queue_under(5, "program", Some("77")), 5, "the program's own call is left as it is");
     for (own, setting, wanted) in [
         (5, "77", 77),
         (100, "77", 77),

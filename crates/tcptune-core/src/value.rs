@@ -183,7 +183,7 @@ impl Kind {
             Self::Choice(words) => i128::try_from(words.iter().position(|w| w.eq_ignore_ascii_case(text))?).ok()?,
             Self::TrafficClass { shift } => match code_point(text) {
                 Some(point) => i128::from(point << 2),
-                None => i128::from(text.parse::<i64>().ok()?) << shift,
+                None => bits(text).filter(|n| n.unsigned_abs() < 256)? << shift,
             },
             Self::Name => return Name::new(text).map(Value::Name),
             Self::Backlog => match text.strip_prefix("min:") {
@@ -240,7 +240,7 @@ impl fmt::Display for Accepted {
                 Ok(())
             }
             Kind::TrafficClass { shift } => {
-                write!(f, "{} to {}, or a name: cs0 to cs7, af11 to af43, ef, va, le", low >> shift, high >> shift)
+                write!(f, "{} to {} (or 0x…), or a name: cs0 to cs7, af11 to af43, ef, va, le", low >> shift, high >> shift)
             }
             Kind::Name => f.write_str("a name of at most 15 bytes"),
             Kind::Backlog => write!(f, "{low} to {high}, or min:NUMBER"),
@@ -416,7 +416,8 @@ mod tests {
             assert_eq!(dscp.parse(text, (0, 255)), Some(Value::Int(octet)), "{text}");
             assert_eq!(tos.parse(text, (0, 255)), Some(Value::Int(octet)), "{text}");
         }
-        assert_eq!(dscp.parse("46", (0, 255)), tos.parse("184", (0, 255)));
+        assert_eq!(dscp.parse("46", (0, 255)), tos.parse("0xb8", (0, 255)));
+        assert_eq!(tos.parse("99999999999999999999", (0, 255)), None);
         assert_eq!(dscp.parse("64", (0, 255)), None);
         assert_eq!(tos.parse("af44", (0, 255)), None);
         assert_eq!(
