@@ -1,6 +1,8 @@
 //! `tcptune check` on programs and processes.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -87,6 +89,23 @@ fn processes_without_the_library() {
     assert_eq!((&report["reasons"][0]["name"], code), (&Value::from("no-library"), Some(1)), "{report}");
     let gone = said(&mut tcptune(["check", "4194304"])); // above the largest there can be
     assert!(gone.refused(1).contains("process 4194304: not there"), "{gone:?}");
+}
+
+#[test]
+fn a_process_in_secure_execution() {
+    // SAFETY: cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return; // only root can give files away
+    }
+    let directory = directory();
+    let cat = installed(Path::new("/bin/cat"), &directory.path().join("cat"));
+    chown(&cat, Some(65534), None).expect("chown");
+    fs::set_permissions(&cat, fs::Permissions::from_mode(0o4755)).expect("chmod");
+    let mut command = Command::new(cat);
+    clean(&mut command).env("LD_PRELOAD", library()).env("TCPTUNE_KEEPIDLE", "77");
+    let (report, code) = Waiting::start(&mut command).check();
+    assert_eq!((&report["reasons"][0]["name"], code), (&Value::from("secure-execution"), Some(1)), "{report}");
+    assert_eq!(report["settings"], serde_json::json!({}), "nothing of the environment is read");
 }
 
 #[test]

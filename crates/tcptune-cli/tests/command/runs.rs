@@ -35,6 +35,16 @@ fn a_profile_holds_and_a_flag_wins_over_it() {
 }
 
 #[test]
+fn a_flag_wins_over_a_profile_that_says_the_same_by_another_name() {
+    let tos = "import socket; print(socket.socket().getsockopt(0, 1))";
+    for (args, want) in [(&["--profile", "interactive"][..], "72"), (&["--profile", "interactive", "--tos", "8"], "8")]
+    {
+        let program = [python(), "-I", "-c", tos];
+        assert_eq!(said(&mut tcptune(args.iter().chain(&program))).ok(), want, "{args:?}");
+    }
+}
+
+#[test]
 fn a_flag_wins_over_a_variable_be_it_by_another_name() {
     let args = ["--keepidle", "77", python(), "-I", "-c", SOCKETS];
     let said = said(tcptune(args).env("TCPTUNE_KEEPALIVE_TIME", "55").env("TCPTUNE_NODELAY", "on"));
