@@ -2,7 +2,9 @@
 
 mod checks;
 mod documents;
+mod figures;
 mod harness;
+mod profiles;
 mod refusals;
 mod runs;
 mod screens;

@@ -102,6 +102,16 @@ fn a_loader_that_is_not_there() {
 }
 
 #[test]
+fn what_starts_others_without_the_environment() {
+    let directory = directory();
+    let sudo = script(directory.path(), "sudo", "#!/bin/sh\necho started\n");
+    let refused = said(tcptune([&sudo]).arg("true"));
+    let message = refused.refused(126);
+    assert!(message.contains("without LD_PRELOAD") && message.contains("sudo tcptune run …"), "{message}");
+    assert_eq!(said(&mut tcptune([&sudo])).ok(), "started", "it starts nothing");
+}
+
+#[test]
 fn secure_execution() {
     if !is_root() {
         return; // only root can give files away
