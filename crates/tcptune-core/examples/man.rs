@@ -39,7 +39,77 @@ the others hold, and the program runs.
 .SH ENVIRONMENT
 ";
 
-const END: &str = r".SH EXIT STATUS
+const END: &str = r".SH RULES
+A rule says whom settings hold for:
+.PP
+.in +4n
+.EX
+\fImatch\fB=\fIvalue\fR ... \fB:\fR \fIsetting\fB=\fIvalue\fR ...
+\fImatch\fB=\fIvalue\fR ... \fB: off\fR
+.EE
+.in
+.PP
+Words have spaces between, also around the colon;
+several values of a match have commas between.
+In
+.B TCPTUNE_RULES
+rules have semicolons between.
+All matches must hold, the first rule that matches wins, and its settings lie over those without a rule;
+.B off
+leaves the socket alone.
+.TP
+.BR dst
+The peer of
+.BR connect (2):
+an address or a network.
+.TP
+.BR src
+The address that the socket is bound to: an address or a network.
+.TP
+.BR port
+The peer's port of
+.BR connect (2),
+the own port of
+.BR bind (2)
+and
+.BR listen (2);
+ranges as in
+.BR 5432\-5439 .
+.TP
+.BR role
+.B client
+or
+.BR server .
+.TP
+.BR program
+Base name of the executable, or of the script that it runs;
+.B *
+stands for any characters.
+.TP
+.BR uid
+Effective user id at start.
+.PP
+Where rules look at addresses, options are set at
+.BR connect (2),
+.BR bind (2)
+and
+.BR listen (2)
+instead of
+.BR socket (2).
+.SH FILES
+.TP
+.I /etc/tcptune.conf
+Settings
+(\fIname\fB = \fIvalue\fR)
+and rules, one a line, for every program;
+.B #
+begins a comment.
+It must belong to root and be writable by nobody else.
+The file of
+.B TCPTUNE_CONFIG
+has the same form.
+Variables win over that file, and that file over this one.
+.SH EXIT STATUS
 That of the program.
 With
 .BR TCPTUNE_STRICT=1 ,
@@ -59,7 +129,8 @@ do not call the C library, so nothing can be preloaded for them.
 .PP
 In secure execution (setuid, setgid, file capabilities; see
 .BR getauxval (3))
-nothing of the environment is read.
+nothing of the environment is read, only
+.IR /etc/tcptune.conf .
 .PP
 Children inherit both
 .B LD_PRELOAD
