@@ -59,7 +59,8 @@ impl Target {
                 .hint("/proc may be mounted with hidepid (proc(5)): run tcptune as root")
         };
         let proc = Process::new(pid).map_err(hidden)?;
-        let name = proc.stat().map_err(hidden)?.comm;
+        // A process chooses its name (prctl(2), PR_SET_NAME), and a terminal would obey what is in it.
+        let name = proc.stat().map_err(hidden)?.comm.replace(char::is_control, "?");
         let target = Self { pid, pidfd, proc, name };
         if target.has_ended() {
             let why = format!("process {pid} ({}) has ended already", target.name);

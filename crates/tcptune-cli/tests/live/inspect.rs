@@ -125,6 +125,17 @@ print(s.fileno(), d.fileno(), flush=True); sys.stdin.read()";
     assert_eq!(all["sockets"][0]["fds"], json!(fds));
 }
 
+#[test]
+fn a_name_commands_no_terminal() {
+    let script = "
+import sys
+open('/proc/self/comm', 'wb').write(b'a\\x1b[2Jb)\\nc'); print('ready', flush=True); sys.stdin.read()";
+    let mut program = Running::start(&mut python(script));
+    program.line();
+    let ended = tcptune("inspect", program.pid(), &[]);
+    assert_eq!(ended.stdout, format!("a?[2Jb)?c (PID {}): 0 TCP sockets\n", program.pid()));
+}
+
 /// Compares what a program has printed of one socket of its own.
 fn same(all: &Json, own: &Json) {
     let ours = by_fd(all, &own["fd"]);
