@@ -240,7 +240,12 @@ impl fmt::Display for Accepted {
                 Ok(())
             }
             Kind::TrafficClass { shift } => {
-                write!(f, "{} to {} (or 0x…), or a name: cs0 to cs7, af11 to af43, ef, va, le", low >> shift, high >> shift)
+                write!(
+                    f,
+                    "{} to {} (or 0x…), or a name: cs0 to cs7, af11 to af43, ef, va, le",
+                    low >> shift,
+                    high >> shift
+                )
             }
             Kind::Name => f.write_str("a name of at most 15 bytes"),
             Kind::Backlog => write!(f, "{low} to {high}, or min:NUMBER"),
