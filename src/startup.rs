@@ -88,14 +88,15 @@ fn publish(settings: Settings) {
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
+    let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
         mptcp: settings.profile(settings.rules.fallback()).is_some_and(|profile| profile.mptcp),
-        real: hooks::real(settings.profiles.iter().any(|profile| profile.connect_timeout.is_some())),
+        real: hooks::real(waits),
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
-        attempts: Attempts::default(),
+        attempts: if waits { Attempts::new() } else { Attempts::default() },
         stats: settings.stats.then(Stats::default),
         syn,
     }));
@@ -187,14 +188,12 @@ impl std::fmt::Display for InForce<'_> {
                 write!(f, "{}={value} ", option.name)?;
             }
         }
-        write!(
-            f,
-            "PRECEDENCE={}",
-            tcptune_core::option::PRECEDENCE[settings.profiles[settings.rules.fallback() as usize].precedence as usize]
-        )?;
+        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as usize);
+        write!(f, "PRECEDENCE={}", tcptune_core::option::PRECEDENCE[precedence])?;
         match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
             (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),
             (None, 0) => Ok(()),
+            (None, 1) => f.write_str(", 1 rule"),
             (None, rules) => write!(f, ", {rules} rules"),
         }
     }

@@ -64,8 +64,8 @@ fn this_thread() -> usize {
     unsafe { libc::__errno_location() }.addr()
 }
 
-/// The attempts of all nonblocking sockets of the process.
-#[derive(Debug)]
+/// The attempts of all nonblocking sockets of the process. The default has room for none.
+#[derive(Debug, Default)]
 pub struct Attempts {
     #[allow(clippy::disallowed_types, reason = "made at start-up")]
     slots: Box<[Slot]>,
@@ -74,16 +74,14 @@ pub struct Attempts {
     end: AtomicUsize,
 }
 
-impl Default for Attempts {
-    /// None.
-    fn default() -> Self {
-        // SAFETY: all zeroes is a valid Slot.
-        let slots = unsafe { zeroes() };
-        Self { slots, pending: AtomicUsize::new(0), end: AtomicUsize::new(0) }
-    }
-}
-
 impl Attempts {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        // SAFETY: all zeroes is a valid Slot.
+        Self { slots: unsafe { zeroes() }, ..Self::default() }
+    }
+
     /// Whether any attempt is going on: all that a hook costs while none is.
     #[inline]
     pub fn any(&self) -> bool {
@@ -296,7 +294,7 @@ mod tests {
 
     #[test]
     fn counts_what_is_pending() {
-        let table = Attempts::default();
+        let table = Attempts::new();
         assert!(!table.any());
         table.put(7, Attempt { during: 1500, after: 0 });
         table.put(7, Attempt { during: 3000, after: 9 });
