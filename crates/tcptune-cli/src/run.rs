@@ -213,6 +213,7 @@ mod tests {
             "explain --keepidle 60",
             "--json explain",
             "--color never check 1",
+            "--color=never check 1",
             "--help",
             "--version",
             "-V",

@@ -34,7 +34,7 @@ for client, _ in clients:
 #[test]
 fn a_dead_idle_peer_is_noticed_when_explain_says_so() {
     // The count decides; then a user timeout: between two probes, before the first one's answer is due, after the count.
-    let cases = ["1 1 3 0", "1 1 9 2500", "2 2 9 1000", "1 1 2 5000"];
+    let cases = ["1 1 3 0", "1 2 9 3500", "2 2 9 1000", "1 1 2 5000"];
     let mut unshare = Command::new("unshare");
     clean(&mut unshare).args(["--map-root-user", "--net", "python3", "-I", "-c", DEAD_PEERS]);
     let measured = said(unshare.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(cases));

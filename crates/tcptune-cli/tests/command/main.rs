@@ -2,6 +2,7 @@
 
 mod checks;
 mod documents;
+mod explains;
 mod figures;
 mod harness;
 mod profiles;

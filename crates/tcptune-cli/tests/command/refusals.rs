@@ -32,7 +32,9 @@ fn a_static_program() {
         is_refused(&compiled(directory.path(), name, options), "static binary");
     }
     let dynamic = compiled(directory.path(), "dynamic", &[]);
-    assert_eq!(said(&mut tcptune([dynamic])).ok(), "started");
+    assert_eq!(said(&mut tcptune([&dynamic])).ok(), "started");
+    // The loader has no loader of its own either, and preloads.
+    assert_eq!(said(tcptune(["/lib64/ld-linux-x86-64.so.2"]).arg(&dynamic)).ok(), "started");
 }
 
 #[test]
