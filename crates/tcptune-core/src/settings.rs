@@ -124,8 +124,10 @@ impl Profile {
                 None => {}
             }
         }
-        profile.plan.sort_by_key(|p| !p.option.stages.contains(Stages::SOCKET));
-        profile.on_socket = profile.plan.partition_point(|p| p.option.stages.contains(Stages::SOCKET));
+        let (of_socket, later) = profile.plan.into_iter().partition(|p| p.option.stages.contains(Stages::SOCKET));
+        profile.plan = of_socket;
+        profile.on_socket = profile.plan.len();
+        profile.plan.extend::<Vec<_>>(later);
         profile.not_inherited = not_inherited(&profile.plan);
         profile
     }
