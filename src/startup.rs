@@ -42,7 +42,7 @@ extern "C" fn start() {
     // SAFETY: getauxval only reads the auxiliary vector.
     let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     let variables = if secure { Vec::new() } else { tcptune_variables() };
-    let system = config::read(config::SYSTEM, Trust::Root);
+    let system = config::read_system();
     if !variables.is_empty() || !matches!(system, Ok(None)) {
         configure(variables, system, secure);
     }

@@ -57,7 +57,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let variables = Environment::of(&given).settings();
     let mut draft = Draft::new(variables.clone());
     let mut sources = Sources::new(&given, &variables);
-    let system = config::read(config::SYSTEM, Trust::Root);
+    let system = config::read_system();
     sources.keep(Source::System, &system);
     draft.file(Source::System, system);
     if let Some(path) = draft.config() {

@@ -1,6 +1,6 @@
 //! Reads configuration files.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use libc::c_int;
 
@@ -9,6 +9,7 @@ use crate::files::{File, status};
 
 /// The system's file: the only source that counts in secure execution.
 pub const SYSTEM: &str = "/etc/tcptune.conf";
+const SYSTEM_PATH: &CStr = c"/etc/tcptune.conf";
 
 /// Largest file that is read.
 const LARGEST: usize = 16 << 20;
@@ -27,9 +28,24 @@ pub enum Trust {
 /// # Errors
 /// Why it is not read, for the operator.
 pub fn read(path: &str, trust: Trust) -> Result<Option<String>, String> {
-    let Ok(path) = CString::new(path) else { return Ok(None) };
-    // O_NONBLOCK so that a FIFO is refused below instead of waited for.
-    let file = match File::open(&path, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
+    CString::new(path).map_or(Ok(None), |path| text(File::open(&path, FLAGS, 0), trust))
+}
+
+/// The text of [`SYSTEM`]. Where there is no such file, as on most machines, an exec touches no other page for it.
+///
+/// # Errors
+/// As `read`.
+#[inline]
+pub fn read_system() -> Result<Option<String>, String> {
+    let file = File::open(SYSTEM_PATH, FLAGS, 0);
+    if matches!(file, Err(libc::ENOENT)) { Ok(None) } else { text(file, Trust::Root) }
+}
+
+/// O_NONBLOCK so that a FIFO is refused below instead of waited for.
+const FLAGS: c_int = libc::O_RDONLY | libc::O_NONBLOCK;
+
+fn text(file: Result<File, c_int>, trust: Trust) -> Result<Option<String>, String> {
+    let file = match file {
         Ok(file) => file,
         Err(libc::ENOENT) => return Ok(None),
         Err(error) => return Err(cannot(error)),
@@ -66,6 +82,11 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn the_systems_file_has_one_name() {
+        assert_eq!(SYSTEM_PATH.to_str(), Ok(SYSTEM));
+    }
 
     #[test]
     fn only_roots_own_file_is_believed_for_everybody() {

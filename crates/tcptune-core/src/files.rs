@@ -35,6 +35,7 @@ impl File {
     ///
     /// # Errors
     /// Those of open(2).
+    #[inline]
     pub fn open(path: &CStr, flags: c_int, mode: mode_t) -> Result<Self, c_int> {
         let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
         // SAFETY: the path is a C string.
