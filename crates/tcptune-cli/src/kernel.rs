@@ -10,6 +10,16 @@ use tcptune_core::real::Real;
 use tcptune_core::settings::Planned;
 use tcptune_core::value::{Kind, Value};
 
+/// libc's own functions: nothing is interposed here.
+pub const KERNEL: Real = Real {
+    connect: libc::connect,
+    setsockopt: libc::setsockopt,
+    getsockopt: libc::getsockopt,
+    poll: libc::poll,
+    ppoll: libc::ppoll,
+    cleanup: None,
+};
+
 /// The settings that decide when TCP gives up.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
@@ -99,7 +109,6 @@ pub fn sysctl(opt: &Opt) -> Option<&'static str> {
 /// A TCP socket of nobody, to ask the kernel about options.
 pub struct Scratch {
     socket: OwnedFd,
-    real: Real,
 }
 
 impl Scratch {
@@ -110,19 +119,11 @@ impl Scratch {
         let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
         // SAFETY: an open descriptor of its own, where the call has succeeded.
         let socket = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })?;
-        let real = Real {
-            connect: libc::connect,
-            setsockopt: libc::setsockopt,
-            getsockopt: libc::getsockopt,
-            poll: libc::poll,
-            ppoll: libc::ppoll,
-            cleanup: None,
-        };
-        Some(Self { socket, real })
+        Some(Self { socket })
     }
 
     fn get(&self, option: &Sockopt) -> Option<Value> {
-        let payload = self.real.get(self.socket.as_raw_fd(), option.level, option.optname).ok()?;
+        let payload = KERNEL.get(self.socket.as_raw_fd(), option.level, option.optname).ok()?;
         Some(option.wire.decode(&payload))
     }
 }
@@ -147,7 +148,7 @@ pub enum Outcome {
 pub fn outcome(planned: &Planned) -> Option<Outcome> {
     let option = &planned.option;
     let scratch = Scratch::of(option)?;
-    if let Err(errno) = scratch.real.set(scratch.socket.as_raw_fd(), option.level, option.optname, &planned.payload) {
+    if let Err(errno) = KERNEL.set(scratch.socket.as_raw_fd(), option.level, option.optname, &planned.payload) {
         return Some(Outcome::Refused(errno));
     }
     let is_of_connections = option.stages.contains(Stages::CONNECT);

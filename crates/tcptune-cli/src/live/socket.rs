@@ -10,22 +10,12 @@ use tcptune_core::descriptor::Fact;
 use tcptune_core::draft::KeepaliveDefaults;
 use tcptune_core::option::{self, OPTIONS, Opt, SOCKET_OPTIONS, Sockopt, Target};
 use tcptune_core::phase::Phases;
-use tcptune_core::real::Real;
 use tcptune_core::value::{Kind, OFF, Unit, Value};
 use tcptune_core::wire::{Payload, Wire};
 use tcptune_core::{address, apply};
 
 use super::state::State;
-
-/// libc's own functions: nothing is interposed here.
-const KERNEL: Real = Real {
-    connect: libc::connect,
-    setsockopt: libc::setsockopt,
-    getsockopt: libc::getsockopt,
-    poll: libc::poll,
-    ppoll: libc::ppoll,
-    cleanup: None,
-};
+use crate::kernel::KERNEL;
 
 /// Room for `struct tcp_info` of kernels to come: they write as much as they have, and the rest stays zero.
 const INFO_ROOM: usize = 512;
