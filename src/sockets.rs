@@ -188,7 +188,7 @@ impl Tuning {
     pub fn before_bind(&self, fd: c_int, addr: *const sockaddr, len: socklen_t) {
         let mark = self.seen(fd);
         if self.may_pass(fd, mark, Stages::BIND) {
-            let address = if self.everywhere.is_none() { address::of_program(addr, len) } else { None };
+            let address = if self.everywhere.is_none() { address::to_bind(addr, len) } else { None };
             let profile = address.and_then(|own| self.choose(fd, Endpoint::Server(own))).or(self.everywhere);
             if let Some(profile) = profile {
                 self.pass(fd, mark, profile, Stages::BIND);

@@ -39,6 +39,14 @@ impl Bytes {
         };
         Some(SocketAddr::new(ip.to_canonical(), port))
     }
+
+    /// `AF_UNSPEC` with the wildcard address of IPv4.
+    fn wildcard(&self) -> Option<SocketAddr> {
+        let family = c_int::from(u16::from_ne_bytes(self.part(0)?));
+        let port = u16::from_be_bytes(self.part(mem::offset_of!(sockaddr_in, sin_port))?);
+        let ip = Ipv4Addr::from(self.part::<4>(mem::offset_of!(sockaddr_in, sin_addr))?);
+        (family == libc::AF_UNSPEC && ip.is_unspecified()).then_some(SocketAddr::new(ip.into(), port))
+    }
 }
 
 /// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
@@ -57,6 +65,17 @@ fn readable(at: *const u8) -> bool {
 /// answer to that. Leaves `errno` alone.
 #[must_use]
 pub fn of_program(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
+    read(addr, len, Bytes::address)
+}
+
+/// The same, for bind(2), which takes `AF_UNSPEC` with the wildcard address for IPv4, since old programs do not say.
+#[must_use]
+pub fn to_bind(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
+    read(addr, len, |bytes, len| bytes.address(len).or_else(|| bytes.wildcard()))
+}
+
+/// What is taken from the bytes that a program's pointer points to, and their number, as far as they are looked at.
+fn read<T>(addr: *const sockaddr, len: socklen_t, take: impl FnOnce(&Bytes, usize) -> Option<T>) -> Option<T> {
     let len = usize::try_from(len).ok()?.min(ROOM);
     if len < size_of::<sockaddr_in>() {
         return None;
@@ -69,7 +88,7 @@ pub fn of_program(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
     let mut bytes = Bytes([0; ROOM]);
     // SAFETY: the first bytes can be read, and the last, so that both of the pages they may lie on are there.
     unsafe { ptr::copy_nonoverlapping(from, bytes.0.as_mut_ptr(), len) };
-    bytes.address(len)
+    take(&bytes, len)
 }
 
 fn asked(call: c_long, fd: c_int) -> Option<SocketAddr> {
@@ -147,26 +166,38 @@ mod tests {
         sockaddr_in { sin_family: FAMILIES.0, sin_port: port.to_be(), sin_addr, sin_zero: [0; 8] }
     }
 
-    fn read<T>(address: &T, len: usize) -> Option<String> {
+    fn shown<T>(address: &T, len: usize) -> Option<String> {
         of_program((&raw const *address).cast(), socklen_t::try_from(len).expect("short")).map(|a| a.to_string())
     }
 
     #[test]
     fn reads_both_families_as_the_kernel_does() {
-        assert_eq!(read(&v4(80), 16).as_deref(), Some("127.0.0.1:80"));
-        assert_eq!(read(&v4(80), 15), None);
-        assert_eq!(read(&v4(80), 16).as_deref(), Some("127.0.0.1:80"));
+        assert_eq!(shown(&v4(80), 16).as_deref(), Some("127.0.0.1:80"));
+        assert_eq!(shown(&v4(80), 15), None);
+        assert_eq!(shown(&v4(80), 16).as_deref(), Some("127.0.0.1:80"));
         // SAFETY: all zeroes is a valid address.
         let mut v6: sockaddr_in6 = unsafe { mem::zeroed() };
-        assert_eq!(read(&v6, 28), None, "AF_UNSPEC");
+        assert_eq!(shown(&v6, 28), None, "AF_UNSPEC");
         v6.sin6_family = FAMILIES.1;
         v6.sin6_port = 443u16.to_be();
         v6.sin6_addr.s6_addr = Ipv6Addr::LOCALHOST.octets();
         for (len, want) in [(28, Some("[::1]:443")), (24, Some("[::1]:443")), (23, None)] {
-            assert_eq!(read(&v6, len).as_deref(), want, "{len}");
+            assert_eq!(shown(&v6, len).as_deref(), want, "{len}");
         }
         v6.sin6_addr.s6_addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
-        assert_eq!(read(&v6, 28).as_deref(), Some("127.0.0.1:443"));
+        assert_eq!(shown(&v6, 28).as_deref(), Some("127.0.0.1:443"));
+    }
+
+    #[test]
+    fn bind_takes_the_wildcard_without_a_family() {
+        let address = |family, ip| {
+            let sin_addr = libc::in_addr { s_addr: u32::from_ne_bytes(ip) };
+            let address = sockaddr_in { sin_family: family, sin_addr, ..v4(80) };
+            to_bind((&raw const address).cast(), 16).map(|a| a.to_string())
+        };
+        assert_eq!(address(0, [0; 4]).as_deref(), Some("0.0.0.0:80"));
+        assert_eq!(address(0, [127, 0, 0, 1]), None);
+        assert_eq!(address(FAMILIES.0, [127, 0, 0, 1]).as_deref(), Some("127.0.0.1:80"));
     }
 
     #[test]
