@@ -109,11 +109,8 @@ pub fn never_connected(real: &Real, fd: c_int) -> bool {
 /// Whether it neither is connected, nor connects, nor listens.
 #[must_use]
 pub fn is_closed(real: &Real, fd: c_int) -> bool {
-    const TCP_CLOSE: u8 = 7; // netinet/tcp.h; the first byte of struct tcp_info is the state
-    errno::preserved(|| {
-        let info = real.get_int(fd, libc::IPPROTO_TCP, libc::TCP_INFO);
-        info.map_or(true, |info| info.to_ne_bytes().first() == Some(&TCP_CLOSE))
-    })
+    const TCP_CLOSE: u8 = 7; // netinet/tcp.h
+    errno::preserved(|| real.tcp_state(fd).is_none_or(|state| state == TCP_CLOSE))
 }
 
 /// Whether it is a listener.
@@ -126,7 +123,7 @@ pub fn listens(real: &Real, fd: c_int) -> bool {
 #[must_use]
 pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> bool {
     errno::preserved(|| {
-        let first = profile.at(Stages::SOCKET, Stages::NONE).next();
+        let first = profile.on_socket().first();
         let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
         first.is_none_or(|p| value(fd, p) == value(listener, p))
     })
@@ -150,7 +147,7 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
 #[cold]
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {
     errno::preserved(|| {
-        for planned in profile.at(Stages::SOCKET, Stages::NONE) {
+        for planned in profile.on_socket() {
             read_back(real, fd, planned, (planned.option.level, planned.option.optname));
         }
     });

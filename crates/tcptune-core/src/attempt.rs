@@ -270,14 +270,10 @@ fn set_user_timeout(real: &Real, fd: c_int, ms: u32) -> Result<(), c_int> {
     real.set_int(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms.cast_signed())
 }
 
-/// Whether an attempt goes on, by `tcpi_state`, the first byte of `TCP_INFO`.
+/// Whether an attempt goes on.
 #[must_use]
 pub fn goes_on(real: &Real, fd: c_int) -> bool {
-    let mut state = 0u8;
-    let mut len: socklen_t = 1;
-    // SAFETY: one live byte, and its length.
-    let r = unsafe { (real.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
-    r == 0 && matches!(state, SYN_SENT | SYN_RECV)
+    matches!(real.tcp_state(fd), Some(SYN_SENT | SYN_RECV))
 }
 
 #[cfg(test)]

@@ -87,6 +87,17 @@ impl Real {
         if r == 0 { Ok(value) } else { Err(crate::errno::get()) }
     }
 
+    /// The state of a TCP connection: `tcpi_state`, the first byte of `TCP_INFO` (tcp(7)).
+    #[must_use]
+    pub fn tcp_state(&self, fd: c_int) -> Option<u8> {
+        let mut state = 0u8;
+        let mut len: socklen_t = 1;
+        // SAFETY: one live byte, and its length.
+        let r =
+            unsafe { (self.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+        (r == 0).then_some(state)
+    }
+
     /// Reads an `int` option.
     ///
     /// # Errors
