@@ -8,6 +8,8 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tcptune_core::memory;
+
 /// Enough for all settings with ordinary values.
 const SIZE: usize = 32 * 1024;
 
@@ -68,7 +70,7 @@ unsafe impl GlobalAlloc for Arena {
         }
         // Large blocks have mappings of their own; they are given back, and what follows stays dense.
         if layout.size() > SIZE / 2 {
-            return map(layout.size());
+            return memory::map(layout.size());
         }
         if self.next.load(Ordering::Relaxed) == 0 {
             self.begin(self.memory.get().cast(), SIZE);
@@ -76,9 +78,9 @@ unsafe impl GlobalAlloc for Arena {
         if let Some(block) = self.place(layout) {
             return block;
         }
-        let more = map(MORE);
+        let more = memory::map(MORE);
         if more.is_null() {
-            return map(layout.size()); // less may still be there
+            return memory::map(layout.size()); // less may still be there
         }
         self.begin(more, MORE);
         self.place(layout).unwrap_or(ptr::null_mut())
@@ -86,8 +88,8 @@ unsafe impl GlobalAlloc for Arena {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if layout.size() > SIZE / 2 {
-            // SAFETY: blocks of this size came from `map`.
-            unsafe { libc::munmap(block.cast(), layout.size()) };
+            // SAFETY: blocks of this size came from `map`, and this one is not used any more.
+            unsafe { memory::unmap(block, layout.size()) };
             return;
         }
         // Only the newest block can be given back; a string that grows is that.
@@ -105,11 +107,4 @@ unsafe impl GlobalAlloc for Arena {
         }
         block
     }
-}
-
-fn map(size: usize) -> *mut u8 {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: an anonymous mapping at an address of the kernel's choice.
-    let block = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
-    if block == libc::MAP_FAILED { ptr::null_mut() } else { block.cast() }
 }

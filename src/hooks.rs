@@ -17,7 +17,7 @@ use tcptune_core::decision::Family;
 use tcptune_core::errno;
 use tcptune_core::real::{Cleanup, CleanupBuffer, Real};
 
-use crate::lookup;
+use crate::lookup::{self, Name, Wanted};
 use crate::sockets::{TUNING, Tuning};
 
 /// The signature in libc is that of the hook.
@@ -42,12 +42,13 @@ macro_rules! hooks {
             pub enum Hook { $($name,)* }
 
             const COUNT: usize = [$(stringify!($name)),*].len();
-            /// Each ended by a null byte, in the order of `REAL`: a table of pointers would be relocated at each exec.
-            pub const NAMES: &str = concat!($(stringify!($name), "\0",)*);
+            const NAMES: &str = concat!($(stringify!($name), "\0",)*);
             // In a page that relocation has written to, as all that start-up writes: behind the arena it would be one more.
             // SAFETY: a section of initialised variables.
             #[unsafe(link_section = ".data")]
             pub static REAL: [AtomicPtr<c_void>; COUNT] = [const { AtomicPtr::new(ptr::null_mut()) }; COUNT];
+            static LIST: [Name; COUNT] = lookup::list(NAMES);
+            pub const WANTED: Wanted = Wanted { names: NAMES, list: &LIST, found: &REAL };
         }
 
         $(#[allow(clippy::disallowed_types, reason = "redhook names a Once, which is never called")]
@@ -101,26 +102,21 @@ const CLEANUP_NAMES: &str = "_pthread_cleanup_push\0_pthread_cleanup_pop\0";
 static CLEANUP: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// Looks up every real function, once, so that no hook has to.
-#[cold]
 pub fn resolve() {
     // SAFETY: as with REAL.
     #[unsafe(link_section = ".data")]
     static RESOLVED: AtomicBool = AtomicBool::new(false);
     if !RESOLVED.load(Ordering::Acquire) {
-        lookup::next(&[
-            (required::NAMES, &required::REAL),
-            (optional::NAMES, &optional::REAL),
-            (CLEANUP_NAMES, &CLEANUP),
-        ]);
+        let cleanup =
+            Wanted { names: CLEANUP_NAMES, list: &const { lookup::list::<2>(CLEANUP_NAMES) }, found: &CLEANUP };
+        lookup::next(&[required::WANTED, optional::WANTED, cleanup]);
         RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
     }
 }
 
 /// A function that this libc should have, and has not.
 pub fn missing() -> Option<&'static str> {
-    let mut found = lookup::list(required::NAMES).zip(&required::REAL);
-    let (name, _) = found.find(|(_, real)| real.load(Ordering::Relaxed).is_null())?;
-    str::from_utf8(name).ok()
+    required::WANTED.missing()
 }
 
 /// What runs when a thread is cancelled inside connect.

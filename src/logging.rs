@@ -138,7 +138,7 @@ impl Line {
             Level::Trace => "trace",
         };
         // SAFETY: getpid cannot fail.
-        let pid = unsafe { libc::getpid() };
+        let pid = unsafe { libc::syscall(libc::SYS_getpid) };
         // A write that fails has filled the buffer: what fits is the line.
         let _ = write!(line, "tcptune[{pid}]: {level}: {text}");
         if let Some(last) = line.bytes.get_mut(line.len) {

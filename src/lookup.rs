@@ -5,7 +5,6 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr, slice};
 
@@ -31,19 +30,71 @@ const WEAK: u8 = 2;
 /// Set in the version of a symbol that only programs linked long ago refer to.
 const HIDDEN: u16 = 0x8000;
 
-/// Functions to find: their names, each ended by a null byte, and where to store them, in the same order.
-pub type Wanted<'a> = (&'static str, &'a [AtomicPtr<c_void>]);
+/// Functions to find, and where to store them, in the same order.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Their names, each ended by a null byte: a table of pointers would be relocated at each exec.
+    pub names: &'static str,
+    /// Where each name is.
+    pub list: &'static [Name],
+    pub found: &'a [AtomicPtr<c_void>],
+}
+
+/// A name in a list of names.
+#[derive(Clone, Copy)]
+pub struct Name {
+    gnu_hash: u32,
+    at: u16,
+    len: u16,
+}
+
+impl Name {
+    fn of(self, names: &'static str) -> &'static [u8] {
+        let at = usize::from(self.at);
+        names.as_bytes().get(at..at + usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// The names in a list, each ended by a null byte.
+#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "evaluated by the compiler")]
+pub const fn list<const COUNT: usize>(names: &str) -> [Name; COUNT] {
+    let bytes = names.as_bytes();
+    let mut list = [Name { gnu_hash: 0, at: 0, len: 0 }; COUNT];
+    let (mut count, mut start, mut at, mut hash) = (0, 0, 0, 5381u32);
+    while at < bytes.len() {
+        if bytes[at] == 0 {
+            list[count] = Name { gnu_hash: hash, at: start as u16, len: (at - start) as u16 };
+            (count, start, hash) = (count + 1, at + 1, 5381);
+        } else {
+            hash = hash.wrapping_mul(33).wrapping_add(bytes[at] as u32);
+        }
+        at += 1;
+    }
+    assert!(count == COUNT && start == bytes.len() && start <= u16::MAX as usize);
+    list
+}
+
+impl Wanted<'_> {
+    /// Fills what is still missing from `object`.
+    fn fill(&self, object: &Object) {
+        for (name, slot) in self.list.iter().zip(self.found) {
+            if slot.load(Ordering::Relaxed).is_null() {
+                slot.store(object.function(*name, name.of(self.names)), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The first that is missing.
+    pub fn missing(&self) -> Option<&'static str> {
+        let (name, _) = self.list.iter().zip(self.found).find(|(_, slot)| slot.load(Ordering::Relaxed).is_null())?;
+        str::from_utf8(name.of(self.names)).ok()
+    }
+}
 
 /// Looks up all that is wanted in the objects behind this one. What is not found stays null.
 pub fn next(wanted: &[Wanted]) {
-    let fill = |object: &Object| {
-        for (name, slot) in wanted.iter().flat_map(|(names, found)| list(names).zip(*found)) {
-            if slot.load(Ordering::Relaxed).is_null() {
-                slot.store(object.function(name), Ordering::Relaxed);
-            }
-        }
-    };
-    let complete = || wanted.iter().all(|(_, found)| found.iter().all(|slot| !slot.load(Ordering::Relaxed).is_null()));
+    let fill = |object: &Object| wanted.iter().for_each(|wanted| wanted.fill(object));
+    let complete = || wanted.iter().all(|wanted| wanted.missing().is_none());
     let (this, mut behind) = (next as *const () as usize, false);
     each_object(|segments| {
         if !behind {
@@ -66,11 +117,6 @@ pub fn next(wanted: &[Wanted]) {
         Object::new(segments).iter().for_each(fill);
         true
     });
-}
-
-/// The names in a list, each ended by a null byte.
-pub fn list(names: &'static str) -> impl Iterator<Item = &'static [u8]> {
-    names.as_bytes().split(|byte| *byte == 0)
 }
 
 /// Where an object is in memory.
@@ -164,9 +210,9 @@ impl Object {
     }
 
     /// The function with this name in its default version, or null.
-    fn function(&self, name: &[u8]) -> *mut c_void {
+    fn function(&self, hashed: Name, name: &[u8]) -> *mut c_void {
         let found = match self.hash {
-            Hash::Gnu(table) => self.by_gnu_hash(table, name),
+            Hash::Gnu(table) => self.by_gnu_hash(table, hashed.gnu_hash, name),
             Hash::SysV(table) => self.by_sysv_hash(table, name),
         };
         found.map_or(ptr::null_mut(), |symbol| {
@@ -180,8 +226,7 @@ impl Object {
         })
     }
 
-    fn by_gnu_hash(&self, table: *const u32, name: &[u8]) -> Option<&Elf64_Sym> {
-        let hash = name.iter().fold(5381u32, |hash, byte| hash.wrapping_mul(33).wrapping_add((*byte).into()));
+    fn by_gnu_hash(&self, table: *const u32, hash: u32, name: &[u8]) -> Option<&Elf64_Sym> {
         // SAFETY: the loader searches these tables itself in this way: a header of four words, the words of the filter,
         // the buckets, and one word for each symbol from `first` on, of which the last of a bucket is odd.
         unsafe {
@@ -238,15 +283,17 @@ impl Object {
     /// The index is from the object's own hash table.
     unsafe fn symbol(&self, index: u32, name: &[u8]) -> Option<&Elf64_Sym> {
         let index = index as usize;
-        // SAFETY: symbols and versions have an entry for each index; names end with a null byte.
+        // SAFETY: symbols and versions have an entry for each index.
         let (symbol, version, own_name) = unsafe {
             let symbol = &*self.symbols.add(index);
             let version = self.versions.map_or(0, |versions| *versions.add(index));
-            (symbol, version, CStr::from_ptr(self.strings.add(symbol.st_name as usize)))
+            (symbol, version, self.strings.add(symbol.st_name as usize).cast::<u8>())
         };
+        // SAFETY: names end with a null byte, and nothing behind the first difference is read.
+        let is_named = || (0..).zip(name.iter().chain(&[0])).all(|(at, byte)| unsafe { *own_name.add(at) } == *byte);
         let defined = symbol.st_shndx != 0 && symbol.st_value != 0 && version & HIDDEN == 0;
         let is_function = matches!(symbol.st_info & 0xf, NOTYPE | FUNC | GNU_IFUNC);
         let is_visible = matches!(symbol.st_info >> 4, GLOBAL | WEAK);
-        (defined && is_function && is_visible && own_name.to_bytes() == name).then_some(symbol)
+        (defined && is_function && is_visible && is_named()).then_some(symbol)
     }
 }

@@ -14,6 +14,7 @@ use tcptune_core::connect::{self, Call};
 use tcptune_core::decision::{self, Bound, Family, Reason};
 use tcptune_core::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::errno;
+use tcptune_core::files;
 use tcptune_core::option::Stages;
 use tcptune_core::real::Real;
 use tcptune_core::rules::Endpoint;
@@ -224,12 +225,7 @@ impl Tuning {
     /// The program's file status flags: without the `O_NONBLOCK` of another thread's connect, which is as blocking as
     /// this one.
     fn file_status_flags(&self, fd: c_int) -> Option<c_int> {
-        // SAFETY: F_GETFL takes no argument and touches no memory.
-        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-        if flags == -1 {
-            apply::no_timeout(fd, "fcntl", errno::get());
-            return None;
-        }
+        let flags = files::status_flags(fd).map_err(|error| apply::no_timeout(fd, "fcntl", error)).ok()?;
         let mark = self.descriptors.get(fd);
         if flags & libc::O_NONBLOCK == 0 || !mark.is(Fact::WAITED_FOR) {
             return Some(flags);

@@ -10,6 +10,7 @@ use libc::{c_int, c_void, sockaddr, socklen_t};
 use crate::apply;
 use crate::descriptor::{Descriptors, Fact};
 use crate::errno;
+use crate::files;
 use crate::real::{CleanupBuffer, Real};
 use crate::signal::{self, Handled, Signals};
 
@@ -57,9 +58,8 @@ impl Call<'_> {
 pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
     let mut restore = Restore { fd: call.fd, flags, descriptors: call.descriptors };
     call.descriptors.add(call.fd, WAITING); // before another thread can see the flag
-    // SAFETY: F_SETFL takes an int and touches no memory.
-    if unsafe { libc::fcntl(call.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } == -1 {
-        apply::no_timeout(call.fd, "fcntl", errno::get());
+    if let Err(error) = files::set_status_flags(call.fd, flags | libc::O_NONBLOCK) {
+        apply::no_timeout(call.fd, "fcntl", error);
         call.descriptors.remove(call.fd, WAITING);
         return call.connect();
     }
@@ -90,8 +90,7 @@ struct Restore<'a> {
 
 impl Restore<'_> {
     fn all(&self) {
-        // SAFETY: F_SETFL takes an int and touches no memory.
-        unsafe { libc::fcntl(self.fd, libc::F_SETFL, self.flags) };
+        let _ = files::set_status_flags(self.fd, self.flags); // fails only where the descriptor is closed by now
         self.descriptors.remove(self.fd, WAITING);
     }
 }

@@ -22,8 +22,27 @@ pub fn answer(result: c_long) -> Result<c_long, c_int> {
 #[must_use]
 pub fn status(fd: c_int) -> Option<stat> {
     let mut status = MaybeUninit::<stat>::uninit();
-    // SAFETY: fstat fills the live local if it succeeds.
-    unsafe { (libc::fstat(fd, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+    // SAFETY: fstat fills the live local if it succeeds. A glibc before 2.33 has no function of this name.
+    unsafe { (libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+}
+
+/// The file status flags of a descriptor (fcntl(2), `F_GETFL`).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn status_flags(fd: c_int) -> Result<c_int, c_int> {
+    // SAFETY: F_GETFL takes no argument and touches no memory.
+    let flags = answer(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) })?;
+    c_int::try_from(flags).map_err(|_| libc::EINVAL)
+}
+
+/// Sets them.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn set_status_flags(fd: c_int, flags: c_int) -> Result<(), c_int> {
+    // SAFETY: F_SETFL takes an int and touches no memory.
+    answer(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFL, flags) }).map(drop)
 }
 
 /// An open file, closed when it is dropped.

@@ -18,6 +18,7 @@ pub mod draft;
 pub mod errno;
 pub mod files;
 pub mod grammar;
+pub mod memory;
 pub mod names;
 pub mod option;
 pub mod phase;

@@ -3,7 +3,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use libc::{c_int, sigset_t};
@@ -11,67 +11,73 @@ use libc::{c_int, sigset_t};
 /// Highest signal number (`_NSIG` of x86 and ARM Linux, less one).
 const LAST: c_int = 64;
 
-/// A set of signals.
+/// A set of signals, with the layout of libc's. It is the kernel that is asked about sets: each function of libc that is
+/// not used is a symbol less to look up at each exec.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Signals {
-    set: sigset_t,
-    empty: bool,
+    /// What the kernel knows: signal n is bit n - 1.
+    set: u64,
+    padding: [u64; 15],
 }
+
+const _: () = assert!(size_of::<Signals>() == size_of::<sigset_t>());
 
 impl Signals {
     /// No signal.
     #[must_use]
-    pub fn none() -> Self {
-        // SAFETY: on Linux a set is an array of words, and the empty one is all zeroes. sigemptyset(3) of glibc leaves
-        // those words alone that the kernel does not know.
-        let set = unsafe { mem::zeroed() };
-        Self { set, empty: true }
+    pub const fn none() -> Self {
+        Self { set: 0, padding: [0; 15] }
     }
 
     fn add(&mut self, signal: c_int) {
-        // SAFETY: a live set.
-        unsafe { libc::sigaddset(&raw mut self.set, signal) };
-        self.empty = false;
+        self.set |= bit(signal);
     }
 
     fn has(&self, signal: c_int) -> bool {
-        // SAFETY: a live set.
-        unsafe { libc::sigismember(&raw const self.set, signal) == 1 }
+        self.set & bit(signal) != 0
     }
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.empty
+    pub const fn is_empty(&self) -> bool {
+        self.set == 0
     }
 
     /// Both sets.
     #[must_use]
-    pub fn and(mut self, other: &Self) -> Self {
-        (1..=LAST).filter(|s| other.has(*s)).for_each(|s| self.add(s));
+    pub const fn and(mut self, other: &Self) -> Self {
+        self.set |= other.set;
         self
     }
 
     /// As poll(2) and its kin take it.
     #[must_use]
-    pub fn as_ptr(&self) -> *const sigset_t {
-        &raw const self.set
+    pub const fn as_ptr(&self) -> *const sigset_t {
+        ptr::from_ref(self).cast()
     }
 
     /// Whether any of them waits to be delivered.
     #[must_use]
     pub fn pending(&self) -> bool {
-        let mut pending = Self::none();
-        // SAFETY: a live set.
-        unsafe { libc::sigpending(&raw mut pending.set) };
-        (1..=LAST).any(|s| self.has(s) && pending.has(s))
+        let mut pending = 0u64;
+        // SAFETY: a live set of the size given.
+        unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size_of::<u64>()) };
+        self.set & pending != 0
     }
 
     /// Makes this the calling thread's mask.
     pub fn mask(&self) {
-        // SAFETY: a live set; the old mask is not asked for.
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, self.as_ptr(), ptr::null_mut()) };
+        let no_set = ptr::null_mut::<u64>();
+        // SAFETY: a live set of the size given; the old mask is not asked for.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const self.set, no_set, size_of::<u64>());
+        }
     }
+}
+
+const fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
 }
 
 /// The signals for which a handler can run in the calling thread.
@@ -89,8 +95,11 @@ pub struct Handled {
 #[must_use]
 pub fn handled() -> Handled {
     let mut mask = Signals::none();
-    // SAFETY: a null set changes nothing; the mask goes to a live set.
-    unsafe { libc::sigprocmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask.set) };
+    let no_set = ptr::null::<u64>();
+    // SAFETY: a null set changes nothing; the mask goes to a live set of the size given.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, no_set, &raw mut mask.set, size_of::<u64>());
+    }
     let mut handled = Handled { restarting: Signals::none(), interrupting: Signals::none(), mask };
     for signal in (1..=LAST).filter(|s| !mask.has(*s)) {
         match restarts(signal) {

@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use libc::c_int;
 
 use crate::apply;
 use crate::descriptor::zeroes;
+use crate::memory;
 
 /// A peer and a time, each in words of their own.
 #[derive(Debug)]
@@ -106,15 +106,14 @@ impl Counts {
     /// New ones. Before Linux 4.14, or without memory, they are not wiped in a child (madvise(2), `MADV_WIPEONFORK`).
     fn wiped_on_fork() -> &'static Self {
         static OTHERWISE: Counts = Counts::none();
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: an anonymous mapping at an address of the kernel's choice, which nothing unmaps; all zeroes is a valid
-        // Counts.
+        let page = memory::map(size_of::<Self>());
+        if page.is_null() {
+            return &OTHERWISE;
+        }
+        // SAFETY: fresh pages of this size, which nothing unmaps; all zeroes is a valid Counts.
         unsafe {
-            let page = libc::mmap(ptr::null_mut(), size_of::<Self>(), protection, flags, -1, 0);
-            if page == libc::MAP_FAILED {
-                return &OTHERWISE;
-            }
-            libc::madvise(page, size_of::<Self>(), libc::MADV_WIPEONFORK);
+            libc::syscall(libc::SYS_madvise, page, size_of::<Self>(), libc::MADV_WIPEONFORK);
+            #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned")]
             &*page.cast()
         }
     }

@@ -1,0 +1,29 @@
+//! Pages, by system calls: a function of libc that is not used is a symbol less to look up at each exec.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::ptr;
+
+use crate::files::answer;
+
+/// Maps so many bytes, all zeroes (mmap(2)); null if there is no memory. A page takes memory once it is written to.
+#[must_use]
+pub fn map(size: usize) -> *mut u8 {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let no_address = ptr::null_mut::<u8>();
+    // SAFETY: an anonymous mapping at an address of the kernel's choice.
+    let block = unsafe { libc::syscall(libc::SYS_mmap, no_address, size, protection, flags, -1, 0usize) };
+    answer(block)
+        .ok()
+        .and_then(|block| usize::try_from(block).ok())
+        .map_or(no_address, ptr::with_exposed_provenance_mut)
+}
+
+/// Gives pages back (munmap(2)).
+///
+/// # Safety
+/// They came from [`map`] with this size, and nothing refers to them any more.
+pub unsafe fn unmap(block: *mut u8, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_munmap, block, size) };
+}
