@@ -1,6 +1,6 @@
 //! How the library is linked, so that it costs little at each exec.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -12,16 +12,15 @@ fn main() {
     let dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(dir.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n").expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search=native={}", dir.display());
+    oldest_libc(&dir);
     // crtbegin.o would run code on pages of its own at start and at exit, which a library without C code does not need.
     link("-nostartfiles");
     // RELRO costs a system call and a page at each exec, and protects nothing here: the pointers worth protecting, to
     // the real functions, are found after relocation.
     link("-Wl,-z,norelro");
-    // Every segment begins with a page: what is written to at each exec takes two pages, and never a third. zig's linker
-    // knows no such option (scripts/package): there it is as it comes.
-    let linker = env::var_os("RUSTC_LINKER").unwrap_or_default();
-    if !linker.to_string_lossy().contains("zig") {
-        link("-Wl,-z,separate-loadable-segments");
+    if is("PROFILE", "release") {
+        println!("cargo:rerun-if-changed=src/layout.ld");
+        link(&format!("-Wl,-T,{}/src/layout.ld", env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")));
     }
 
     // src/runtime.rs in place of std's panic handler and all that it would print: the linker takes a reference to NAME
@@ -36,6 +35,49 @@ fn main() {
         link(&format!("-Wl,--wrap={name}"));
         println!("cargo:rustc-env={variable}=__wrap_{name}");
     }
+}
+
+/// What the release library takes from libc, in the version that the oldest glibc for it has (x86-64). musl has all of it.
+/// What is not here is linked without a version, which scripts/package refuses.
+const LIBC: [(&str, &str); 5] = [
+    (
+        "GLIBC_2.2.5",
+        "__errno_location _exit abort bcmp dl_iterate_phdr environ fcntl geteuid getpid madvise memcmp memmove memset mmap \
+         munmap readlink sigaction sigaddset sigismember sigpending sigprocmask strlen syscall",
+    ),
+    ("GLIBC_2.3.4", "__xpg_strerror_r"),
+    ("GLIBC_2.14", "memcpy"),
+    ("GLIBC_2.16", "getauxval"),
+    ("GLIBC_2.17", "clock_gettime"),
+];
+
+/// Makes the linker see a libc.so that has these symbols and nothing else, so that one file loads wherever it is built.
+fn oldest_libc(dir: &Path) {
+    if !(is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu") && is("HOST", "x86_64-unknown-linux-gnu"))
+    {
+        return;
+    }
+    let dir = dir.join("libc");
+    let (source, versions, library) = (dir.join("libc.s"), dir.join("versions"), dir.join("libc.so"));
+    let symbols =
+        LIBC.iter().flat_map(|(_, names)| names.split_whitespace()).map(|name| format!(".globl {name}\n{name}:\n"));
+    let versions_of = |(version, names): &(&str, &str)| format!("{version} {{ {}; }};\n", names.replace(' ', "; "));
+    fs::create_dir_all(&dir).expect("OUT_DIR is writable");
+    fs::write(&source, symbols.collect::<Vec<_>>().concat()).expect("OUT_DIR is writable");
+    fs::write(&versions, LIBC.iter().map(versions_of).collect::<Vec<_>>().concat()).expect("OUT_DIR is writable");
+    let mut linker = Command::new(env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into()));
+    linker.args(["-shared", "-nostdlib", "-Wl,-soname,libc.so.6", "-o"]).arg(&library).arg(&source);
+    let made = linker.arg(format!("-Wl,--version-script={}", versions.display())).status();
+    if made.is_ok_and(|status| status.success()) {
+        link(&format!("-L{}", dir.display()));
+    } else {
+        println!("cargo:warning=no assembler: the library is for the libc of this machine only");
+    }
+}
+
+/// Whether cargo says so of this build.
+fn is(variable: &str, value: &str) -> bool {
+    env::var(variable).is_ok_and(|found| found == value)
 }
 
 fn link(argument: &str) {
