@@ -154,17 +154,9 @@ hooks! {
             let Some(tuning) = TUNING.get() else { return forward() };
             let family = Family::of_arguments(domain, kind, protocol);
             if tuning.mptcp && family == Family::Tcp {
-                // SAFETY: the program's own call, but for the protocol.
-                let multipath = || unsafe { real()(domain, kind, libc::IPPROTO_MPTCP) };
-                if let Some(fd) = tuning.made_multipath(domain, multipath) {
-                    return fd;
-                }
+                return tuning.multipath_socket(domain, kind, protocol);
             }
-            let fd = forward();
-            if fd >= 0 {
-                tuning.made(fd, family, domain);
-            }
-            fd
+            tuning.socket(domain, kind, protocol, family)
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Tuning {
     pub choices: Choices,
     /// Nonblocking connects that are going on.
     pub attempts: Attempts,
+    /// The real socket(2).
+    pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     /// What is counted, if it is.
     pub stats: Option<Stats>,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged.
@@ -49,41 +51,55 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// After socket(2).
+    /// socket(2).
     #[inline]
-    pub fn made(&self, fd: c_int, family: Family, domain: c_int) {
-        self.attempts.forget(fd);
+    pub fn socket(&self, domain: c_int, kind: c_int, protocol: c_int, family: Family) -> c_int {
         if family == Family::Other {
-            self.descriptors.set(fd, Mark::of(family));
-            if log::log_enabled!(log::Level::Debug) {
+            let fd = self.new_socket(domain, kind, protocol, Mark::of(family));
+            if log::max_level() >= log::Level::Debug && fd >= 0 {
                 left_alone(fd);
             }
-        } else {
-            self.made_tcp(fd, family, domain);
+            return fd;
         }
+        let mark = Mark::of(family);
+        let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
+        let fd = self.new_socket(domain, kind, protocol, mark);
+        if fd >= 0 {
+            self.made_tcp(fd, mark);
+        }
+        fd
     }
 
-    /// In place of socket(2), with MPTCP; `None` where that cannot be had.
+    #[inline]
+    fn new_socket(&self, domain: c_int, kind: c_int, protocol: c_int, mark: Mark) -> c_int {
+        // SAFETY: the program's own call, but for MPTCP.
+        let fd = unsafe { (self.real_socket)(domain, kind, protocol) };
+        if fd >= 0 {
+            self.attempts.forget(fd);
+            self.descriptors.set(fd, mark);
+        }
+        fd
+    }
+
+    /// In place of socket(2), with MPTCP where that can be had.
     #[cold]
-    pub fn made_multipath(&self, domain: c_int, socket: impl FnOnce() -> c_int) -> Option<c_int> {
-        let fd = errno::preserved(socket);
+    pub fn multipath_socket(&self, domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+        let fd = errno::preserved(|| self.socket(domain, kind, libc::IPPROTO_MPTCP, Family::Mptcp));
         if fd < 0 {
             log::debug!("socket: this kernel makes no MPTCP socket; TCP");
-            return None;
+            return self.socket(domain, kind, protocol, Family::Tcp);
         }
-        self.made(fd, Family::Mptcp, domain);
-        Some(fd)
+        fd
     }
 
     #[inline(never)]
-    fn made_tcp(&self, fd: c_int, family: Family, domain: c_int) {
-        let mark = Mark::of(family);
-        let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
+    fn made_tcp(&self, fd: c_int, mark: Mark) {
         self.count_seen(fd, self.everywhere);
         // Where rules look at addresses, what holds is known when it connects or listens.
-        let Some(profile) = self.everywhere else { return self.descriptors.set(fd, mark) };
-        self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
-        apply::on_socket(&self.real, profile, fd, mark);
+        if let Some(profile) = self.everywhere {
+            self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
+            apply::on_socket(&self.real, profile, fd, mark);
+        }
     }
 
     /// A TCP socket is here; this holds for it, if that is known yet.
