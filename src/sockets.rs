@@ -15,7 +15,7 @@ use tcptune_core::decision::{self, Bound, Family, Reason};
 use tcptune_core::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::errno;
 use tcptune_core::files;
-use tcptune_core::option::Stages;
+use tcptune_core::option::{Opt, Stages};
 use tcptune_core::real::Real;
 use tcptune_core::rules::Endpoint;
 use tcptune_core::settings::{Precedence, Profile, Settings};
@@ -422,7 +422,7 @@ impl Tuning {
             }
         }
         if let Some(planned) = follow_up {
-            let name = planned.row().map_or("", |row| row.name);
+            let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
             errno::preserved(|| apply::one(&self.real, fd, mark, planned));
         } else if is_tcp(mark) && self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program) {

@@ -11,6 +11,7 @@ use tcptune_core::files;
 use tcptune_core::option::{OPTIONS, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
 use tcptune_core::stats::Stats;
+use tcptune_core::value::{Choice, Kind, Value};
 
 use crate::sockets::{TUNING, Tuning};
 use crate::{arena, hooks, logging};
@@ -186,11 +187,11 @@ impl std::fmt::Display for InForce<'_> {
         for (setting, option) in settings.in_force.iter().filter_map(|s| Some((s, OPTIONS.get(s.row)?))) {
             let value = option.kind.show(&setting.value);
             if of_a_socket(option.target) {
-                write!(f, "{}={value} ", option.name)?;
+                write!(f, "{}={value} ", option.name())?;
             }
         }
-        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as usize);
-        write!(f, "PRECEDENCE={}", tcptune_core::option::PRECEDENCE[precedence])?;
+        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as i64);
+        write!(f, "PRECEDENCE={}", Kind::Choice(Choice::Precedence).show(&Value::Int(precedence)))?;
         match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
             (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),
             (None, 0) => Ok(()),

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use tcptune_core::option::{OPTIONS, Own, Target};
+use tcptune_core::option::{OPTIONS, Opt, Own, Target};
 
 use crate::harness::hole::BlackHole;
 use crate::harness::{Ended, Program, assert_on_time, debug_library, library, shared};
@@ -105,7 +105,7 @@ fn all_settings_are_all_of_the_table() {
         Target::Socket(_) => true,
         Target::Own(own) => own.is_of_a_socket() && own != Own::Precedence,
     };
-    let rows: BTreeSet<_> = OPTIONS.iter().filter(|o| of_a_socket(o.target)).map(|o| o.name).collect();
+    let rows: BTreeSet<_> = OPTIONS.iter().filter(|o| of_a_socket(o.target)).map(Opt::name).collect();
     let listed: Vec<_> = ALL.iter().chain(CHANGE_ANSWERS).map(|(name, _)| *name).collect();
     assert_eq!(rows.len(), listed.len(), "each once");
     assert_eq!(rows, listed.into_iter().collect());

@@ -53,7 +53,7 @@ fn another_value(option: &Opt, present: &Value) -> Value {
         let mut others = candidates.iter().map(|n| Value::Int(*n)).filter(|n| n != present);
         others.next().expect("two candidates")
     };
-    match (option.name, option.kind) {
+    match (option.name(), option.kind) {
         ("BINDTODEVICE", _) => Name::new("lo").map(Value::Name).expect("a name"),
         ("CONGESTION", _) => {
             let offered =
@@ -72,7 +72,7 @@ fn another_value(option: &Opt, present: &Value) -> Value {
 
 /// What the kernel makes of a value (socket(7), tcp(7)).
 fn made_of(option: &Opt, socket: &str, set: &Value) -> Value {
-    match (option.name, set) {
+    match (option.name(), set) {
         // Doubled, for its own bookkeeping.
         ("SNDBUF" | "RCVBUF", Value::Int(n)) => Value::Int(2 * n),
         // Once there is a connection, the segment without the 12 bytes of the timestamp option.
@@ -98,9 +98,9 @@ fn each_option_differs_without_and_holds_with_its_setting() {
                 let present = on(&plain, socket, level, optname, &option);
                 let set = another_value(opt, &present);
                 let wanted = made_of(opt, socket, &set);
-                assert_ne!(present, wanted, "{} on a {socket} socket", opt.name);
-                for name in [opt.name].iter().chain(opt.aliases) {
-                    let tuned = show(level, optname, Some(&[(*name, &opt.kind.show(&set).to_string())]));
+                assert_ne!(present, wanted, "{} on a {socket} socket", opt.name());
+                for name in opt.names() {
+                    let tuned = show(level, optname, Some(&[(name, &opt.kind.show(&set).to_string())]));
                     let found = on(&tuned, socket, level, optname, &option);
                     assert_eq!(found, wanted, "{name} on a {socket} socket: {tuned:#?}");
                     assert!(!tuned.log.contains(": warn: "), "{name}: {}", tuned.log);
@@ -108,7 +108,7 @@ fn each_option_differs_without_and_holds_with_its_setting() {
                 sockets += 1;
             }
         }
-        assert!(sockets > 0, "{} was seen on no socket", opt.name);
+        assert!(sockets > 0, "{} was seen on no socket", opt.name());
         checked += 1;
     }
     assert_eq!(checked, tcptune_core::option::SOCKET_OPTIONS);

@@ -82,7 +82,7 @@ pub fn command() -> Command {
     // They are known, to be refused with the reason.
     OPTIONS.iter().filter(|opt| why_not(opt.target).is_some()).fold(command, |command, opt| {
         if matches!(opt.target, Of::Own(own) if own.is_of_a_socket()) {
-            command.mut_arg(opt.name, |arg| arg.hide(true))
+            command.mut_arg(opt.name(), |arg| arg.hide(true))
         } else {
             command
         }
@@ -279,7 +279,7 @@ impl Changed {
             } else {
                 out.cell(Tone::Good, change.after())
             };
-            [fd, state, address, Cell::new(OPTIONS[change.row].name), Cell::new(change.before()), after]
+            [fd, state, address, Cell::new(OPTIONS[change.row].name()), Cell::new(change.before()), after]
         })
     }
 
@@ -327,7 +327,7 @@ impl Tally {
         }
         let of_a_flag = |row| task.given.iter().any(|said| said.row == row && said.origin == Origin::Flag);
         let idle = self.fits.iter().filter(|(row, fits)| !**fits && of_a_flag(**row));
-        let mut idle: Vec<_> = idle.map(|(row, _)| OPTIONS[*row].name).collect();
+        let mut idle: Vec<_> = idle.map(|(row, _)| OPTIONS[*row].name()).collect();
         idle.sort_unstable();
         if idle.is_empty() {
             return Ok(ExitCode::SUCCESS);

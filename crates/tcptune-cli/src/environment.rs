@@ -36,13 +36,10 @@ impl Environment {
         let mut environment = Self::default();
         for said in given.iter() {
             let opt = &OPTIONS[said.row];
-            environment.set.push((variable(opt.name), text(opt, &said.text)));
+            environment.set.push((variable(opt.name()), text(opt, &said.text)));
         }
         let same = |opt: &Opt| given.iter().any(|said| OPTIONS[said.row].target == opt.target);
-        let names = OPTIONS
-            .iter()
-            .filter(|opt| same(opt))
-            .flat_map(|opt| [opt.name].into_iter().chain(opt.aliases.iter().copied()));
+        let names = OPTIONS.iter().filter(|opt| same(opt)).flat_map(Opt::names);
         let is_set = |name: &String| environment.set.iter().any(|(set, _)| set == name);
         environment.unset = names.map(variable).filter(|name| !is_set(name) && env::var_os(name).is_some()).collect();
         environment

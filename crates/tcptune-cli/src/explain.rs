@@ -104,7 +104,7 @@ impl Explained {
                 _ => (None, None),
             };
             json!({
-                "name": opt.name,
+                "name": opt.name(),
                 "value": opt.kind.show(&setting.value).to_string(),
                 "from": self.from(setting),
                 "kernel_alone": self.kernel_alone(setting),
@@ -192,7 +192,11 @@ impl Explained {
                 Some(Outcome::Other(made)) => value = format!("{value} (becomes {})", kernel::shown(opt, &made)),
                 Some(Outcome::Refused(errno)) => {
                     tone = Tone::Bad;
-                    refused.push(format!("{}={value}: the kernel refuses it here ({})", opt.name, errno::Named(errno)));
+                    refused.push(format!(
+                        "{}={value}: the kernel refuses it here ({})",
+                        opt.name(),
+                        errno::Named(errno)
+                    ));
                     value += " (refused)";
                 }
                 _ => {}
@@ -202,7 +206,7 @@ impl Explained {
                 alone = format!("{alone} ({sysctl})");
             }
             table.add_row(vec![
-                out.cell(Tone::Heading, opt.name),
+                out.cell(Tone::Heading, opt.name()),
                 out.cell(tone, value),
                 out.cell(Tone::Faint, alone),
                 out.cell(Tone::Faint, self.from(setting)),

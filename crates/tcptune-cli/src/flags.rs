@@ -19,7 +19,7 @@ const RULES: &str = "RULES";
 pub fn name(opt: &Opt) -> String {
     match opt.target {
         Target::Own(Own::Rules) => "rule".to_owned(),
-        _ => dashed(opt.name),
+        _ => dashed(opt.name()),
     }
 }
 
@@ -36,9 +36,9 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
             Target::Own(own) => ("Settings: the whole process", own == Own::Rules),
         };
         let help = format!("{} {}", doc.help, capitalised(&opt.kind.accepted(opt.range).to_string()));
-        Arg::new(opt.name)
+        Arg::new(opt.name())
             .long(name(opt))
-            .visible_aliases(opt.aliases.iter().map(|alias| dashed(alias)))
+            .visible_aliases(opt.names().skip(1).map(dashed))
             .value_name(value_name(opt.kind))
             .value_parser(Text(suggested(opt.kind)))
             .hide_possible_values(true) // they stand in the help text
@@ -78,20 +78,20 @@ const fn value_name(kind: Kind) -> &'static str {
     }
 }
 
-/// What a shell offers to complete.
-const fn suggested(kind: Kind) -> &'static [&'static str] {
+/// What a shell offers to complete: words with spaces between.
+const fn suggested(kind: Kind) -> &'static str {
     match kind {
-        Kind::Bool => &["on", "off"],
-        Kind::Choice(words) => words,
-        Kind::Duration { word: Some(Word::Auto), .. } => &["auto"],
-        Kind::Duration { word: Some(Word::Off), .. } => &["off"],
-        _ => &[],
+        Kind::Bool => "on off",
+        Kind::Choice(choice) => choice.text(),
+        Kind::Duration { word: Some(Word::Auto), .. } => "auto",
+        Kind::Duration { word: Some(Word::Off), .. } => "off",
+        _ => "",
     }
 }
 
 /// Takes any text, so that a wrong value gets the library's own message; offers some to shells.
 #[derive(Clone)]
-struct Text(&'static [&'static str]);
+struct Text(&'static str);
 
 impl TypedValueParser for Text {
     type Value = String;
@@ -101,7 +101,7 @@ impl TypedValueParser for Text {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        (!self.0.is_empty()).then(|| Box::new(self.0.iter().map(PossibleValue::new)) as _)
+        (!self.0.is_empty()).then(|| Box::new(self.0.split(' ').map(PossibleValue::new)) as _)
     }
 }
 
@@ -140,12 +140,12 @@ impl Given {
             }
         }
         for opt in &OPTIONS {
-            let Ok(Some(values)) = matches.try_get_many::<String>(opt.name) else { continue };
+            let Ok(Some(values)) = matches.try_get_many::<String>(opt.name()) else { continue };
             let text = values.cloned().collect::<Vec<_>>().join("\n");
             // The first rule that matches counts, so those of the profile may follow.
-            let below = given.0.iter().find(|said| opt.name == RULES && OPTIONS[said.row].name == RULES);
+            let below = given.0.iter().find(|said| opt.name() == RULES && OPTIONS[said.row].name() == RULES);
             let text = below.map_or(text.clone(), |below| format!("{text}\n{}", below.text));
-            given.say(opt.name, text, Origin::Flag);
+            given.say(opt.name(), text, Origin::Flag);
         }
         Ok(given)
     }
@@ -169,7 +169,7 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
-        let variables = self.iter().map(|said| (OPTIONS[said.row].name.to_owned(), said.text.clone())).collect();
+        let variables = self.iter().map(|said| (OPTIONS[said.row].name().to_owned(), said.text.clone())).collect();
         let mut draft = Draft::new(variables);
         if let Some(path) = draft.config() {
             let text = config::read(path, Trust::User);

@@ -88,7 +88,7 @@ pub fn keepalive_defaults() -> KeepaliveDefaults {
 
 /// The setting of the system from which a new socket has the value, where there is one.
 pub fn sysctl(opt: &Opt) -> Option<&'static str> {
-    Some(match opt.name {
+    Some(match opt.name() {
         "KEEPIDLE" => "tcp_keepalive_time",
         "KEEPINTVL" => "tcp_keepalive_intvl",
         "KEEPCNT" => "tcp_keepalive_probes",

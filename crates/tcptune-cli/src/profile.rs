@@ -214,7 +214,7 @@ impl Profile {
             Some(Ok(Entry::Setting(setting))) => {
                 let (_, opt) = option::find(&setting.name.to_ascii_uppercase())?;
                 let is_of_a_file = matches!(opt.target, Target::Own(Own::Config | Own::Rules));
-                (!is_of_a_file).then_some((opt.name, setting.value, reason))
+                (!is_of_a_file).then_some((opt.name(), setting.value, reason))
             }
             _ => None,
         };

@@ -178,7 +178,7 @@ fn roff(text: &str) -> String {
 
 fn setting(page: &mut String, index: usize) -> std::fmt::Result {
     let (option, doc) = (&OPTIONS[index], &DOCS[index]);
-    for (i, name) in [option.name].iter().chain(option.aliases).enumerate() {
+    for (i, name) in option.names().enumerate() {
         // .TQ puts an alias under the name, before one common text.
         writeln!(page, "{}\n.B {PREFIX}{name}", if i == 0 { ".TP" } else { ".TQ" })?;
     }

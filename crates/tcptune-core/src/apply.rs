@@ -160,10 +160,10 @@ fn read_back(real: &Real, fd: c_int, planned: &Planned, (level, optname): (c_int
     match real.get(fd, level, optname) {
         Ok(payload) => {
             let value = planned.option.wire.decode(&payload);
-            let (name, set, found) = (row.name, row.kind.show(&planned.value), row.kind.show(&value));
+            let (name, set, found) = (row.name(), row.kind.show(&planned.value), row.kind.show(&value));
             log::debug!("fd {fd}: {name}={set}{v6}, the kernel says {found}");
         }
-        Err(error) => log::debug!("fd {fd}: {}{v6} cannot be read back: {}", row.name, errno::Named(error)),
+        Err(error) => log::debug!("fd {fd}: {}{v6} cannot be read back: {}", row.name(), errno::Named(error)),
     }
 }
 
@@ -208,7 +208,7 @@ pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
 #[cold]
 fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
     let Some(row) = planned.row() else { return };
-    let (name, value, named) = (row.name, row.kind.show(&planned.value), errno::Named(error));
+    let (name, value, named) = (row.name(), row.kind.show(&planned.value), errno::Named(error));
     if family == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
         return;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::option::{NO_SETTINGS, OPTIONS};
+use crate::option::{OPTIONS, Opt, no_setting};
 use crate::settings::PREFIX;
 
 /// Longest part of a value, a name or a path that a message repeats.
@@ -83,7 +83,7 @@ impl fmt::Display for Tail<'_> {
 
 /// What is wrong with a name that no row has. `shown` is how the source writes names; `suggest`: with the nearest one.
 pub(crate) fn unknown(name: &str, suggest: bool, shown: fn(&str) -> String) -> String {
-    if let Some((_, why)) = NO_SETTINGS.iter().find(|(none, _)| name.eq_ignore_ascii_case(none)) {
+    if let Some(why) = no_setting(&name.to_ascii_uppercase()) {
         return format!("no such setting: {why}");
     }
     match Some(name).filter(|_| suggest).and_then(nearest) {
@@ -100,8 +100,8 @@ fn nearest(name: &str) -> Option<&'static str> {
     let name = &*name.to_ascii_uppercase();
     OPTIONS
         .iter()
-        .flat_map(|o| std::iter::once(&o.name).chain(o.aliases))
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
+        .flat_map(Opt::names)
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)
         .map(|(_, candidate)| candidate)

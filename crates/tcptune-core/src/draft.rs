@@ -424,8 +424,8 @@ fn assign(values: &mut Values, row: usize, text: &str, place: Place) -> Result<(
     let rival = values.rival(row).filter(|rival| values.get(*rival).is_some_and(|chosen| chosen.value.is_some()));
     match rival {
         Some(_) if value.is_none() => Ok(()),
-        Some(other) if other == row => Err(format!("{} is set twice; this one does not count", opt.name)),
-        Some(other) => Err(format!("{} says the same, and counts", OPTIONS[other].name)),
+        Some(other) if other == row => Err(format!("{} is set twice; this one does not count", opt.name())),
+        Some(other) => Err(format!("{} says the same, and counts", OPTIONS[other].name())),
         None => {
             values.put(row, Chosen { value, place });
             Ok(())

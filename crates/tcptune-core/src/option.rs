@@ -1,7 +1,8 @@
 //! The option table: one row per setting. Parser, apply loop, help, README table and round-trip test all read it.
 //!
 //! A row becomes an entry of two tables with one index: [`OPTIONS`], what the shim needs inside the program, and
-//! [`DOCS`], text for people, which the linker drops from the shim (each string there is a relocation at exec).
+//! [`DOCS`], text for people, which the linker drops from the shim. Each pointer in a table is a relocation at exec, so
+//! what the shim needs has none: names lie in one text, and lists of words are numbers ([`Choice`]).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -16,10 +17,8 @@ use crate::wire::Wire;
 /// What the shim needs of a row.
 #[derive(Debug)]
 pub struct Opt {
-    /// Name without the prefix: `KEEPIDLE` is the variable `TCPTUNE_KEEPIDLE`.
-    pub name: &'static str,
-    /// Other names that are accepted.
-    pub aliases: &'static [&'static str],
+    /// Index of its name in [`NAMED`]; its aliases follow there.
+    named: u8,
     /// How the value is written.
     pub kind: Kind,
     /// Smallest and largest value, in the unit in which it is stored.
@@ -28,6 +27,21 @@ pub struct Opt {
     pub since: Since,
     /// What the value is for.
     pub target: Target,
+}
+
+impl Opt {
+    /// Name without the prefix: `KEEPIDLE` is the variable `TCPTUNE_KEEPIDLE`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.names().next().unwrap_or_default()
+    }
+
+    /// Its name, then the others that are accepted.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let named = NAMED.get(usize::from(self.named)..).unwrap_or_default();
+        let row = named.first().map(|named| named.row);
+        named.iter().take_while(move |named| Some(named.row) == row).map(|named| named.text())
+    }
 }
 
 /// A kernel version: major, minor and, before 3.0, a third number.
@@ -176,21 +190,67 @@ impl Stages {
     }
 }
 
-/// The values of `PRECEDENCE`, in the order of their stored numbers.
-pub const PRECEDENCE: &[&str] = &["env", "program"];
+/// Words, of which a setting takes one. They are stored as their place in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// In the order of [`crate::settings::Precedence`].
+    Precedence,
+    /// In the order of [`log::LevelFilter`].
+    Log,
+    /// In the order of `IP_PMTUDISC_DONT` to `IP_PMTUDISC_OMIT` (ip(7)).
+    MtuDiscover,
+}
 
-/// The values of `LOG`, in the order of [`log::LevelFilter`].
-pub const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+impl Choice {
+    /// The words, with spaces between.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Precedence => "env program",
+            Self::Log => "off error warn info debug trace",
+            Self::MtuDiscover => "dont want do probe interface omit",
+        }
+    }
 
-/// The values of `MTU_DISCOVER`, in the order of `IP_PMTUDISC_DONT` to `IP_PMTUDISC_OMIT` (ip(7)).
-pub const MTU_DISCOVER: &[&str] = &["dont", "want", "do", "probe", "interface", "omit"];
+    /// The words.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        self.text().split(' ')
+    }
+}
 
-/// Names that look like settings, and why they are none.
-pub const NO_SETTINGS: &[(&str, &str)] = &[
-    ("RETRIES", "no socket option; SYNCNT bounds the SYNs of a connect, USER_TIMEOUT the retransmission of data"),
-    ("RETRIES1", "no socket option, only the sysctl net.ipv4.tcp_retries1"),
-    ("RETRIES2", "no socket option, only the sysctl net.ipv4.tcp_retries2; USER_TIMEOUT bounds the same"),
-];
+/// What is expected of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The path of a file.
+    Path,
+    /// Names of programs.
+    Programs,
+    /// Rules.
+    Rules,
+}
+
+impl Expected {
+    /// For a message or a table.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Path => "a path",
+            Self::Programs => "names of programs with commas between; * stands for any characters",
+            Self::Rules => "rules, MATCH=VALUE... : SETTING=VALUE... with ; between",
+        }
+    }
+}
+
+/// Why a name that looks like a setting is none, if it is such a name.
+#[must_use]
+pub const fn no_setting(name: &str) -> Option<&'static str> {
+    Some(match name.as_bytes() {
+        b"RETRIES" => "no socket option; SYNCNT bounds the SYNs of a connect, USER_TIMEOUT the retransmission of data",
+        b"RETRIES1" => "no socket option, only the sysctl net.ipv4.tcp_retries1",
+        b"RETRIES2" => "no socket option, only the sysctl net.ipv4.tcp_retries2; USER_TIMEOUT bounds the same",
+        _ => return None,
+    })
+}
 
 const SECONDS: Kind = duration(Unit::Second, Unit::Second, None);
 const SECONDS_OR_OFF: Kind = duration(Unit::Second, Unit::Second, Some(Word::Off));
@@ -198,7 +258,7 @@ const OWN_TIMEOUT: Kind = duration(Unit::Second, Unit::Millisecond, None);
 const MILLISECONDS: Kind = duration(Unit::Millisecond, Unit::Millisecond, None);
 const MILLISECONDS_OR_AUTO: Kind = duration(Unit::Millisecond, Unit::Millisecond, Some(Word::Auto));
 const MICROSECONDS: Kind = duration(Unit::Microsecond, Unit::Microsecond, None);
-const PROGRAMS: Kind = Kind::Text("names of programs with commas between; * stands for any characters");
+const PROGRAMS: Kind = Kind::Text(Expected::Programs);
 const ON_OR_OFF: (i64, i64) = (0, 1);
 const ANY: (i64, i64) = (0, 0);
 const INT_MAX: i64 = i32::MAX as i64;
@@ -248,13 +308,19 @@ macro_rules! options {
         since: $since:expr, source: $source:literal,
         $help:literal
     })*) => {
+        /// The name of each row, and its aliases; for the compiler alone.
+        const ROWS: &[&[&str]] = &[$(&[$name, $($alias),*]),*];
+
+        /// The same, one after the other.
+        const NAMES: &str = concat!($($name, $($alias,)*)*);
+
         /// The rows, as the shim needs them.
-        pub static OPTIONS: [Opt; [$($name),*].len()] = [$(Opt {
-            name: $name, aliases: &[$($alias),*], kind: $kind, range: $range, since: $since, target: $target,
+        pub static OPTIONS: [Opt; ROWS.len()] = [$(Opt {
+            named: place($name).0, kind: $kind, range: $range, since: $since, target: $target,
         }),*];
 
         /// The rows, as people read them; same index as [`OPTIONS`].
-        pub static DOCS: [Doc; [$($name),*].len()] =
+        pub static DOCS: [Doc; ROWS.len()] =
             [$(Doc { help: $help, source: $source }),*];
     };
 }
@@ -466,7 +532,7 @@ options! {
         "Time to live of IPv4, and hop limit of IPv6."
     }
     {
-        "MTU_DISCOVER", Kind::Choice(MTU_DISCOVER), (0, 5),
+        "MTU_DISCOVER", Kind::Choice(Choice::MtuDiscover), (0, 5),
         ip_and_ipv6(libc::IP_MTU_DISCOVER, libc::IPV6_MTU_DISCOVER),
         since: Since(2, 2, 0), source: "ip(7) IP_MTU_DISCOVER, ipv6(7) IPV6_MTU_DISCOVER",
         "Whether packets may be fragmented (dont), or the path's MTU is looked for (want, do, probe). interface needs \
@@ -512,17 +578,17 @@ options! {
          What MPTCP does not take of the other settings is left out."
     }
     {
-        "PRECEDENCE", Kind::Choice(PRECEDENCE), (0, 1), Target::Own(Own::Precedence),
+        "PRECEDENCE", Kind::Choice(Choice::Precedence), (0, 1), Target::Own(Own::Precedence),
         since: Since::NONE, source: "docs/decisions.md",
         "Which value wins where the program sets an option itself: that of the environment (default) or the program's."
     }
     {
-        "RULES", Kind::Text("rules, MATCH=VALUE... : SETTING=VALUE... with ; between"), ANY, Target::Own(Own::Rules),
+        "RULES", Kind::Text(Expected::Rules), ANY, Target::Own(Own::Rules),
         since: Since::NONE, source: "docs/rules.md",
         "Whom settings hold for: the first rule that matches a socket lies over the other settings."
     }
     {
-        "CONFIG", Kind::Text("a path"), ANY, Target::Own(Own::Config),
+        "CONFIG", Kind::Text(Expected::Path), ANY, Target::Own(Own::Config),
         since: Since::NONE, source: "docs/rules.md",
         "File of settings (name = value) and rules, one a line."
     }
@@ -547,13 +613,13 @@ options! {
         "Report one line at exit: sockets seen and tuned, connects, timeouts with the slowest destination, refusals."
     }
     {
-        "LOG", Kind::Choice(LOG_LEVELS), (0, 5), Target::Own(Own::Log),
+        "LOG", Kind::Choice(Choice::Log), (0, 5), Target::Own(Own::Log),
         since: Since::NONE, source: "",
         "How much to report, to standard error or LOG_FILE; default warn. \
          info: the settings in force; debug: every decision, and the values read back."
     }
     {
-        "LOG_FILE", Kind::Text("a path"), ANY, Target::Own(Own::LogFile),
+        "LOG_FILE", Kind::Text(Expected::Path), ANY, Target::Own(Own::LogFile),
         since: Since::NONE, source: "",
         "File to append messages to, instead of standard error; made if missing, a symbolic link is refused."
     }
@@ -562,6 +628,67 @@ options! {
         since: Since::NONE, source: "",
         "Leave every socket alone, as if no setting were there."
     }
+}
+
+/// A name or an alias: where it lies in [`NAMES`], and whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    start: u16,
+    len: u8,
+    row: u8,
+}
+
+impl Named {
+    fn text(self) -> &'static str {
+        let start = usize::from(self.start);
+        NAMES.get(start..start + usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+const NAMES_AND_ALIASES: usize = place("").0 as usize;
+
+/// All names and aliases, in the order of the rows.
+#[allow(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "evaluated by the compiler")]
+static NAMED: [Named; NAMES_AND_ALIASES] = {
+    assert!(NAMES.len() <= u16::MAX as usize && ROWS.len() <= u8::MAX as usize);
+    let mut all = [Named { start: 0, len: 0, row: 0 }; NAMES_AND_ALIASES];
+    let (mut n, mut start, mut row) = (0, 0, 0);
+    while row < ROWS.len() {
+        let mut i = 0;
+        while i < ROWS[row].len() {
+            let len = ROWS[row][i].len();
+            all[n] = Named { start: start as u16, len: len as u8, row: row as u8 };
+            (n, start, i) = (n + 1, start + len, i + 1);
+        }
+        row += 1;
+    }
+    all
+};
+
+/// The index of a name in [`NAMED`], and that of its row; behind the last ones, if no row has it. For the compiler.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn place(name: &str) -> (u8, usize) {
+    let (mut n, mut row) = (0, 0);
+    while row < ROWS.len() {
+        let mut i = 0;
+        while i < ROWS[row].len() {
+            if same(ROWS[row][i].as_bytes(), name.as_bytes()) {
+                return (n, row);
+            }
+            (n, i) = (n + 1, i + 1);
+        }
+        row += 1;
+    }
+    (n, row)
+}
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
 
 /// How many rows are socket options; they stand first.
@@ -577,7 +704,9 @@ pub const SOCKET_OPTIONS: usize = {
 /// The row of a name or an alias.
 #[must_use]
 pub fn find(name: &str) -> Option<(usize, &'static Opt)> {
-    OPTIONS.iter().enumerate().find(|(_, o)| o.name == name || o.aliases.contains(&name))
+    let named = NAMED.iter().find(|named| usize::from(named.len) == name.len() && named.text() == name)?;
+    let row = usize::from(named.row);
+    Some((row, OPTIONS.get(row)?))
 }
 
 #[cfg(test)]
@@ -588,9 +717,10 @@ mod tests {
     #[test]
     fn names_and_aliases_are_unique() {
         let mut seen = HashSet::new();
-        for option in &OPTIONS {
-            for name in [option.name].iter().chain(option.aliases) {
-                assert!(seen.insert(*name), "{name} stands twice");
+        for (row, option) in OPTIONS.iter().enumerate() {
+            for name in option.names() {
+                assert_eq!(find(name).map(|(found, _)| found), Some(row), "{name}");
+                assert!(seen.insert(name), "{name} stands twice");
                 let of_a_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
                 assert!(name.bytes().all(of_a_name), "{name}: not a variable name");
             }
@@ -602,12 +732,13 @@ mod tests {
         for option in &OPTIONS {
             let (low, high) = option.range;
             match option.kind {
-                Kind::Bool => assert_eq!((low, high), (0, 1), "{}", option.name),
-                Kind::Choice(names) => {
-                    assert_eq!((low, usize::try_from(high)), (0, Ok(names.len() - 1)), "{}", option.name);
+                Kind::Bool => assert_eq!((low, high), (0, 1), "{}", option.name()),
+                Kind::Choice(choice) => {
+                    let words = choice.words().count();
+                    assert_eq!((low, usize::try_from(high)), (0, Ok(words - 1)), "{}", option.name());
                 }
-                Kind::Name | Kind::Addresses | Kind::Text(_) => assert_eq!((low, high), (0, 0), "{}", option.name),
-                _ => assert!(0 <= low && low < high, "{}", option.name),
+                Kind::Name | Kind::Addresses | Kind::Text(_) => assert_eq!((low, high), (0, 0), "{}", option.name()),
+                _ => assert!(0 <= low && low < high, "{}", option.name()),
             }
         }
     }
@@ -618,10 +749,10 @@ mod tests {
         for option in &OPTIONS {
             if let Target::Socket(Sockopt { level, optname, stages, wire, .. }) = option.target {
                 // TOS and DSCP are two ways to write one option; ACCEPT_TIMEOUT is a listener's RECV_TIMEOUT.
-                let twin = matches!(option.name, "DSCP" | "ACCEPT_TIMEOUT");
-                assert!(seen.insert((level, optname)) != twin, "{}: its option has another row", option.name);
-                assert!(stages != Stages::NONE, "{}: no stage applies it", option.name);
-                assert_eq!(wire == Wire::Name, option.kind == Kind::Name, "{}", option.name);
+                let twin = matches!(option.name(), "DSCP" | "ACCEPT_TIMEOUT");
+                assert!(seen.insert((level, optname)) != twin, "{}: its option has another row", option.name());
+                assert!(stages != Stages::NONE, "{}: no stage applies it", option.name());
+                assert_eq!(wire == Wire::Name, option.kind == Kind::Name, "{}", option.name());
             }
         }
         assert!(OPTIONS[SOCKET_OPTIONS..].iter().all(|o| matches!(o.target, Target::Own(_))), "own ones stand last");
@@ -630,7 +761,7 @@ mod tests {
     #[test]
     fn each_row_is_documented() {
         for (option, doc) in OPTIONS.iter().zip(&DOCS) {
-            let name = option.name;
+            let name = option.name();
             assert!(doc.help.ends_with('.') && doc.help.len() > 20, "{name}: help is a sentence");
             assert!(!doc.help.contains(['|', '\n']), "{name}: help must fit a table cell");
             match option.target {

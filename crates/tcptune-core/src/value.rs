@@ -6,6 +6,7 @@ use fundu::{DurationParser, TimeUnit};
 
 pub use crate::names::{Addresses, Name};
 use crate::names::{code_point, name_of_code_point};
+pub use crate::option::{Choice, Expected};
 
 /// How the value of a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum Kind {
         word: Option<Word>,
     },
     /// One of these words; stored is its index.
-    Choice(&'static [&'static str]),
+    Choice(Choice),
     /// A differentiated services code point by name or number; stored is the octet of the IP header (RFC 2474).
     TrafficClass {
         /// By how many bits a number is shifted to the left: 2 for a code point, 0 for the octet.
@@ -41,7 +42,7 @@ pub enum Kind {
     /// An IPv4 address, an IPv6 address, or both with a comma between.
     Addresses,
     /// Any text; this says what is expected of it.
-    Text(&'static str),
+    Text(Expected),
 }
 
 /// A word that stands for a duration.
@@ -180,7 +181,7 @@ impl Kind {
                 return Some(word.value());
             }
             Self::Duration { bare, stored, .. } => duration(text, bare, stored)?,
-            Self::Choice(words) => i128::try_from(words.iter().position(|w| w.eq_ignore_ascii_case(text))?).ok()?,
+            Self::Choice(choice) => i128::try_from(choice.words().position(|w| w.eq_ignore_ascii_case(text))?).ok()?,
             Self::TrafficClass { shift } => match code_point(text) {
                 Some(point) => i128::from(point << 2),
                 None => bits(text).filter(|n| n.unsigned_abs() < 256)? << shift,
@@ -233,8 +234,8 @@ impl fmt::Display for Accepted {
                 let finest = if bare == Unit::Microsecond { "us ms s" } else { "ms s m h" };
                 write!(f, " ({finest}; a bare number is {})", bare.symbol())
             }
-            Kind::Choice(words) => {
-                for (i, word) in words.iter().enumerate() {
+            Kind::Choice(choice) => {
+                for (i, word) in choice.words().enumerate() {
                     write!(f, "{}{word}", if i == 0 { "" } else { ", " })?;
                 }
                 Ok(())
@@ -250,7 +251,7 @@ impl fmt::Display for Accepted {
             Kind::Name => f.write_str("a name of at most 15 bytes"),
             Kind::Backlog => write!(f, "{low} to {high}, or min:NUMBER"),
             Kind::Addresses => f.write_str("an IPv4 address, an IPv6 address, or both with a comma between"),
-            Kind::Text(expected) => f.write_str(expected),
+            Kind::Text(expected) => f.write_str(expected.text()),
         }
     }
 }
@@ -268,8 +269,8 @@ impl fmt::Display for Shown<'_> {
             (Kind::Bool, Value::Int(n)) => f.write_str(if *n == 0 { "off" } else { "on" }),
             (Kind::Duration { word: Some(word), .. }, value) if *value == word.value() => f.write_str(word.text()),
             (Kind::Duration { stored, .. }, Value::Int(n)) => write!(f, "{n}{}", stored.symbol()),
-            (Kind::Choice(words), Value::Int(n)) => {
-                f.write_str(usize::try_from(*n).ok().and_then(|i| words.get(i)).unwrap_or(&"?"))
+            (Kind::Choice(choice), Value::Int(n)) => {
+                f.write_str(usize::try_from(*n).ok().and_then(|i| choice.words().nth(i)).unwrap_or("?"))
             }
             (Kind::TrafficClass { shift }, Value::Int(n)) => match name_of_code_point(n >> 2).filter(|_| n % 4 == 0) {
                 Some(name) => f.write_str(name),
@@ -363,7 +364,7 @@ mod tests {
 
     #[test]
     fn choices_are_stored_as_their_index() {
-        let kind = Kind::Choice(&["env", "program"]);
+        let kind = Kind::Choice(Choice::Precedence);
         assert_eq!(kind.parse("Program", (0, 1)), Some(Value::Int(1)));
         assert_eq!(kind.parse("prog", (0, 1)), None);
         assert_eq!(kind.show(&Value::Int(1)).to_string(), "program");

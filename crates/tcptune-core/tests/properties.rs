@@ -20,7 +20,7 @@ use tcptune_core::value::{Kind, OFF, Value};
 use invariants::{KERNEL, hold, text_holds, variables};
 
 fn names() -> Vec<&'static str> {
-    OPTIONS.iter().flat_map(|o| std::iter::once(o.name).chain(o.aliases.iter().copied())).collect()
+    OPTIONS.iter().flat_map(Opt::names).collect()
 }
 
 const WORDS: &[&str] = &[
@@ -122,7 +122,7 @@ proptest! {
     fn what_parses_is_in_range(option in option(), text in value()) {
         let (low, high) = option.range;
         if let Some(Value::Int(n)) = option.kind.parse(&text, option.range) {
-            prop_assert!(n == OFF || low <= n && n <= high, "{}: {text:?} is {n}", option.name);
+            prop_assert!(n == OFF || low <= n && n <= high, "{}: {text:?} is {n}", option.name());
         }
     }
 

@@ -13,10 +13,10 @@ const END: &str = "<!-- end of settings -->";
 fn table() -> String {
     let mut table = String::from("| Variable | Value | Meaning | Source |\n| --- | --- | --- | --- |\n");
     for (option, doc) in OPTIONS.iter().zip(&DOCS) {
-        let aliases = option.aliases.iter().fold(String::new(), |text, alias| text + "<br>`" + PREFIX + alias + "`");
+        let aliases = option.names().skip(1).fold(String::new(), |text, alias| text + "<br>`" + PREFIX + alias + "`");
         let accepted = option.kind.accepted(option.range);
         let kernel = if option.since == Since::NONE { String::new() } else { format!(", Linux {}", option.since) };
-        let (name, help, source) = (option.name, doc.help, doc.source);
+        let (name, help, source) = (option.name(), doc.help, doc.source);
         writeln!(table, "| `{PREFIX}{name}`{aliases} | {accepted} | {help} | {source}{kernel} |").expect("a string");
     }
     table

@@ -41,7 +41,7 @@ fn parse(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
 }
 
 fn value(profile: &Profile, name: &str) -> Option<i64> {
-    match profile.plan.iter().find(|p| OPTIONS[p.row].name == name)?.value {
+    match profile.plan.iter().find(|p| OPTIONS[p.row].name() == name)?.value {
         Value::Int(n) => Some(n),
         _ => None,
     }

@@ -58,7 +58,7 @@ pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
     let in_force: Vec<_> = settings
         .in_force
         .iter()
-        .map(|setting| (OPTIONS[setting.row].name, OPTIONS[setting.row].kind.show(&setting.value).to_string()))
+        .map(|setting| (OPTIONS[setting.row].name(), OPTIONS[setting.row].kind.show(&setting.value).to_string()))
         .collect();
     let shown = in_force.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
     let machine: Map<_, _> = in_force.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();

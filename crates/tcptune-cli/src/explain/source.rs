@@ -41,7 +41,7 @@ impl Sources {
     pub fn shown(&self, setting: &InForce, settings: &Settings) -> String {
         let opt = &OPTIONS[setting.row];
         let Place { source, line, .. } = setting.place;
-        if let Some(time) = Self::implies(setting, settings).filter(|_| self.variable(opt.name).is_none()) {
+        if let Some(time) = Self::implies(setting, settings).filter(|_| self.variable(opt.name()).is_none()) {
             return format!("implied by {time}");
         }
         if source != Source::Environment {
@@ -50,21 +50,21 @@ impl Sources {
         match self.given.iter().find(|(row, _)| *row == setting.row) {
             Some((_, Origin::Flag)) => format!("--{}", flags::name(opt)),
             Some((_, Origin::Profile(name))) => format!("profile {name}"),
-            None => format!("{PREFIX}{}", self.variable(opt.name).unwrap_or(opt.name)),
+            None => format!("{PREFIX}{}", self.variable(opt.name()).unwrap_or(opt.name())),
         }
     }
 
     /// The time of keepalive that turns it on.
     fn implies(setting: &InForce, settings: &Settings) -> Option<&'static str> {
-        let is_keepalive = OPTIONS[setting.row].name == "KEEPALIVE";
-        let mut times = settings.in_force.iter().filter(|time| OPTIONS[time.row].name.starts_with("KEEP"));
+        let is_keepalive = OPTIONS[setting.row].name() == "KEEPALIVE";
+        let mut times = settings.in_force.iter().filter(|time| OPTIONS[time.row].name().starts_with("KEEP"));
         let time = times.find(|time| is_keepalive && time.row != setting.row && time.place == setting.place)?;
-        Some(OPTIONS[time.row].name)
+        Some(OPTIONS[time.row].name())
     }
 
     /// The variable of a row, which may have another name of it.
     fn variable(&self, name: &str) -> Option<&str> {
-        let is_it = |variable: &&String| option::find(variable).is_some_and(|(_, opt)| opt.name == name);
+        let is_it = |variable: &&String| option::find(variable).is_some_and(|(_, opt)| opt.name() == name);
         self.variables.iter().find(is_it).map(String::as_str)
     }
 

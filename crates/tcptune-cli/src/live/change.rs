@@ -83,7 +83,7 @@ pub struct Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Named(self.errno))?;
-        let (name, since) = (OPTIONS[self.row].name, OPTIONS[self.row].since);
+        let (name, since) = (OPTIONS[self.row].name(), OPTIONS[self.row].since);
         match (self.errno, name) {
             (libc::ENOPROTOOPT | libc::EOPNOTSUPP, _) if self.mptcp => f.write_str(": MPTCP does not take it"),
             (libc::ENOPROTOOPT, _) => write!(f, ": Linux {since} has it"),

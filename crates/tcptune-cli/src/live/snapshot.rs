@@ -93,7 +93,7 @@ pub fn protocol(facts: &Facts) -> &'static str {
 
 /// The name of a row in JSON.
 pub fn key(row: usize) -> String {
-    OPTIONS[row].name.to_ascii_lowercase()
+    OPTIONS[row].name().to_ascii_lowercase()
 }
 
 /// A value in the option's own unit; 0 is often "not set", as getsockopt(2) has it.

@@ -80,7 +80,7 @@ pub struct Reading {
 impl Reading {
     /// The value of the row with this name.
     pub fn value(&self, name: &str) -> Option<&Value> {
-        self.options.iter().find(|(row, _)| OPTIONS[*row].name == name).map(|(_, value)| value)
+        self.options.iter().find(|(row, _)| OPTIONS[*row].name() == name).map(|(_, value)| value)
     }
 
     /// The same, as a number.

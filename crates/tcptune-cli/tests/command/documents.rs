@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use tcptune_core::option::OPTIONS;
+use tcptune_core::option::{OPTIONS, Opt};
 
 use crate::harness::{directory, said, tcptune};
 
 /// The flags of all rows, with their aliases.
 fn flags() -> Vec<String> {
-    let names = OPTIONS.iter().flat_map(|opt| [opt.name].into_iter().chain(opt.aliases.iter().copied()));
+    let names = OPTIONS.iter().flat_map(Opt::names);
     let names = names.map(|name| if name == "RULES" { "RULE" } else { name });
     names.map(|name| name.to_ascii_lowercase().replace('_', "-")).collect()
 }

@@ -18,7 +18,7 @@ fn rows(v6: bool) -> String {
             Some(name) if v6 => (libc::IPPROTO_IPV6, name),
             _ => (option.level, option.optname),
         };
-        write!(text, ",{}:{level}:{optname}", opt.name.to_ascii_lowercase()).expect("a string");
+        write!(text, ",{}:{level}:{optname}", opt.name().to_ascii_lowercase()).expect("a string");
         text
     });
     rows[1..].to_owned()
@@ -33,7 +33,7 @@ pub fn sockets(others: bool) -> Command {
 
 /// What `inspect` has to say where getsockopt gave these bytes.
 fn expected(opt: &Opt, hex: &str) -> Json {
-    let Target::Socket(option) = opt.target else { panic!("{}", opt.name) };
+    let Target::Socket(option) = opt.target else { panic!("{}", opt.name()) };
     let mut payload = Payload::room();
     for (i, at) in (0..hex.len()).step_by(2).enumerate() {
         let byte = u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
@@ -42,7 +42,7 @@ fn expected(opt: &Opt, hex: &str) -> Json {
     }
     match (opt.kind, option.wire.decode(&payload)) {
         (Kind::Bool, Value::Int(n)) => json!(n != 0),
-        (Kind::Choice(words), Value::Int(n)) => json!(words[usize::try_from(n).expect("an index")]),
+        (Kind::Choice(choice), Value::Int(n)) => json!(choice.words().nth(usize::try_from(n).expect("an index"))),
         (Kind::Duration { word: Some(_), .. } | Kind::Size, Value::Int(-1)) => Json::Null,
         (_, Value::Int(n)) => json!(n),
         (_, Value::Name(name)) if name.is_empty() => Json::Null,
@@ -69,7 +69,7 @@ fn every_option_is_what_the_program_reads_itself() {
     for theirs in own {
         let ours = by_fd(&all, &theirs["fd"]);
         for opt in &OPTIONS[..SOCKET_OPTIONS] {
-            let name = opt.name.to_ascii_lowercase();
+            let name = opt.name().to_ascii_lowercase();
             // Of a listener, RECV_TIMEOUT is ACCEPT_TIMEOUT; DSCP is a part of TOS. CPU and ACKs change by themselves.
             let listens = ours["state"] == "LISTEN";
             let is_other_name = (name == "recv_timeout" && listens) || (name == "accept_timeout" && !listens);

@@ -89,7 +89,7 @@ fn names_of_the_same(row: usize) -> impl Iterator<Item = &'static str> {
         (Target::Socket(a), Target::Socket(b)) => a.is(b.level, b.optname),
         (a, b) => a == b,
     };
-    OPTIONS.iter().filter(same).flat_map(|opt| opt.aliases.iter().copied().chain([opt.name]))
+    OPTIONS.iter().filter(same).flat_map(Opt::names)
 }
 
 /// No value can reach the kernel, or a deadline, that its row does not allow.
