@@ -93,7 +93,13 @@ impl Wanted<'_> {
 
 /// Looks up all that is wanted in the objects behind this one. What is not found stays null.
 pub fn next(wanted: &[Wanted]) {
-    let fill = |object: &Object| wanted.iter().for_each(|wanted| wanted.fill(object));
+    let fill = |segments: &Segments| {
+        if let Some(object) = Object::new(segments) {
+            for wanted in wanted {
+                wanted.fill(&object);
+            }
+        }
+    };
     let complete = || wanted.iter().all(|wanted| wanted.missing().is_none());
     let (this, mut behind) = (next as *const () as usize, false);
     each_object(|segments| {
@@ -101,7 +107,7 @@ pub fn next(wanted: &[Wanted]) {
             behind = segments.contain(this);
             return false;
         }
-        Object::new(segments).iter().for_each(fill);
+        fill(segments);
         complete()
     });
     if complete() {
@@ -114,7 +120,7 @@ pub fn next(wanted: &[Wanted]) {
         if !segments.contain(libc) {
             return false;
         }
-        Object::new(segments).iter().for_each(fill);
+        fill(segments);
         true
     });
 }
