@@ -45,12 +45,12 @@ extern "C" fn start() {
     let variables = if secure { Vec::new() } else { tcptune_variables() };
     let system = config::read_system();
     if !variables.is_empty() || !matches!(system, Ok(None)) {
-        configure(variables, system, secure);
+        configure(&variables, system, secure);
     }
     arena::seal();
 }
 
-fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, String>, secure: bool) {
+fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>, secure: bool) {
     let mut draft = Draft::new(variables);
     draft.file(Source::System, system);
     if let Some(path) = draft.config() {
@@ -60,7 +60,7 @@ fn configure(variables: Vec<(String, String)>, system: Result<Option<String>, St
     let (settings, wrong) = draft.settle(process, keepalive_defaults);
     let file = settings.log_file.as_deref().and_then(|path| CString::new(path).ok());
     let file = file.map(|path| &*Box::leak(path.into_boxed_c_str()));
-    let journal = environment().filter(|_| !secure).find_map(|entry| entry.strip_prefix(b"JOURNAL_STREAM="));
+    let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
@@ -125,11 +125,11 @@ fn process() -> Process {
     Process { names: vec![base_name(&executable.to_string_lossy()), base_name(&started)], uid }
 }
 
-/// The entries of the environment, `name=value`.
-fn environment() -> impl Iterator<Item = &'static [u8]> {
+/// The entries of the environment that begin with this, without it.
+fn environment(prefix: &'static [u8]) -> impl Iterator<Item = &'static [u8]> {
     // SAFETY: before main nobody changes the environment; it is a null-terminated array of C strings, or null.
     let mut next = unsafe { environ };
-    std::iter::from_fn(move || {
+    let entries = std::iter::from_fn(move || {
         // SAFETY: as above; `next` is not moved past the null.
         unsafe {
             let entry = if next.is_null() { next.cast() } else { *next };
@@ -137,24 +137,36 @@ fn environment() -> impl Iterator<Item = &'static [u8]> {
                 return None;
             }
             next = next.add(1);
-            Some(CStr::from_ptr(entry).to_bytes())
+            Some(entry)
         }
+    });
+    entries.filter_map(|entry| {
+        // SAFETY: a C string, read up to the first byte that differs; its null is one.
+        let begins = prefix.iter().enumerate().all(|(i, byte)| unsafe { *entry.add(i).cast::<u8>() } == *byte);
+        // SAFETY: what follows is a C string as well.
+        begins.then(|| unsafe { CStr::from_ptr(entry.add(prefix.len())) }.to_bytes())
     })
 }
 
-/// Variables of ours, without the prefix. Text that is not UTF-8 becomes a value that no setting accepts.
-fn tcptune_variables() -> Vec<(String, String)> {
-    environment()
-        .filter_map(|entry| {
-            let (name, value) =
-                entry.strip_prefix(PREFIX.as_bytes())?.split_at_checked(equals(entry)? - PREFIX.len())?;
-            Some((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value.get(1..)?).into_owned()))
-        })
-        .collect()
+/// Variables of ours, without the prefix.
+fn tcptune_variables() -> Vec<(&'static str, &'static str)> {
+    let mut variables = Vec::new();
+    for entry in environment(PREFIX.as_bytes()) {
+        let entry = std::str::from_utf8(entry).unwrap_or_else(|_| lossy(entry));
+        if let Some(variable) = entry.split_once('=') {
+            if variables.is_empty() {
+                variables.reserve_exact(16); // more are rare
+            }
+            variables.push(variable);
+        }
+    }
+    variables
 }
 
-fn equals(entry: &[u8]) -> Option<usize> {
-    entry.iter().position(|b| *b == b'=')
+/// Text that is not UTF-8 becomes a value that no setting accepts.
+#[cold]
+fn lossy(bytes: &[u8]) -> &'static str {
+    String::from_utf8_lossy(bytes).into_owned().leak()
 }
 
 /// A number below `/proc/sys/net/ipv4`.

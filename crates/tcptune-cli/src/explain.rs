@@ -55,7 +55,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
     let variables = Environment::of(&given).settings();
-    let mut draft = Draft::new(variables.clone());
+    let mut draft = Draft::new(&variables);
     let mut sources = Sources::new(&given, &variables);
     let system = config::read_system();
     sources.keep(Source::System, &system);

@@ -169,8 +169,8 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
-        let variables = self.iter().map(|said| (OPTIONS[said.row].name().to_owned(), said.text.clone())).collect();
-        let mut draft = Draft::new(variables);
+        let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
+        let mut draft = Draft::new(&variables);
         if let Some(path) = draft.config() {
             let text = config::read(path, Trust::User);
             draft.file(Source::Config, text);

@@ -194,7 +194,7 @@ impl Profile {
             Origin::BuiltIn => format!("profile {}", self.name),
             Origin::File(path) => path.to_string_lossy().into_owned(),
         };
-        let mut draft = Draft::new(vec![("CONFIG".to_owned(), name)]);
+        let mut draft = Draft::new(&[("CONFIG", &name)]);
         draft.file(Source::Config, Ok(Some(self.text.clone())));
         let (_, wrong) = draft.settle(Process::default, kernel::keepalive_defaults);
         wrong.iter().map(ToString::to_string).collect()

@@ -113,7 +113,6 @@ mod tests {
     use libc::*;
 
     fn profile(variables: &[(&str, &str)]) -> Profile {
-        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         Settings::parse(variables, || unreachable!()).0.profiles.remove(0)
     }
 

@@ -9,6 +9,7 @@
 pub mod address;
 pub mod apply;
 pub mod attempt;
+mod chosen;
 pub mod config;
 pub mod connect;
 pub mod decision;

@@ -62,6 +62,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    #[cold]
     pub(crate) fn new(text: &str) -> Option<Self> {
         text.split(',').try_fold(Self::default(), |mut all, one| {
             let taken = match one.trim().parse().ok()? {
@@ -73,39 +74,24 @@ impl Addresses {
     }
 }
 
-/// Code points by name (RFC 2474 class selectors, RFC 2597, RFC 3246, RFC 5865, RFC 8622).
-const CODE_POINTS: &[(&str, i64)] = &[
-    ("cs0", 0),
-    ("le", 1),
-    ("cs1", 8),
-    ("af11", 10),
-    ("af12", 12),
-    ("af13", 14),
-    ("cs2", 16),
-    ("af21", 18),
-    ("af22", 20),
-    ("af23", 22),
-    ("cs3", 24),
-    ("af31", 26),
-    ("af32", 28),
-    ("af33", 30),
-    ("cs4", 32),
-    ("af41", 34),
-    ("af42", 36),
-    ("af43", 38),
-    ("cs5", 40),
-    ("va", 44),
-    ("ef", 46),
-    ("cs6", 48),
-    ("cs7", 56),
-];
+/// Code points by name (RFC 2474 class selectors, RFC 2597, RFC 3246, RFC 5865, RFC 8622). One text: each name of a table
+/// would be a relocation at exec.
+const CODE_POINTS: &str = "cs0=0 le=1 cs1=8 af11=10 af12=12 af13=14 cs2=16 af21=18 af22=20 af23=22 cs3=24 af31=26 af32=28 \
+    af33=30 cs4=32 af41=34 af42=36 af43=38 cs5=40 va=44 ef=46 cs6=48 cs7=56";
+
+fn code_points() -> impl Iterator<Item = (&'static str, i64)> {
+    let named = CODE_POINTS.split_ascii_whitespace().filter_map(|named| named.split_once('='));
+    named.filter_map(|(name, point)| Some((name, point.parse().ok()?)))
+}
 
 /// The code point of a name.
+#[cold]
 pub(crate) fn code_point(text: &str) -> Option<i64> {
-    CODE_POINTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, point)| *point)
+    code_points().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, point)| point)
 }
 
 /// The name of a code point, if it has one.
+#[cold]
 pub(crate) fn name_of_code_point(point: i64) -> Option<&'static str> {
-    CODE_POINTS.iter().find(|(_, named)| *named == point).map(|(name, _)| *name)
+    code_points().find(|(_, named)| *named == point).map(|(name, _)| name)
 }

@@ -214,7 +214,7 @@ impl Choice {
 
     /// The words.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
-        self.text().split(' ')
+        self.text().split_ascii_whitespace()
     }
 }
 
@@ -689,6 +689,13 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
         i += 1;
     }
     i == a.len() && i == b.len()
+}
+
+/// The row of a name, which the compiler looks up.
+pub(crate) const fn row(name: &str) -> usize {
+    let (_, row) = place(name);
+    assert!(row < ROWS.len(), "no row has this name");
+    row
 }
 
 /// How many rows are socket options; they stand first.

@@ -111,23 +111,32 @@ impl Profile {
     #[must_use]
     pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
         let mut profile = Self { rule, plan: Vec::with_capacity(in_force.len()), ..Self::default() };
-        for InForce { row, value, .. } in in_force {
-            match OPTIONS.get(*row).map(|opt| opt.target) {
-                Some(Target::Socket(option)) => {
-                    if let Some(payload) = option.wire.encode(value) {
-                        let (row, value) = (*row, value.clone());
-                        let set_by_program = Fact::set_by_program(row);
-                        profile.plan.push(Planned { row, option, set_by_program, value, payload });
-                    }
+        let target = |said: &InForce| OPTIONS.get(said.row).map(|opt| opt.target);
+        for of_socket in [true, false] {
+            for said in in_force {
+                if let Some(Target::Socket(option)) = target(said)
+                    && option.stages.contains(Stages::SOCKET) == of_socket
+                    && let Some(payload) = option.wire.encode(&said.value)
+                {
+                    let set_by_program = Fact::set_by_program(said.row);
+                    profile.plan.push(Planned {
+                        row: said.row,
+                        option,
+                        set_by_program,
+                        value: said.value.clone(),
+                        payload,
+                    });
                 }
-                Some(Target::Own(own)) => profile.set_own(own, value),
-                None => {}
+            }
+            if of_socket {
+                profile.on_socket = profile.plan.len();
             }
         }
-        let (of_socket, later) = profile.plan.into_iter().partition(|p| p.option.stages.contains(Stages::SOCKET));
-        profile.plan = of_socket;
-        profile.on_socket = profile.plan.len();
-        profile.plan.extend::<Vec<_>>(later);
+        for said in in_force {
+            if let Some(Target::Own(own)) = target(said) {
+                profile.set_own(own, &said.value);
+            }
+        }
         profile.not_inherited = not_inherited(&profile.plan);
         profile
     }
@@ -222,8 +231,8 @@ impl Settings {
     /// left out.
     ///
     /// `kernel` is asked only where `USER_TIMEOUT=auto` needs it.
-    pub fn parse(
-        variables: Vec<(String, String)>,
+    pub fn parse<T: AsRef<str>>(
+        variables: &[(T, T)],
         kernel: impl FnOnce() -> KeepaliveDefaults,
     ) -> (Self, Vec<Diagnostic>) {
         Draft::new(variables).settle(Process::default, kernel)

@@ -85,7 +85,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    const fn nanoseconds(self) -> u128 {
+    const fn nanoseconds(self) -> u64 {
         match self {
             Self::Second => 1_000_000_000,
             Self::Millisecond => 1_000_000,
@@ -132,7 +132,29 @@ const BARE_MILLISECONDS: DurationParser<'static> = duration_parser(TimeUnit::Mil
 const BARE_MICROSECONDS: DurationParser<'static> = duration_parser(TimeUnit::MicroSecond);
 
 /// Parses a duration into `stored` units, rounded up.
-fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i128> {
+fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i64> {
+    let nanoseconds = whole_duration(text, bare).or_else(|| any_duration(text, bare))?;
+    i64::try_from(nanoseconds.div_ceil(stored.nanoseconds())).ok()
+}
+
+/// A whole number with a unit or without one, as most durations are: fundu's code need not be loaded for it.
+fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let nanoseconds = match unit {
+        "" => bare.nanoseconds(),
+        "us" if bare == Unit::Microsecond => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60 * 1_000_000_000,
+        "h" => 3600 * 1_000_000_000,
+        _ => return None,
+    };
+    u64::try_from(whole(number)?).ok()?.checked_mul(nanoseconds)
+}
+
+#[cold]
+fn any_duration(text: &str, bare: Unit) -> Option<u64> {
     let (parser, text) = match bare {
         Unit::Second => (BARE_SECONDS, text),
         Unit::Millisecond => (BARE_MILLISECONDS, text),
@@ -143,58 +165,64 @@ fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i128> {
         }
     };
     let duration: std::time::Duration = parser.parse(text).ok()?.try_into().ok()?;
-    i128::try_from(duration.as_nanos().div_ceil(stored.nanoseconds())).ok()
+    u64::try_from(duration.as_nanos()).ok()
 }
 
-fn size(text: &str) -> Option<i128> {
-    let (number, shift) = match text.as_bytes().last()?.to_ascii_uppercase() {
-        b'K' => (text.get(..text.len() - 1)?, 10),
-        b'M' => (text.get(..text.len() - 1)?, 20),
-        b'G' => (text.get(..text.len() - 1)?, 30),
-        _ => (text, 0),
+#[inline(never)] // one copy for all kinds
+fn whole(text: &str) -> Option<i64> {
+    text.parse().ok()
+}
+
+fn size(text: &str) -> Option<i64> {
+    let shift = match text.as_bytes().last()?.to_ascii_uppercase() {
+        b'K' => 10,
+        b'M' => 20,
+        b'G' => 30,
+        _ => return whole(text),
     };
-    number.parse::<i64>().ok().map(|n| i128::from(n) << shift)
+    whole(text.get(..text.len() - 1)?)?.checked_mul(1 << shift)
 }
 
-fn bits(text: &str) -> Option<i128> {
+fn bits(text: &str) -> Option<i64> {
     match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok().map(i128::from),
-        None => text.parse().ok(),
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?.try_into().ok(),
+        None => whole(text),
     }
+}
+
+/// The place of a word in a list with spaces between.
+fn place(words: impl Iterator<Item = &'static str>, text: &str) -> Option<i64> {
+    words.zip(0..).find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, place)| place)
 }
 
 impl Kind {
     /// Parses `text`; `None` if it is not of this kind, or out of `range`.
     #[must_use]
     pub fn parse(self, text: &str, range: (i64, i64)) -> Option<Value> {
-        let in_range = |n: i128| i64::try_from(n).ok().filter(|n| (range.0..=range.1).contains(n));
+        let in_range = |n: &i64| (range.0..=range.1).contains(n);
         let number = match self {
-            Self::Bool => match text.to_ascii_lowercase().as_str() {
-                "1" | "on" | "true" | "yes" => 1,
-                "0" | "off" | "false" | "no" => 0,
-                _ => return None,
-            },
-            Self::Count => text.parse().ok()?,
+            Self::Bool => place("0 1 off on no yes false true".split_ascii_whitespace(), text)? & 1,
+            Self::Count => whole(text)?,
             Self::Bits => bits(text)?,
             Self::Size => size(text)?,
             Self::Duration { word: Some(word), .. } if text.eq_ignore_ascii_case(word.text()) => {
                 return Some(word.value());
             }
             Self::Duration { bare, stored, .. } => duration(text, bare, stored)?,
-            Self::Choice(choice) => i128::try_from(choice.words().position(|w| w.eq_ignore_ascii_case(text))?).ok()?,
+            Self::Choice(choice) => place(choice.words(), text)?,
             Self::TrafficClass { shift } => match code_point(text) {
-                Some(point) => i128::from(point << 2),
+                Some(point) => point << 2,
                 None => bits(text).filter(|n| n.unsigned_abs() < 256)? << shift,
             },
             Self::Name => return Name::new(text).map(Value::Name),
             Self::Backlog => match text.strip_prefix("min:") {
-                Some(least) => return in_range(least.parse().ok()?).map(Value::AtLeast),
-                None => text.parse().ok()?,
+                Some(least) => return whole(least).filter(in_range).map(Value::AtLeast),
+                None => whole(text)?,
             },
             Self::Addresses => return Addresses::new(text).map(Value::Addresses),
             Self::Text(_) => return Some(Value::Text(text.to_owned())),
         };
-        in_range(number).map(Value::Int)
+        Some(number).filter(in_range).map(Value::Int)
     }
 
     /// What is accepted, for a message or a table.

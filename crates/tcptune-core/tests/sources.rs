@@ -23,11 +23,11 @@ fn process() -> Process {
 }
 
 fn settle(said: &Said) -> (Settings, Vec<String>) {
-    let mut variables: Vec<_> = said.variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let mut variables = said.variables.to_vec();
     if said.config.is_some() {
-        variables.push(("CONFIG".to_owned(), "/home/op/my.conf".to_owned()));
+        variables.push(("CONFIG", "/home/op/my.conf"));
     }
-    let mut draft = Draft::new(variables);
+    let mut draft = Draft::new(&variables);
     draft.file(Source::System, Ok(said.system.map(str::to_owned)));
     if said.config.is_some() {
         draft.file(Source::Config, Ok(said.config.map(str::to_owned)));

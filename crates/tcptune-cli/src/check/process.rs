@@ -112,7 +112,7 @@ fn start(process: &Process, exe: &Path) -> Result<Start, ProcError> {
 
 /// As the library would settle them in that process, by the files as they are now.
 fn settings(pid: i32, start: &Start) -> (Settings, Vec<String>) {
-    let mut draft = Draft::new(start.variables.clone());
+    let mut draft = Draft::new(&start.variables);
     draft.file(Source::System, config::read(&format!("/proc/{pid}/root{}", config::SYSTEM), Trust::Root));
     if let Some(path) = draft.config() {
         let root = if path.starts_with('/') { "root" } else { "cwd/" };

@@ -191,12 +191,9 @@ pub mod tests {
 
     /// Facts of settings, written as `NAME=value NAME=value`.
     pub fn facts(settings: &str, kernel: &Kernel) -> (Profile, Facts) {
-        let variables = settings.split_whitespace().map(|setting| {
-            let (name, value) = setting.split_once('=').expect("a setting");
-            (name.to_owned(), value.to_owned())
-        });
+        let variables = settings.split_whitespace().map(|setting| setting.split_once('=').expect("a setting"));
         let defaults = crate::kernel::keepalive_defaults;
-        let (mut settings, wrong) = Settings::parse(variables.collect(), defaults);
+        let (mut settings, wrong) = Settings::parse(&variables.collect::<Vec<_>>(), defaults);
         assert!(wrong.is_empty(), "{wrong:?}");
         let profile = settings.profiles.swap_remove(0);
         let facts = Facts::new(&profile, kernel);

@@ -29,7 +29,7 @@ pub fn variables(environment: &[u8]) -> Vec<(String, String)> {
 
 /// Parses the variables (names without the prefix): each takes effect, or is named by a message.
 pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
-    let (settings, wrong) = Settings::parse(variables.to_vec(), || kernel);
+    let (settings, wrong) = Settings::parse(variables, || kernel);
     settings.profiles.iter().for_each(values_are_in_range);
     wrong.iter().for_each(is_one_short_line);
 
@@ -71,7 +71,7 @@ pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
 
 /// A text of rules, or of a file: no panic, and messages of one line.
 pub fn text_holds(text: &str) {
-    let mut draft = Draft::new(vec![("RULES".to_owned(), text.to_owned())]);
+    let mut draft = Draft::new(&[("RULES", text)]);
     draft.file(Source::Config, Ok(Some(text.to_owned())));
     let (settings, wrong) = draft.settle(Process::default, || KERNEL);
     settings.profiles.iter().for_each(values_are_in_range);

@@ -1,0 +1,170 @@
+//! The values that sources choose, one for a row.
+
+use crate::draft::{KeepaliveDefaults, Place};
+use crate::option::{self, OPTIONS, Opt, Sockopt, Target};
+use crate::value::Value;
+
+/// A value that a source gives.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    /// Of this row.
+    pub row: usize,
+    /// None is `default`: that of the kernel.
+    pub value: Option<Value>,
+    /// Where it is said.
+    pub place: Place,
+}
+
+// Rows that others depend on.
+const KEEPALIVE: usize = option::row("KEEPALIVE");
+const KEEPIDLE: usize = option::row("KEEPIDLE");
+const KEEPINTVL: usize = option::row("KEEPINTVL");
+const KEEPCNT: usize = option::row("KEEPCNT");
+pub(crate) const USER_TIMEOUT: usize = option::row("USER_TIMEOUT");
+
+// Settings of the process.
+pub(crate) const ONLY_PROGRAMS: usize = option::row("ONLY_PROGRAMS");
+pub(crate) const SKIP_PROGRAMS: usize = option::row("SKIP_PROGRAMS");
+pub(crate) const STRICT: usize = option::row("STRICT");
+pub(crate) const STATS: usize = option::row("STATS");
+pub(crate) const LOG: usize = option::row("LOG");
+pub(crate) const LOG_FILE: usize = option::row("LOG_FILE");
+pub(crate) const DISABLE: usize = option::row("DISABLE");
+
+/// One value for a row, in the order of the rows: there are many rows, and few are set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values(pub Vec<Chosen>);
+
+impl Values {
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    pub fn get(&self, row: usize) -> Option<&Chosen> {
+        self.0.iter().find(|chosen| chosen.row == row)
+    }
+
+    pub fn int(&self, row: usize) -> Option<i64> {
+        match self.get(row)?.value {
+            Some(Value::Int(n)) => Some(n),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self, row: usize) -> Option<&str> {
+        match &self.get(row)?.value {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Which value is of the same socket option: that of TOS or DSCP, or of an alias.
+    fn rival(&self, row: usize) -> Option<usize> {
+        self.0.iter().position(|other| say_the_same(other.row, row))
+    }
+
+    /// Over what was said before.
+    fn put(&mut self, chosen: Chosen) {
+        if let Some(rival) = self.rival(chosen.row) {
+            self.0.remove(rival);
+        }
+        let at = self.0.partition_point(|other| other.row < chosen.row);
+        self.0.insert(at, chosen);
+    }
+
+    /// Takes a value as it is written; the error is for the operator.
+    pub fn assign(&mut self, row: usize, opt: &Opt, text: &str, place: Place) -> Result<(), String> {
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let value = if is_unset(text) {
+            None
+        } else {
+            match opt.kind.parse(text, opt.range) {
+                None => return Err(not_accepted(opt)),
+                value => value,
+            }
+        };
+        match self.rival(row).and_then(|rival| self.0.get(rival)) {
+            Some(Chosen { value: Some(_), .. }) if value.is_none() => {}
+            Some(Chosen { value: Some(_), row: other, .. }) => return Err(clash(row, *other)),
+            _ => self.put(Chosen { row, value, place }),
+        }
+        Ok(())
+    }
+
+    /// With others over them.
+    pub fn under(&self, over: Self) -> Self {
+        if self.0.is_empty() {
+            return over;
+        }
+        let room = self.0.len() + over.0.len() + 1; // and an implied one
+        let mut values = Self(Vec::with_capacity(room));
+        values.0.extend_from_slice(&self.0);
+        over.0.into_iter().for_each(|chosen| values.put(chosen));
+        values
+    }
+}
+
+fn socket_option(row: usize) -> Option<&'static Sockopt> {
+    match &OPTIONS.get(row)?.target {
+        Target::Socket(option) => Some(option),
+        Target::Own(_) => None,
+    }
+}
+
+fn say_the_same(a: usize, b: usize) -> bool {
+    a == b
+        || match (socket_option(a), socket_option(b)) {
+            (Some(a), Some(b)) => a.is(b.level, b.optname) && a.stages.contains(b.stages),
+            _ => false,
+        }
+}
+
+pub(crate) fn is_unset(text: &str) -> bool {
+    text.is_empty() || text.eq_ignore_ascii_case("default")
+}
+
+#[cold]
+fn not_accepted(opt: &Opt) -> String {
+    format!("not accepted; accepted: {}", opt.kind.accepted(opt.range))
+}
+
+#[cold]
+fn clash(row: usize, other: usize) -> String {
+    let name = OPTIONS.get(other).map_or("", Opt::name);
+    if row == other {
+        format!("{name} is set twice; this one does not count")
+    } else {
+        format!("{name} says the same, and counts")
+    }
+}
+
+/// Keepalive times do nothing without `SO_KEEPALIVE` (tcp(7)), so any of them turns it on.
+pub(crate) fn imply_keepalive(values: &mut Values) {
+    let time = [KEEPIDLE, KEEPINTVL, KEEPCNT].into_iter().find(|time| values.int(*time).is_some());
+    if let (Some(&Chosen { place, .. }), None) = (time.and_then(|time| values.get(time)), values.int(KEEPALIVE)) {
+        values.put(Chosen { row: KEEPALIVE, value: Some(Value::Int(1)), place });
+    }
+}
+
+/// `USER_TIMEOUT=auto`: the time in which keepalive would notice a dead idle peer.
+#[cold]
+pub(crate) fn resolve_auto(
+    values: &mut Values,
+    place: Place,
+    kernel: impl Fn() -> KeepaliveDefaults,
+) -> Result<(), String> {
+    let idle = values.int(KEEPIDLE).unwrap_or_else(|| kernel().idle);
+    let interval = values.int(KEEPINTVL).unwrap_or_else(|| kernel().interval);
+    let count = values.int(KEEPCNT).unwrap_or_else(|| kernel().count);
+    let ms = idle.saturating_add(interval.saturating_mul(count)).saturating_mul(1000).max(1);
+    let fits = i32::try_from(ms).is_ok();
+    values.put(Chosen { row: USER_TIMEOUT, value: fits.then_some(Value::Int(ms)), place });
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("KEEPIDLE + KEEPINTVL × KEEPCNT is {ms}ms, more than the {}ms the kernel takes", i32::MAX))
+    }
+}
