@@ -296,7 +296,8 @@ impl Object {
             (symbol, version, self.strings.add(symbol.st_name as usize).cast::<u8>())
         };
         // SAFETY: names end with a null byte, and nothing behind the first difference is read.
-        let is_named = || (0..).zip(name.iter().chain(&[0])).all(|(at, byte)| unsafe { *own_name.add(at) } == *byte);
+        let byte_at = |at| unsafe { *own_name.add(at) };
+        let is_named = || name.iter().enumerate().all(|(at, byte)| byte_at(at) == *byte) && byte_at(name.len()) == 0;
         let defined = symbol.st_shndx != 0 && symbol.st_value != 0 && version & HIDDEN == 0;
         let is_function = matches!(symbol.st_info & 0xf, NOTYPE | FUNC | GNU_IFUNC);
         let is_visible = matches!(symbol.st_info >> 4, GLOBAL | WEAK);

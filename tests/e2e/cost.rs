@@ -88,3 +88,38 @@ fn rules_cost_other_sockets_nothing() {
         assert!((settings - rules).abs() <= 5, "{kind}: {rules} under rules, {settings} under settings");
     }
 }
+
+/// KiB of the library's own mappings that are resident in a program which has made a TCP socket: its file, and the
+/// anonymous pages behind it.
+fn resident(settings: &[(&str, &str)]) -> u64 {
+    let script = "import socket, time; s = socket.socket(); print('made', flush=True); time.sleep(20)";
+    // Without the log lines that prove the library elsewhere: here it must be among the mappings.
+    let program = Program::python(script).env("LD_PRELOAD", library());
+    let set = |program: Program, (name, value): &(&str, &str)| program.env(format!("TCPTUNE_{name}"), value);
+    let running = settings.iter().fold(program, set).start();
+    running.printed("made");
+    let maps = fs::read_to_string(format!("/proc/{}/smaps", running.pid())).expect("of a child");
+    running.kill();
+    let (mut resident, mut ours) = (0, false);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        if first == "Rss:" && ours {
+            resident += words.next().and_then(|kib| kib.parse::<u64>().ok()).expect("KiB");
+        } else if !first.ends_with(':') {
+            let name = words.nth(4).unwrap_or_default();
+            ours = name.ends_with("libtcptune.so") || (ours && name.is_empty());
+        }
+    }
+    resident
+}
+
+/// The kernel maps a file in windows of 64 KiB, so this is where things lie in it (src/layout.ld) more than how large it
+/// is: two windows, and what is written to.
+#[test]
+fn the_library_takes_at_most_150_kib_of_memory() {
+    for settings in [&[][..], &[("KEEPIDLE", "60"), ("KEEPINTVL", "10"), ("KEEPCNT", "3"), ("CONNECT_TIMEOUT", "3")]] {
+        let resident = resident(settings);
+        assert!((20..=150).contains(&resident), "{settings:?}: {resident} KiB");
+    }
+}
