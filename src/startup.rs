@@ -6,6 +6,7 @@ use tcptune_core::address;
 use tcptune_core::attempt::Attempts;
 use tcptune_core::config::{self, Trust};
 use tcptune_core::descriptor::{Choices, Descriptors};
+use tcptune_core::diagnostic::Diagnostic;
 use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
 use tcptune_core::files;
 use tcptune_core::option::{OPTIONS, Own, Target};
@@ -58,30 +59,48 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
         draft.file(Source::Config, text);
     }
     let (settings, wrong) = draft.settle(process, keepalive_defaults);
-    let file = settings.log_file.as_deref().and_then(|path| CString::new(path).ok());
-    let file = file.map(|path| &*Box::leak(path.into_boxed_c_str()));
+    let file = settings.log_file.as_deref().and_then(leaked);
     let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
         return;
     }
-    for diagnostic in &wrong {
-        let outcome = if settings.strict { "the program is not started" } else { "ignored" };
-        log::warn!("{diagnostic}; {outcome}");
-    }
-    if settings.strict && !wrong.is_empty() {
-        // SAFETY: ends the process without running anything of a program that has not started.
-        unsafe { libc::_exit(EX_CONFIG) };
+    if !wrong.is_empty() {
+        complain(&wrong, settings.strict);
     }
     if let Some(function) = hooks::missing() {
         log::warn!("this libc has no {function}: every socket is left alone");
         return;
     }
-    log::info!("in force: {}", InForce(&settings));
+    if log::log_enabled!(log::Level::Info) {
+        tell(&settings);
+    }
     if !settings.leaves_all_alone() {
         publish(settings);
     }
+}
+
+#[cold]
+fn leaked(path: &str) -> Option<&'static CStr> {
+    Some(Box::leak(CString::new(path).ok()?.into_boxed_c_str()))
+}
+
+#[cold]
+fn complain(wrong: &[Diagnostic], strict: bool) {
+    for diagnostic in wrong {
+        let outcome = if strict { "the program is not started" } else { "ignored" };
+        log::warn!("{diagnostic}; {outcome}");
+    }
+    if strict {
+        // SAFETY: ends the process without running anything of a program that has not started.
+        unsafe { libc::_exit(EX_CONFIG) };
+    }
+}
+
+#[cold]
+fn tell(settings: &Settings) {
+    log::info!("in force: {}", InForce(settings));
 }
 
 fn publish(settings: Settings) {
@@ -153,12 +172,14 @@ fn tcptune_variables() -> Vec<(&'static str, &'static str)> {
     let mut variables = Vec::new();
     for entry in environment(PREFIX.as_bytes()) {
         let entry = std::str::from_utf8(entry).unwrap_or_else(|_| lossy(entry));
-        if let Some(variable) = entry.split_once('=') {
-            if variables.is_empty() {
-                variables.reserve_exact(16); // more are rare
-            }
-            variables.push(variable);
+        let Some((name, value)) = entry.bytes().position(|byte| byte == b'=').and_then(|at| entry.split_at_checked(at))
+        else {
+            continue;
+        };
+        if variables.is_empty() {
+            variables = Vec::with_capacity(16); // more are rare
         }
+        variables.push((name, value.get(1..).unwrap_or_default()));
     }
     variables
 }

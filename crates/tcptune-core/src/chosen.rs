@@ -15,6 +15,13 @@ pub(crate) struct Chosen {
     pub place: Place,
 }
 
+impl Chosen {
+    /// Whether its setting is one of the whole process.
+    pub fn is_of_process(&self) -> bool {
+        matches!(OPTIONS.get(self.row), Some(Opt { target: Target::Own(own), .. }) if !own.is_of_a_socket())
+    }
+}
+
 // Rows that others depend on.
 const KEEPALIVE: usize = option::row("KEEPALIVE");
 const KEEPIDLE: usize = option::row("KEEPIDLE");
@@ -40,6 +47,7 @@ impl Values {
         Self(Vec::new())
     }
 
+    #[inline(never)] // it is asked for at many places
     pub fn get(&self, row: usize) -> Option<&Chosen> {
         self.0.iter().find(|chosen| chosen.row == row)
     }
@@ -143,8 +151,9 @@ fn clash(row: usize, other: usize) -> String {
 
 /// Keepalive times do nothing without `SO_KEEPALIVE` (tcp(7)), so any of them turns it on.
 pub(crate) fn imply_keepalive(values: &mut Values) {
-    let time = [KEEPIDLE, KEEPINTVL, KEEPCNT].into_iter().find(|time| values.int(*time).is_some());
-    if let (Some(&Chosen { place, .. }), None) = (time.and_then(|time| values.get(time)), values.int(KEEPALIVE)) {
+    let is_time = |row| matches!(row, KEEPIDLE | KEEPINTVL | KEEPCNT);
+    let time = values.0.iter().find(|chosen| is_time(chosen.row) && matches!(chosen.value, Some(Value::Int(_))));
+    if let (Some(&Chosen { place, .. }), None) = (time, values.int(KEEPALIVE)) {
         values.put(Chosen { row: KEEPALIVE, value: Some(Value::Int(1)), place });
     }
 }

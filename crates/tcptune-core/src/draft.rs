@@ -1,8 +1,10 @@
 //! From the sources of settings to [`Settings`]: the system's file, the user's file, the environment; the last one wins.
 
 use std::cell::LazyCell;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use log::LevelFilter;
 
 use crate::chosen::{
     self, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values, is_unset,
@@ -10,7 +12,7 @@ use crate::chosen::{
 use crate::config;
 use crate::diagnostic::{Diagnostic, Subject, unknown};
 use crate::grammar::{self, Entry, Rule, Scope, Setting, Word};
-use crate::option::{self, OPTIONS, Opt, Own, Target};
+use crate::option::{self, IN_LOWER_CASE, NAMED, Named, OPTIONS, Own, Target};
 use crate::rules::{Conditions, Rules, glob};
 use crate::settings::{InForce, LIBRARY, PREFIX, Profile, Settings};
 use crate::value::Value;
@@ -88,20 +90,24 @@ struct DraftRule {
     over: Option<Values>,
 }
 
+/// What one source says.
+#[derive(Default)]
 struct Layer {
     values: Values,
     rules: Vec<DraftRule>,
 }
 
-impl Layer {
-    const fn empty() -> Self {
-        Self { values: Values::none(), rules: Vec::new() }
-    }
+#[derive(Default)]
+struct Files {
+    system: Layer,
+    config: Layer,
 }
 
 /// What all sources say, before it is settled.
 pub struct Draft {
-    layers: [Layer; 3],
+    environment: Layer,
+    /// Most programs have none.
+    files: Option<Box<Files>>,
     config: Option<String>,
     wrong: Vec<Diagnostic>,
     suggested: usize,
@@ -111,38 +117,45 @@ impl Draft {
     /// Of the environment's variables, given without their prefix.
     #[must_use]
     pub fn new<T: AsRef<str>>(variables: &[(T, T)]) -> Self {
-        let mut draft = Self { layers: [const { Layer::empty() }; 3], config: None, wrong: Vec::new(), suggested: 0 };
-        let mut known: Vec<Variable> = Vec::with_capacity(variables.len().min(OPTIONS.len()));
-        let mut unknown = Vec::new();
-        for (name, text) in variables {
-            let (name, text) = (name.as_ref(), text.as_ref());
-            match option::find(name) {
-                // In the order of the names in lower case. As with getenv(3), the first of one name counts.
-                Some((row, opt)) => match known.binary_search_by(|other| in_lower_case(other.name, name)) {
-                    Ok(_) => {}
-                    Err(at) => known.insert(at, Variable { name, row, opt, text }),
-                },
-                None if name == LIBRARY => {}
-                None => unknown.push((name, text)),
+        let mut draft =
+            Self { environment: Layer::default(), files: None, config: None, wrong: Vec::new(), suggested: 0 };
+        let mut numbers = [0; NAMED.len()]; // of the variable of a name, counted from 1
+        let mut unknown = false;
+        for ((name, _), number) in variables.iter().zip(1_u32..) {
+            match option::position(name.as_ref()).and_then(|at| numbers.get_mut(at)) {
+                Some(first) if *first == 0 => *first = number, // as with getenv(3)
+                Some(_) => {}
+                None => unknown = true,
             }
         }
-        if !unknown.is_empty() {
-            draft.unknown_variables(unknown);
+        if unknown {
+            draft.unknown_variables(variables);
         }
-        let [.., environment] = &mut draft.layers;
-        environment.values = Values(Vec::with_capacity(known.len() + 1)); // and an implied one
-        for variable in known {
-            draft.variable(&variable);
+        draft.environment.values = Values(Vec::with_capacity(variables.len().min(OPTIONS.len()) + 1)); // and an implied one
+        for at in IN_LOWER_CASE.iter().map(|at| usize::from(*at)) {
+            let number = numbers.get(at).and_then(|number| usize::try_from(*number).ok()?.checked_sub(1));
+            if let (Some(named), Some((_, text))) = (NAMED.get(at), number.and_then(|number| variables.get(number))) {
+                draft.variable(*named, text.as_ref());
+            }
         }
         draft
     }
 
     #[cold]
-    fn unknown_variables(&mut self, variables: Vec<(&str, &str)>) {
-        let variables: BTreeMap<_, _> = variables.into_iter().rev().collect();
-        for (name, text) in variables {
-            let problem = self.unknown(name, |near| format!("{PREFIX}{near}"));
-            self.wrong.push(Diagnostic::variable(name, text, problem));
+    fn unknown_variables<T: AsRef<str>>(&mut self, variables: &[(T, T)]) {
+        let mut unknown: BinaryHeap<_> = variables
+            .iter()
+            .map(|(name, text)| (name.as_ref(), text.as_ref()))
+            .zip(0..)
+            .filter(|((name, _), _)| *name != LIBRARY && option::position(name).is_none())
+            .map(|((name, text), number)| Reverse((name, number, text)))
+            .collect();
+        let mut before = None;
+        while let Some(Reverse((name, _, text))) = unknown.pop() {
+            if before.replace(name) != Some(name) {
+                let problem = self.unknown(name, |near| format!("{PREFIX}{near}"));
+                self.wrong.push(Diagnostic::variable(name, text, problem));
+            }
         }
     }
 
@@ -152,12 +165,11 @@ impl Draft {
         unknown(name, self.suggested <= SUGGESTIONS, shown)
     }
 
-    fn variable(&mut self, variable: &Variable) {
-        let Variable { name, row, opt, text } = *variable;
-        let [.., environment] = &mut self.layers;
+    fn variable(&mut self, named: Named, text: &str) {
+        let Some(opt) = OPTIONS.get(named.row()) else { return };
         let place = Place { source: Source::Environment, line: 0, column: 0 };
-        if let Err(problem) = environment.values.assign(row, opt, text, place) {
-            self.wrong.push(Diagnostic::variable(name, text, problem));
+        if let Err(problem) = self.environment.values.assign(named.row(), opt, text, place) {
+            self.wrong.push(Diagnostic::variable(named.text(), text, problem));
             return;
         }
         match opt.target {
@@ -191,6 +203,14 @@ impl Draft {
         };
         let subject = Subject::File(self.name(source));
         self.wrong.push(Diagnostic { subject, text: String::new(), problem });
+    }
+
+    fn layer(&mut self, source: Source) -> &mut Layer {
+        match source {
+            Source::System => &mut self.files.get_or_insert_default().system,
+            Source::Config => &mut self.files.get_or_insert_default().config,
+            Source::Environment => &mut self.environment,
+        }
     }
 
     #[cold]
@@ -228,9 +248,9 @@ impl Draft {
                     self.complain(source, setting.word, problem);
                 }
                 Ok(Entry::Setting(setting)) => {
-                    let mut values = std::mem::take(&mut self.layers[source as usize].values);
+                    let mut values = std::mem::take(&mut self.layer(source).values);
                     self.setting(source, setting, &mut values, Stands::File);
-                    self.layers[source as usize].values = values;
+                    self.layer(source).values = values;
                 }
                 Err(wrong) => self.complain(source, wrong.word, wrong.problem),
             }
@@ -261,7 +281,7 @@ impl Draft {
             }
         }
         let place = Place::of(source, word);
-        self.layers[source as usize].rules.push(DraftRule { place, conditions, scope, over });
+        self.layer(source).rules.push(DraftRule { place, conditions, scope, over });
     }
 
     /// Settles what holds in this process. `process` and `kernel` are asked only where it matters.
@@ -270,36 +290,29 @@ impl Draft {
         process: impl FnOnce() -> Process,
         kernel: impl FnOnce() -> KeepaliveDefaults,
     ) -> (Settings, Vec<Diagnostic>) {
-        let mut globals = Values::none();
-        for layer in &mut self.layers {
-            globals = globals.under(std::mem::take(&mut layer.values));
+        let mut globals = std::mem::take(&mut self.environment.values);
+        let mut drafts = std::mem::take(&mut self.environment.rules);
+        if let Some(files) = self.files.take() {
+            let Files { system, config } = *files;
+            globals = system.values.under(config.values).under(globals);
+            drafts.extend(config.rules.into_iter().chain(system.rules));
         }
         let (process, kernel) = (LazyCell::new(process), LazyCell::new(kernel));
         let (process, kernel) = (|| &*process, || *kernel);
-        let is_in = |row| globals.text(row).map(|list| list.split(',').any(|program| process().is(program.trim())));
-        let in_scope = is_in(ONLY_PROGRAMS) != Some(false) && is_in(SKIP_PROGRAMS) != Some(true);
-        let own = |row| globals.int(row).is_some_and(|n| n != 0);
-        let log = globals.int(LOG).and_then(|i| log::LevelFilter::iter().nth(usize::try_from(i).ok()?));
-        let mut settings = Settings {
-            strict: own(STRICT),
-            disabled: own(DISABLE),
-            stats: own(STATS),
-            log: log.unwrap_or(log::LevelFilter::Warn),
-            log_file: globals.text(LOG_FILE).map(str::to_owned),
-            in_scope,
-            in_force: Vec::new(),
-            config: None,
-            profiles: Vec::new(),
-            rules: Rules::default(),
+        let of_process = if globals.0.iter().any(Chosen::is_of_process) {
+            OfProcess::new(&globals, process)
+        } else {
+            OfProcess::NONE
         };
-        if in_scope && self.layers.iter().any(|layer| !layer.rules.is_empty()) {
-            self.settle_rules(&globals, process, kernel, &mut settings);
+        let (profiles, rules, in_force) = if of_process.in_scope && !drafts.is_empty() {
+            self.settle_rules(&globals, drafts, process, kernel)
         } else {
             let (profile, in_force) = self.finish(globals, kernel, None);
-            settings.profiles = vec![profile];
-            settings.in_force = in_force;
-        }
-        settings.config = self.config;
+            (vec![profile], Rules::default(), in_force)
+        };
+        let OfProcess { in_scope, strict, disabled, stats, log, log_file } = of_process;
+        let config = self.config;
+        let settings = Settings { profiles, rules, in_force, config, in_scope, strict, disabled, stats, log, log_file };
         (settings, self.wrong)
     }
 
@@ -307,31 +320,30 @@ impl Draft {
     fn settle_rules<'a>(
         &mut self,
         globals: &Values,
+        drafts: Vec<DraftRule>,
         process: impl Fn() -> &'a Process,
         kernel: impl Fn() -> KeepaliveDefaults + Copy,
-        settings: &mut Settings,
-    ) {
-        let (profile, in_force) = self.finish(globals.clone(), kernel, None);
-        settings.profiles.push(profile);
-        settings.in_force = in_force;
-        let drafts = self.layers.each_mut().map(|layer| std::mem::take(&mut layer.rules));
-        for rule in drafts.into_iter().rev().flatten() {
+    ) -> (Vec<Profile>, Rules, Vec<InForce>) {
+        let (profile, mut in_force) = self.finish(globals.clone(), kernel, None);
+        let (mut profiles, mut rules) = (vec![profile], Rules::default());
+        for rule in drafts {
             if rule.scope != Scope::default() && !process().is_in(&rule.scope) {
                 continue;
             }
             let values = rule.over.map_or(Values::none(), |over| globals.under(over));
-            let Ok(index) = u32::try_from(settings.profiles.len()) else { break };
-            let (profile, in_force) = self.finish(values, kernel, Some(rule.place));
-            settings.profiles.push(profile);
+            let Ok(index) = u32::try_from(profiles.len()) else { break };
+            let (profile, of_rule) = self.finish(values, kernel, Some(rule.place));
+            profiles.push(profile);
             if rule.conditions.is_empty() {
-                settings.rules.end(index);
-                if settings.rules.is_empty() {
-                    settings.in_force = in_force;
+                rules.end(index);
+                if rules.is_empty() {
+                    in_force = of_rule;
                 }
                 break; // no later rule is reached
             }
-            settings.rules.push(&rule.conditions, index);
+            rules.push(&rule.conditions, index);
         }
+        (profiles, rules, in_force)
     }
 
     /// What follows from the values of a profile.
@@ -371,6 +383,37 @@ impl Draft {
     }
 }
 
+/// The settings of the process: few have any.
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+struct OfProcess {
+    in_scope: bool,
+    strict: bool,
+    disabled: bool,
+    stats: bool,
+    log: LevelFilter,
+    log_file: Option<String>,
+}
+
+impl OfProcess {
+    const NONE: Self =
+        Self { in_scope: true, strict: false, disabled: false, stats: false, log: LevelFilter::Warn, log_file: None };
+
+    #[cold]
+    fn new<'a>(globals: &Values, process: impl Fn() -> &'a Process) -> Self {
+        let lists = |row| globals.text(row).map(|list| list.split(',').any(|program| process().is(program.trim())));
+        let is_on = |row| globals.int(row).is_some_and(|n| n != 0);
+        let log = globals.int(LOG).and_then(|i| LevelFilter::iter().nth(usize::try_from(i).ok()?));
+        Self {
+            in_scope: lists(ONLY_PROGRAMS) != Some(false) && lists(SKIP_PROGRAMS) != Some(true),
+            strict: is_on(STRICT),
+            disabled: is_on(DISABLE),
+            stats: is_on(STATS),
+            log: log.unwrap_or(Self::NONE.log),
+            log_file: globals.text(LOG_FILE).map(str::to_owned),
+        }
+    }
+}
+
 /// Where a setting stands.
 #[derive(Clone, Copy)]
 enum Stands {
@@ -400,16 +443,4 @@ impl Stands {
             _ => None,
         }
     }
-}
-
-/// A variable that a row has.
-struct Variable<'a> {
-    name: &'a str,
-    row: usize,
-    opt: &'static Opt,
-    text: &'a str,
-}
-
-fn in_lower_case(a: &str, b: &str) -> Ordering {
-    a.bytes().map(|b| b.to_ascii_lowercase()).cmp(b.bytes().map(|b| b.to_ascii_lowercase()))
 }

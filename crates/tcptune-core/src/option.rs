@@ -632,16 +632,22 @@ options! {
 
 /// A name or an alias: where it lies in [`NAMES`], and whose it is.
 #[derive(Clone, Copy, Debug)]
-struct Named {
+pub(crate) struct Named {
     start: u16,
     len: u8,
     row: u8,
 }
 
 impl Named {
-    fn text(self) -> &'static str {
+    /// The name.
+    pub fn text(self) -> &'static str {
         let start = usize::from(self.start);
         NAMES.get(start..start + usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Index of its row in [`OPTIONS`].
+    pub fn row(self) -> usize {
+        self.row.into()
     }
 }
 
@@ -649,7 +655,7 @@ const NAMES_AND_ALIASES: usize = place("").0 as usize;
 
 /// All names and aliases, in the order of the rows.
 #[allow(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "evaluated by the compiler")]
-static NAMED: [Named; NAMES_AND_ALIASES] = {
+pub(crate) static NAMED: [Named; NAMES_AND_ALIASES] = {
     assert!(NAMES.len() <= u16::MAX as usize && ROWS.len() <= u8::MAX as usize);
     let mut all = [Named { start: 0, len: 0, row: 0 }; NAMES_AND_ALIASES];
     let (mut n, mut start, mut row) = (0, 0, 0);
@@ -664,6 +670,37 @@ static NAMED: [Named; NAMES_AND_ALIASES] = {
     }
     all
 };
+
+/// The indexes of [`NAMED`], in the order of the names in lower case.
+#[allow(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "evaluated by the compiler")]
+pub(crate) static IN_LOWER_CASE: [u8; NAMES_AND_ALIASES] = {
+    let names = NAMES.as_bytes();
+    let mut all = [0; NAMES_AND_ALIASES];
+    let mut n = 0;
+    while n < all.len() {
+        let mut at = n;
+        while at > 0 && is_before(names, NAMED[n], NAMED[all[at - 1] as usize]) {
+            all[at] = all[at - 1];
+            at -= 1;
+        }
+        all[at] = n as u8;
+        n += 1;
+    }
+    all
+};
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn is_before(names: &[u8], a: Named, b: Named) -> bool {
+    let mut i = 0;
+    while i < a.len as usize && i < b.len as usize {
+        let (of_a, of_b) = (names[a.start as usize + i], names[b.start as usize + i]);
+        if of_a != of_b {
+            return of_a.to_ascii_lowercase() < of_b.to_ascii_lowercase();
+        }
+        i += 1;
+    }
+    a.len < b.len
+}
 
 /// The index of a name in [`NAMED`], and that of its row; behind the last ones, if no row has it. For the compiler.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
@@ -711,9 +748,13 @@ pub const SOCKET_OPTIONS: usize = {
 /// The row of a name or an alias.
 #[must_use]
 pub fn find(name: &str) -> Option<(usize, &'static Opt)> {
-    let named = NAMED.iter().find(|named| usize::from(named.len) == name.len() && named.text() == name)?;
-    let row = usize::from(named.row);
+    let row = NAMED.get(position(name)?)?.row();
     Some((row, OPTIONS.get(row)?))
+}
+
+/// The index of a name in [`NAMED`].
+pub(crate) fn position(name: &str) -> Option<usize> {
+    NAMED.iter().position(|named| usize::from(named.len) == name.len() && named.text() == name)
 }
 
 #[cfg(test)]
@@ -732,6 +773,13 @@ mod tests {
                 assert!(name.bytes().all(of_a_name), "{name}: not a variable name");
             }
         }
+    }
+
+    #[test]
+    fn names_in_lower_case_are_in_order() {
+        let names = IN_LOWER_CASE.iter().map(|at| NAMED.get(usize::from(*at)).map(|named| named.text().to_lowercase()));
+        assert!(names.clone().is_sorted());
+        assert_eq!(names.collect::<HashSet<_>>().len(), NAMED.len());
     }
 
     #[test]

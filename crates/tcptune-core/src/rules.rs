@@ -133,13 +133,20 @@ struct Listener {
 #[derive(Debug, Default)]
 #[allow(clippy::disallowed_types, reason = "made at start-up")]
 pub struct Rules {
+    /// Most programs have none.
+    tables: Option<Box<Tables>>,
+    /// What holds where no rule matches.
+    fallback: u32,
+}
+
+#[derive(Debug, Default)]
+#[allow(clippy::disallowed_types, reason = "made at start-up")]
+struct Tables {
     clients_v4: Table<u32>,
     clients_v6: Table<u128>,
     servers: Vec<Listener>,
     /// Whether a client's own address is asked for.
     src: bool,
-    /// What holds where no rule matches.
-    fallback: u32,
 }
 
 /// The list, or one that stands for everything where it is empty.
@@ -165,9 +172,8 @@ fn v6(net: Option<IpNet>) -> Option<Prefix<u128>> {
     }
 }
 
-impl Rules {
-    /// Adds a rule after those that are there.
-    pub fn push(&mut self, conditions: &Conditions, profile: u32) {
+impl Tables {
+    fn push(&mut self, conditions: &Conditions, profile: u32) {
         for src in or_any(&conditions.src) {
             for ports in or_any(&conditions.ports) {
                 let ports = ports.map_or(Ports::ALL, Ports::new);
@@ -190,27 +196,12 @@ impl Rules {
         }
     }
 
-    /// Ends the rules: this profile holds where none of them matches.
-    pub fn end(&mut self, fallback: u32) {
-        self.fallback = fallback;
-    }
-
-    /// Whether no rule looks at a socket's addresses: one profile holds for all of them.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.clients_v4.dst.is_empty() && self.clients_v6.dst.is_empty() && self.servers.is_empty()
     }
 
-    /// What holds where no rule matches.
-    #[must_use]
-    pub fn fallback(&self) -> u32 {
-        self.fallback
-    }
-
-    /// The profile of the first rule that matches. `local` is asked for a client's own address where a rule needs it.
-    /// A v4-mapped IPv6 address is the IPv4 address (RFC 4291, section 2.5.5.2).
-    pub fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> u32 {
-        let found = match endpoint {
+    fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> Option<u32> {
+        match endpoint {
             Endpoint::Client(peer) => {
                 let src = if self.src { local().map(|src| src.to_canonical()) } else { None };
                 // Not bound yet, or of the other family: as unspecified.
@@ -231,8 +222,37 @@ impl Rules {
                     |rule: &&Listener| rule.ports.contains(port) && rule.src.is_none_or(|net| net.contains(&ip));
                 self.servers.iter().find(holds).map(|rule| rule.profile)
             }
-        };
-        found.unwrap_or(self.fallback)
+        }
+    }
+}
+
+impl Rules {
+    /// Adds a rule after those that are there.
+    pub fn push(&mut self, conditions: &Conditions, profile: u32) {
+        self.tables.get_or_insert_default().push(conditions, profile);
+    }
+
+    /// Ends the rules: this profile holds where none of them matches.
+    pub fn end(&mut self, fallback: u32) {
+        self.fallback = fallback;
+    }
+
+    /// Whether no rule looks at a socket's addresses: one profile holds for all of them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.as_ref().is_none_or(|tables| tables.is_empty())
+    }
+
+    /// What holds where no rule matches.
+    #[must_use]
+    pub fn fallback(&self) -> u32 {
+        self.fallback
+    }
+
+    /// The profile of the first rule that matches. `local` is asked for a client's own address where a rule needs it.
+    /// A v4-mapped IPv6 address is the IPv4 address (RFC 4291, section 2.5.5.2).
+    pub fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> u32 {
+        self.tables.as_ref().and_then(|tables| tables.find(endpoint, local)).unwrap_or(self.fallback)
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Profile {
     /// So many of them are of socket(2).
     on_socket: usize,
     /// What takes off an accepted socket what it shall not inherit. No value of ours: one that the program sets stays.
-    not_inherited: Option<Planned>,
+    not_inherited: Option<Box<Planned>>,
     /// Bound on establishing a connection, in milliseconds.
     pub connect_timeout: Option<c_int>,
     /// In place of the program's backlog.
@@ -111,34 +111,32 @@ impl Profile {
     #[must_use]
     pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
         let mut profile = Self { rule, plan: Vec::with_capacity(in_force.len()), ..Self::default() };
-        let target = |said: &InForce| OPTIONS.get(said.row).map(|opt| opt.target);
-        for of_socket in [true, false] {
-            for said in in_force {
-                if let Some(Target::Socket(option)) = target(said)
-                    && option.stages.contains(Stages::SOCKET) == of_socket
-                    && let Some(payload) = option.wire.encode(&said.value)
-                {
-                    let set_by_program = Fact::set_by_program(said.row);
-                    profile.plan.push(Planned {
-                        row: said.row,
-                        option,
-                        set_by_program,
-                        value: said.value.clone(),
-                        payload,
-                    });
+        for InForce { row, value, .. } in in_force {
+            match OPTIONS.get(*row).map(|opt| opt.target) {
+                Some(Target::Socket(option)) => {
+                    if let Some(payload) = option.wire.encode(value) {
+                        let (row, value) = (*row, value.clone());
+                        let set_by_program = Fact::set_by_program(row);
+                        profile.add(Planned { row, option, set_by_program, value, payload });
+                    }
                 }
-            }
-            if of_socket {
-                profile.on_socket = profile.plan.len();
-            }
-        }
-        for said in in_force {
-            if let Some(Target::Own(own)) = target(said) {
-                profile.set_own(own, &said.value);
+                Some(Target::Own(own)) => profile.set_own(own, value),
+                None => {}
             }
         }
-        profile.not_inherited = not_inherited(&profile.plan);
+        if profile.plan.iter().any(is_receive_timeout) {
+            profile.not_inherited = not_inherited(&profile.plan).map(Box::new);
+        }
         profile
+    }
+
+    fn add(&mut self, planned: Planned) {
+        if planned.option.stages.contains(Stages::SOCKET) {
+            self.plan.insert(self.on_socket, planned);
+            self.on_socket += 1;
+        } else {
+            self.plan.push(planned);
+        }
     }
 
     fn set_own(&mut self, own: Own, value: &Value) {
@@ -167,7 +165,7 @@ impl Profile {
         let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
         self.plan
             .iter()
-            .chain(&self.not_inherited)
+            .chain(self.not_inherited.as_deref())
             .filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
     }
 
@@ -188,11 +186,14 @@ impl Profile {
     }
 }
 
+fn is_receive_timeout(planned: &Planned) -> bool {
+    planned.option.is(libc::SOL_SOCKET, libc::SO_RCVTIMEO)
+}
+
 /// What takes an `ACCEPT_TIMEOUT` off an accepted socket, which would inherit it (`RECV_TIMEOUT` does so as well).
+#[cold]
 fn not_inherited(plan: &[Planned]) -> Option<Planned> {
-    let find = |stage| {
-        plan.iter().find(|p| p.option.is(libc::SOL_SOCKET, libc::SO_RCVTIMEO) && p.option.stages.contains(stage))
-    };
+    let find = |stage| plan.iter().find(|p| is_receive_timeout(p) && p.option.stages.contains(stage));
     let (on_listener, None) = (find(Stages::LISTEN)?, find(Stages::ACCEPT)) else { return None };
     let value = Value::Int(0);
     let payload = on_listener.option.wire.encode(&value)?;
