@@ -137,11 +137,15 @@ fn process() -> Process {
         if name.is_null() { c"" } else { CStr::from_ptr(name) }
     };
     let started = started.to_string_lossy();
-    let executable = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let mut room = [0; 4096]; // PATH_MAX
+    // SAFETY: a C string, and live room of its length.
+    let length = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), room.as_mut_ptr().cast(), room.len()) };
+    let executable = usize::try_from(length).ok().and_then(|length| room.get(..length)).unwrap_or_default();
+    let executable = String::from_utf8_lossy(executable);
     let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     // SAFETY: geteuid cannot fail.
     let uid = unsafe { libc::geteuid() };
-    Process { names: vec![base_name(&executable.to_string_lossy()), base_name(&started)], uid }
+    Process { names: vec![base_name(&executable), base_name(&started)], uid }
 }
 
 /// The entries of the environment that begin with this, without it.

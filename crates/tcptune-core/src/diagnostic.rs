@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::option::{OPTIONS, Opt, no_setting};
+use crate::option::{NAMED, no_setting};
 use crate::settings::PREFIX;
 
 /// Longest part of a value, a name or a path that a message repeats.
@@ -98,9 +98,9 @@ fn nearest(name: &str) -> Option<&'static str> {
         return None; // the distance takes time with the product of the lengths
     }
     let name = &*name.to_ascii_uppercase();
-    OPTIONS
+    NAMED
         .iter()
-        .flat_map(Opt::names)
+        .map(|named| named.text())
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)

@@ -65,6 +65,7 @@ impl Process {
         self.names.iter().any(|name| glob(program, name))
     }
 
+    #[cold]
     fn is_in(&self, scope: &Scope) -> bool {
         (scope.programs.is_empty() || scope.programs.iter().any(|program| self.is(program)))
             && (scope.uids.is_empty() || scope.uids.contains(&self.uid))
@@ -205,6 +206,7 @@ impl Draft {
         self.wrong.push(Diagnostic { subject, text: String::new(), problem });
     }
 
+    #[cold]
     fn layer(&mut self, source: Source) -> &mut Layer {
         match source {
             Source::System => &mut self.files.get_or_insert_default().system,
@@ -257,6 +259,7 @@ impl Draft {
         }
     }
 
+    #[cold]
     fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
         let name = setting.name.to_ascii_uppercase();
         let problem = match option::find(&name) {
@@ -271,6 +274,7 @@ impl Draft {
         }
     }
 
+    #[cold]
     fn rule(&mut self, source: Source, rule: Rule<'_>) {
         let Rule { word, conditions, scope, settings } = rule;
         let stands = if conditions.is_empty() { Stands::RuleOfAll } else { Stands::Rule };

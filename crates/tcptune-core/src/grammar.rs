@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use crate::rules::{Conditions, Role};
 
 /// The words that begin a match.
-const MATCHES: [&str; 6] = ["dst", "src", "port", "role", "program", "uid"];
+const MATCHES: &str = "dst src port role program uid";
 
 /// A part of the text, and where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn entry<'a>(words: &[Word<'a>], part: Word<'a>) -> Option<Result<Entry<'a>, Wro
     let colon = words.iter().position(|word| word.text == ":");
     let is_match = |word: &Word<'_>| {
         let name = word.text.split_once('=').map_or(word.text, |(name, _)| name);
-        MATCHES.iter().any(|m| name.eq_ignore_ascii_case(m))
+        MATCHES.split_ascii_whitespace().any(|m| name.eq_ignore_ascii_case(m))
     };
     Some(match colon {
         Some(at) => rule(first, &words[..at], &words[at + 1..]).map(Entry::Rule),
@@ -130,7 +130,7 @@ fn setting(word: Word<'_>) -> Result<Setting<'_>, Wrong<'_>> {
 fn rule<'a>(word: Word<'a>, matches: &[Word<'a>], settings: &[Word<'a>]) -> Result<Rule<'a>, Wrong<'a>> {
     let mut rule = Rule { word, conditions: Conditions::default(), scope: Scope::default(), settings: Vec::new() };
     if matches.is_empty() {
-        let problem = format!("expected a match before \":\": one of {}", MATCHES.join("=, ") + "=");
+        let problem = format!("expected a match before \":\": one of {}=", MATCHES.replace(' ', "=, "));
         return Err(Wrong { word, problem });
     }
     for word in matches {
@@ -169,19 +169,25 @@ fn condition(rule: &mut Rule<'_>, text: &str) -> Result<(), String> {
             };
             if conditions.role.replace(end).is_some() { Err("stands twice".to_owned()) } else { Ok(()) }
         }
-        _ => Err(format!("no such match; there are {}", MATCHES.join(", "))),
+        _ => Err(format!("no such match; there are {}", MATCHES.replace(' ', ", "))),
     }
 }
 
-fn list<T>(target: &mut Vec<T>, value: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<(), String> {
+fn list<T>(target: &mut Vec<T>, value: &str, parse: fn(&str) -> Result<T, String>) -> Result<(), String> {
     if !target.is_empty() {
         return Err("stands twice; several values have commas between".to_owned());
     }
-    if value.split(',').any(str::is_empty) {
+    if has_an_empty_item(value) {
         return Err("expected a value, or several with commas between".to_owned());
     }
-    *target = value.split(',').map(parse).collect::<Result<_, _>>()?;
+    for item in value.split(',') {
+        target.push(parse(item)?);
+    }
     Ok(())
+}
+
+fn has_an_empty_item(value: &str) -> bool {
+    value.split(',').any(str::is_empty)
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

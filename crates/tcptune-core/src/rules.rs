@@ -259,17 +259,23 @@ impl Rules {
 /// Whether a glob, in which `*` stands for any characters, matches the whole name.
 #[must_use]
 pub fn glob(pattern: &str, name: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(first) else { return false };
-    let mut parts = rest.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return name.ends_with(part);
+    let (mut pattern, mut name) = (pattern.as_bytes(), name.as_bytes());
+    let mut star = None; // what follows the last one in the pattern, and what it does not stand for in the name
+    loop {
+        match (pattern.split_first(), name.split_first()) {
+            (Some((b'*', behind)), _) => {
+                pattern = behind;
+                star = Some((behind, name));
+            }
+            (Some((wanted, behind)), Some((byte, rest))) if wanted == byte => (pattern, name) = (behind, rest),
+            (None, None) => return true,
+            _ => {
+                let Some((behind, [_, rest @ ..])) = star else { return false };
+                star = Some((behind, rest));
+                (pattern, name) = (behind, rest);
+            }
         }
-        let Some(at) = name.find(part) else { return false };
-        name = name.get(at + part.len()..).unwrap_or_default();
     }
-    true
 }
 
 #[cfg(test)]

@@ -127,10 +127,6 @@ const fn duration_parser(bare: TimeUnit) -> DurationParser<'static> {
     DurationParser::builder().time_units(&UNITS).default_unit(bare).disable_exponent().disable_infinity().build()
 }
 
-const BARE_SECONDS: DurationParser<'static> = duration_parser(TimeUnit::Second);
-const BARE_MILLISECONDS: DurationParser<'static> = duration_parser(TimeUnit::MilliSecond);
-const BARE_MICROSECONDS: DurationParser<'static> = duration_parser(TimeUnit::MicroSecond);
-
 /// Parses a duration into `stored` units, rounded up.
 fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i64> {
     let nanoseconds = whole_duration(text, bare).or_else(|| any_duration(text, bare))?;
@@ -155,16 +151,16 @@ fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
 
 #[cold]
 fn any_duration(text: &str, bare: Unit) -> Option<u64> {
-    let (parser, text) = match bare {
-        Unit::Second => (BARE_SECONDS, text),
-        Unit::Millisecond => (BARE_MILLISECONDS, text),
+    let (unit, text) = match bare {
+        Unit::Second => (TimeUnit::Second, text),
+        Unit::Millisecond => (TimeUnit::MilliSecond, text),
         // The library has no `us`.
         Unit::Microsecond => {
             let number = text.strip_suffix("us").filter(|n| n.ends_with(|c: char| c.is_ascii_digit()));
-            (BARE_MICROSECONDS, number.unwrap_or(text))
+            (TimeUnit::MicroSecond, number.unwrap_or(text))
         }
     };
-    let duration: std::time::Duration = parser.parse(text).ok()?.try_into().ok()?;
+    let duration: std::time::Duration = duration_parser(unit).parse(text).ok()?.try_into().ok()?;
     u64::try_from(duration.as_nanos()).ok()
 }
 
