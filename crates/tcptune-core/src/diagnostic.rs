@@ -75,7 +75,7 @@ struct Tail<'a>(&'a str);
 impl fmt::Display for Tail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.char_indices().rev().nth(SHOWN - 1) {
-            Some((start, _)) if start > 0 => write!(f, "…{}", Clipped(&self.0[start..])),
+            Some((start, _)) if start > 0 => write!(f, "…{}", Clipped(self.0.get(start..).unwrap_or_default())),
             _ => write!(f, "{}", Clipped(self.0)),
         }
     }
