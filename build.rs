@@ -39,13 +39,11 @@ fn main() {
 
 /// What the release library takes from libc, in the version that the oldest glibc for it has (x86-64). musl has all of it.
 /// What is not here is linked without a version, which scripts/package refuses.
-const LIBC: [(&str, &str); 5] = [
+const LIBC: [(&str, &str); 4] = [
     (
         "GLIBC_2.2.5",
-        "__errno_location _exit abort bcmp dl_iterate_phdr environ fcntl geteuid getpid madvise memcmp memmove memset mmap \
-         munmap readlink sigaction sigaddset sigismember sigpending sigprocmask strlen syscall",
+        "__errno_location _exit abort bcmp dl_iterate_phdr environ memcmp memmove memset sigaction strlen syscall",
     ),
-    ("GLIBC_2.3.4", "__xpg_strerror_r"),
     ("GLIBC_2.14", "memcpy"),
     ("GLIBC_2.16", "getauxval"),
     ("GLIBC_2.17", "clock_gettime"),

@@ -139,12 +139,16 @@ fn process() -> Process {
     let started = started.to_string_lossy();
     let mut room = [0; 4096]; // PATH_MAX
     // SAFETY: a C string, and live room of its length.
-    let length = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), room.as_mut_ptr().cast(), room.len()) };
+    let length = unsafe {
+        let path = c"/proc/self/exe".as_ptr();
+        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path, room.as_mut_ptr(), room.len())
+    };
     let executable = usize::try_from(length).ok().and_then(|length| room.get(..length)).unwrap_or_default();
     let executable = String::from_utf8_lossy(executable);
     let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     // SAFETY: geteuid cannot fail.
-    let uid = unsafe { libc::geteuid() };
+    let uid = unsafe { libc::syscall(libc::SYS_geteuid) };
+    let uid = u32::try_from(uid).unwrap_or(u32::MAX);
     Process { names: vec![base_name(&executable), base_name(&started)], uid }
 }
 
