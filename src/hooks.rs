@@ -67,28 +67,26 @@ macro_rules! hooks {
                 }
             }
 
-            /// The real function; if this libc has none, one that answers `ENOSYS`.
+            /// The real function.
             #[inline]
             pub fn real() -> Function {
                 let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
-                if found.is_null() {
-                    return unresolved();
-                }
-                // SAFETY: the function of this name, with libc's signature.
-                unsafe { mem::transmute::<*mut c_void, Function>(found) }
+                // SAFETY: null is None; any other is the function of this name, with libc's signature.
+                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }.unwrap_or(unresolved)
             }
 
+            /// In its place before start-up, and where this libc has none: `ENOSYS` then.
             #[cold]
-            fn unresolved() -> Function {
+            unsafe extern "C" fn unresolved($($arg: $type),*) -> $ret {
                 resolve();
                 let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
-                // SAFETY: a null pointer is None, any other is as above.
-                unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }.unwrap_or(missing)
-            }
-
-            unsafe extern "C" fn missing($(_: $type),*) -> $ret {
-                errno::set(libc::ENOSYS);
-                -1
+                // SAFETY: as above.
+                let Some(real) = (unsafe { mem::transmute::<*mut c_void, Option<Function>>(found) }) else {
+                    errno::set(libc::ENOSYS);
+                    return -1;
+                };
+                // SAFETY: the program's own call, with its arguments.
+                unsafe { real($($arg),*) }
             }
         })*
     };
@@ -152,11 +150,11 @@ hooks! {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
-            let family = Family::of_arguments(domain, kind, protocol);
-            if tuning.mptcp && family == Family::Tcp {
-                return tuning.multipath_socket(domain, kind, protocol);
+            match Family::of_arguments(domain, kind, protocol) {
+                Family::Other => Tuning::other_socket(domain, kind, protocol, tuning),
+                Family::Tcp if tuning.mptcp => Tuning::multipath_socket(domain, kind, protocol, tuning),
+                Family::Tcp | Family::Mptcp => Tuning::tcp_socket(domain, kind, protocol, tuning),
             }
-            tuning.socket(domain, kind, protocol, family)
         }
     }
 

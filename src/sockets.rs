@@ -45,66 +45,73 @@ pub struct Tuning {
     /// The real socket(2).
     pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     /// What is counted, if it is.
-    pub stats: Option<Stats>,
-    /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged.
+    pub stats: Option<&'static Stats>,
+    /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged: at level debug.
     pub syn: Option<(u32, u32)>,
 }
 
 impl Tuning {
-    /// socket(2).
+    // The program's own arguments come first, where they are already.
+
+    /// socket(2) of what is not TCP.
     #[inline]
-    pub fn socket(&self, domain: c_int, kind: c_int, protocol: c_int, family: Family) -> c_int {
-        if family == Family::Other {
-            let fd = self.new_socket(domain, kind, protocol, Mark::of(family));
-            if log::max_level() >= log::Level::Debug && fd >= 0 {
-                left_alone(fd);
-            }
+    pub fn other_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
+        // SAFETY: the program's own call, with its arguments.
+        let fd = unsafe { (tuning.real_socket)(domain, kind, protocol) };
+        if fd < 0 {
             return fd;
         }
-        let mark = Mark::of(family);
+        tuning.descriptors.set(fd, Mark::of(Family::Other));
+        if tuning.attempts.any() || tuning.syn.is_some() {
+            return tuning.made_other(fd);
+        }
+        fd
+    }
+
+    /// Where attempts go on, or decisions are logged.
+    #[inline(never)]
+    fn made_other(&self, fd: c_int) -> c_int {
+        self.attempts.forget(fd);
+        log::debug!("fd {fd}: socket: left alone, {}", Reason::NotTcp);
+        fd
+    }
+
+    /// socket(2) of TCP, or MPTCP.
+    #[inline(never)]
+    pub fn tcp_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
+        let mark = Mark::of(if protocol == libc::IPPROTO_MPTCP { Family::Mptcp } else { Family::Tcp });
         let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
-        let fd = self.new_socket(domain, kind, protocol, mark);
-        if fd >= 0 {
-            self.made_tcp(fd, mark);
-        }
-        fd
-    }
-
-    #[inline]
-    fn new_socket(&self, domain: c_int, kind: c_int, protocol: c_int, mark: Mark) -> c_int {
         // SAFETY: the program's own call, but for MPTCP.
-        let fd = unsafe { (self.real_socket)(domain, kind, protocol) };
-        if fd >= 0 {
-            self.attempts.forget(fd);
-            self.descriptors.set(fd, mark);
+        let fd = unsafe { (tuning.real_socket)(domain, kind, protocol) };
+        if fd < 0 {
+            return fd;
+        }
+        tuning.attempts.forget(fd);
+        tuning.count_seen(fd, tuning.everywhere);
+        // Where rules look at addresses, what holds is known when it connects or listens.
+        if let Some(profile) = tuning.everywhere {
+            tuning.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
+            apply::on_socket(&tuning.real, profile, fd, mark);
+        } else {
+            tuning.descriptors.set(fd, mark);
         }
         fd
     }
 
-    /// In place of socket(2), with MPTCP where that can be had.
+    /// socket(2) of TCP, as MPTCP where that can be had.
     #[cold]
-    pub fn multipath_socket(&self, domain: c_int, kind: c_int, protocol: c_int) -> c_int {
-        let fd = errno::preserved(|| self.socket(domain, kind, libc::IPPROTO_MPTCP, Family::Mptcp));
+    pub fn multipath_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
+        let fd = errno::preserved(|| Self::tcp_socket(domain, kind, libc::IPPROTO_MPTCP, tuning));
         if fd < 0 {
             log::debug!("socket: this kernel makes no MPTCP socket; TCP");
-            return self.socket(domain, kind, protocol, Family::Tcp);
+            return Self::tcp_socket(domain, kind, protocol, tuning);
         }
         fd
-    }
-
-    #[inline(never)]
-    fn made_tcp(&self, fd: c_int, mark: Mark) {
-        self.count_seen(fd, self.everywhere);
-        // Where rules look at addresses, what holds is known when it connects or listens.
-        if let Some(profile) = self.everywhere {
-            self.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
-            apply::on_socket(&self.real, profile, fd, mark);
-        }
     }
 
     /// A TCP socket is here; this holds for it, if that is known yet.
     fn count_seen(&self, fd: c_int, profile: Option<&Profile>) {
-        if let Some(stats) = &self.stats {
+        if let Some(stats) = self.stats {
             stats.forget(fd);
             stats.seen();
             if profile.is_some_and(|profile| !profile.is_empty()) {
@@ -158,7 +165,7 @@ impl Tuning {
         let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
-        if let (Some(stats), false) = (&self.stats, mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
+        if let (Some(stats), false) = (self.stats, mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
             stats.tuned();
         }
         (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
@@ -285,7 +292,7 @@ impl Tuning {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
         }
-        let result = match &self.stats {
+        let result = match self.stats {
             Some(stats) => {
                 let start = stats::now();
                 let result = self.bounded(call, mark, profile);
@@ -355,7 +362,7 @@ impl Tuning {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.copy(old, new);
         self.attempts.duplicate(old, new);
-        if let Some(stats) = &self.stats {
+        if let Some(stats) = self.stats {
             stats.duplicated(old, new);
         }
     }
@@ -399,7 +406,7 @@ impl Tuning {
 
     /// After a getsockopt(2) of `SO_ERROR` that gave this error.
     pub fn told(&self, fd: c_int, error: c_int) {
-        if let Some(stats) = &self.stats
+        if let Some(stats) = self.stats
             && error != 0
             && apply::never_connected(&self.real, fd)
         {
@@ -434,12 +441,6 @@ impl Tuning {
 
 fn is_tcp(mark: Mark) -> bool {
     matches!(mark.family(), Some(Family::Tcp | Family::Mptcp))
-}
-
-/// Kept out of the hook, so that it is as short as its work.
-#[cold]
-fn left_alone(fd: c_int) {
-    log::debug!("fd {fd}: socket: left alone, {}", Reason::NotTcp);
 }
 
 /// Displays how a connect is bounded, beside what the kernel alone would do.

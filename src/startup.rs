@@ -11,7 +11,6 @@ use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
 use tcptune_core::files;
 use tcptune_core::option::{OPTIONS, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
-use tcptune_core::stats::Stats;
 use tcptune_core::value::{Choice, Kind, Value};
 
 use crate::sockets::{TUNING, Tuning};
@@ -34,7 +33,7 @@ static DESTRUCTOR: extern "C" fn() = end;
 
 /// When the process ends by exit(3).
 extern "C" fn end() {
-    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats.as_ref()) {
+    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats) {
         logging::always(format_args!("stats: {stats}"));
     }
 }
@@ -118,7 +117,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
-        stats: settings.stats.then(Stats::default),
+        stats: settings.stats.then(|| &*Box::leak(Box::default())),
         syn,
     }));
     // A connection that inetd(8) has accepted: the program may do nothing with it but read and write.
