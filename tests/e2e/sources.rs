@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::mounts::{NOBODY, become_nobody, mount, on_a_thread, open_directory, with_own_mounts, write};
+use crate::harness::mounts::{
+    NOBODY, become_nobody, is_root, mount, on_a_thread, open_directory, with_own_mounts, write,
+};
 use crate::harness::{Ended, Program, eventually, library, outside, probe, python};
 use crate::rules::{CLIENT, kernels_idle, server};
 use crate::transparent::calls;
@@ -230,13 +232,13 @@ fn a_config_file_that_is_none_is_one_line() {
     config_refused(|path| symlink(path, path).expect("a link"), "cannot be read (ELOOP)");
     let huge = |path: &Path| fs::File::create(path).expect("made").set_len((16 << 20) + 1).expect("sparse");
     config_refused(huge, "is larger than 16 MiB");
-    on_a_thread(|| {
-        if crate::harness::mounts::is_root() {
+    let (directory, library) = open_directory(); // who builds in a private directory can still read it
+    let path = directory.path().join("config");
+    write(&path, b"keepidle = 5\n", 0o000);
+    on_a_thread(move || {
+        if is_root() {
             become_nobody();
         }
-        let (directory, library) = open_directory();
-        let path = directory.path().join("config");
-        write(&path, b"keepidle = 5\n", 0o000);
         let settings = [("CONFIG", path.to_str().expect("UTF-8")), ("KEEPIDLE", "44")];
         let program = Program::new("cat").args(["/dev/null"]).tuned_by(library, &settings).run();
         program.succeeded();
