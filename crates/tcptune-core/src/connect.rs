@@ -8,6 +8,7 @@ use std::time::Duration;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
 use crate::apply;
+use crate::clock::now;
 use crate::descriptor::{Descriptors, Fact};
 use crate::errno;
 use crate::files;
@@ -158,14 +159,6 @@ enum Wait {
     /// By a handler after which connect(2) would have failed with `EINTR`.
     Interrupted,
     Refused(c_int),
-}
-
-/// The monotonic clock. std's `Instant` brings its descriptions of all errors: 5 KB, and 63 relocations at each exec.
-fn now() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a live timespec; the clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn left(deadline: Duration) -> Duration {

@@ -10,6 +10,7 @@ pub mod address;
 pub mod apply;
 pub mod attempt;
 mod chosen;
+pub mod clock;
 pub mod config;
 pub mod connect;
 pub mod decision;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use libc::c_int;
 
 use crate::apply;
+use crate::clock;
 use crate::descriptor::zeroes;
 use crate::memory;
 
@@ -148,10 +149,7 @@ impl Default for Stats {
 /// The monotonic clock, in nanoseconds.
 #[must_use]
 pub fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a live timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec.unsigned_abs().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.unsigned_abs())
+    u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Stats {
