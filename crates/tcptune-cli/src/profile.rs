@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
-use tcptune_core::config::{self, Trust};
-use tcptune_core::draft::{Draft, Process, Source};
-use tcptune_core::grammar::{self, Entry};
-use tcptune_core::option::{self, Own, Target};
+use tcptune_core::options::table::{self, Own, Target};
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::grammar::{self, Entry};
+use tcptune_core::settings::source::{Process, Source};
 
 use crate::error::Error;
 use crate::kernel;
@@ -212,7 +213,7 @@ impl Profile {
     pub fn settings(&self) -> Vec<(&'static str, &str, &str)> {
         let setting = |(text, reason)| match grammar::entries(text).next() {
             Some(Ok(Entry::Setting(setting))) => {
-                let (_, opt) = option::find(&setting.name.to_ascii_uppercase())?;
+                let (_, opt) = table::find(&setting.name.to_ascii_uppercase())?;
                 let is_of_a_file = matches!(opt.target, Target::Own(Own::Config | Own::Rules));
                 (!is_of_a_file).then_some((opt.name(), setting.value, reason))
             }

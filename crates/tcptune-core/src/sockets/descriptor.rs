@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
 
-use crate::decision::Family;
-use crate::option::{OPTIONS, SOCKET_OPTIONS, Stages, Target};
+use crate::options::phase::Stages;
+use crate::options::table::{OPTIONS, SOCKET_OPTIONS, Target};
+use crate::sockets::family::Family;
 
 /// Descriptors with a number below this are remembered; others are looked up at each call.
 pub const LIMIT: usize = 65_536;
@@ -23,7 +24,7 @@ const FIRST_STAGE: usize = 8;
 const STAGES: u64 = 0b1_1111 << FIRST_STAGE;
 const FIRST_ROW: usize = 13;
 
-const _: () = assert!(crate::option::SOCKET_OPTIONS <= 64 - FIRST_ROW, "a bit for each socket option");
+const _: () = assert!(crate::options::table::SOCKET_OPTIONS <= 64 - FIRST_ROW, "a bit for each socket option");
 
 /// Something that can be true of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
