@@ -9,9 +9,9 @@ use tcptune_core::option::{self, DOCS, OPTIONS, Opt, Own, Target};
 use tcptune_core::settings::{PREFIX, Settings};
 use tcptune_core::value::{Kind, Word};
 
-use crate::error::Error;
-use crate::kernel;
-use crate::profile::{self, Profile};
+use crate::screens::error::Error;
+use crate::settings::profile::{self, Profile};
+use crate::system::kernel;
 
 const RULES: &str = "RULES";
 

@@ -4,7 +4,7 @@ use tcptune_core::draft::{Place, Source};
 use tcptune_core::option::{self, OPTIONS};
 use tcptune_core::settings::{InForce, PREFIX, Profile, Settings};
 
-use crate::flags::{self, Given, Origin};
+use crate::settings::flags::{self, Given, Origin};
 
 /// What the sources said.
 #[derive(Default)]
