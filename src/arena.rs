@@ -8,7 +8,7 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tcptune_core::memory;
+use tcptune_core::system::memory;
 
 /// Enough for all settings with ordinary values.
 const SIZE: usize = 32 * 1024;

@@ -12,10 +12,10 @@ use libc::{
     c_int, c_void, epoll_event, fd_set, iovec, msghdr, nfds_t, off_t, off64_t, pollfd, sigset_t, size_t, sockaddr,
     socklen_t, ssize_t, timespec, timeval,
 };
-use tcptune_core::connect::Call;
-use tcptune_core::decision::Family;
-use tcptune_core::errno;
-use tcptune_core::real::{Cleanup, CleanupBuffer, Real};
+use tcptune_core::sockets::connect::Call;
+use tcptune_core::sockets::family::Family;
+use tcptune_core::sockets::real::{Cleanup, CleanupBuffer, Real};
+use tcptune_core::system::errno;
 
 use crate::lookup::{self, Name, Wanted};
 use crate::sockets::{TUNING, Tuning};

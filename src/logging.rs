@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use once_cell::race::OnceBox;
-use tcptune_core::errno;
-use tcptune_core::files::{self, File, answer};
+use tcptune_core::system::errno;
+use tcptune_core::system::files::{self, File, answer};
 
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;

@@ -7,21 +7,23 @@ use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
 use once_cell::race::OnceBox;
-use tcptune_core::address;
-use tcptune_core::apply;
-use tcptune_core::attempt::{self, Attempts};
-use tcptune_core::connect::{self, Call};
-use tcptune_core::decision::{self, Bound, Family, Reason};
-use tcptune_core::descriptor::{Choices, Descriptors, Fact, Mark};
-use tcptune_core::errno;
-use tcptune_core::files;
-use tcptune_core::option::{Opt, Stages};
-use tcptune_core::real::Real;
-use tcptune_core::rules::Endpoint;
-use tcptune_core::settings::{Precedence, Profile, Settings};
-use tcptune_core::stats::{self, Stats};
-use tcptune_core::syn;
-use tcptune_core::value::{Addresses, Value};
+use tcptune_core::options::names::Addresses;
+use tcptune_core::options::phase::Stages;
+use tcptune_core::options::table::Opt;
+use tcptune_core::options::value::Value;
+use tcptune_core::settings::profile::{Precedence, Profile};
+use tcptune_core::settings::rules::Endpoint;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::sockets::attempt::{self, Attempts};
+use tcptune_core::sockets::connect::{self, Call};
+use tcptune_core::sockets::decision::{self, Bound, Reason};
+use tcptune_core::sockets::descriptor::{Choices, Descriptors, Fact, Mark};
+use tcptune_core::sockets::family::Family;
+use tcptune_core::sockets::real::Real;
+use tcptune_core::sockets::stats::{self, Stats};
+use tcptune_core::sockets::syn;
+use tcptune_core::sockets::{address, apply};
+use tcptune_core::system::{errno, files};
 
 /// Set once, by start-up, if there is anything to do.
 // SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
@@ -287,7 +289,7 @@ impl Tuning {
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !(profile.precedence == Precedence::Program && mark.is(planned.set_by_program))
+                && !(profile.precedence == Precedence::Program && mark.is(Fact::set_by_program(planned.row)))
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }

@@ -2,16 +2,18 @@
 
 use std::ffi::{CStr, CString, c_char};
 
-use tcptune_core::address;
-use tcptune_core::attempt::Attempts;
-use tcptune_core::config::{self, Trust};
-use tcptune_core::descriptor::{Choices, Descriptors};
-use tcptune_core::diagnostic::Diagnostic;
-use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
-use tcptune_core::files;
-use tcptune_core::option::{OPTIONS, Own, Target};
-use tcptune_core::settings::{PREFIX, Settings};
-use tcptune_core::value::{Choice, Kind, Value};
+use tcptune_core::options::table::{OPTIONS, Own, PREFIX, Target};
+use tcptune_core::options::value::{Kind, Value};
+use tcptune_core::options::words::Choice;
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::diagnostic::Diagnostic;
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
+use tcptune_core::sockets::address;
+use tcptune_core::sockets::attempt::Attempts;
+use tcptune_core::sockets::descriptor::{Choices, Descriptors};
+use tcptune_core::system::files;
 
 use crate::sockets::{TUNING, Tuning};
 use crate::{arena, hooks, logging};

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use tcptune_core::option::{OPTIONS, Opt, Own, Target};
+use tcptune_core::options::table::{OPTIONS, Opt, Own, Target};
 
 use crate::harness::hole::BlackHole;
 use crate::harness::{Ended, Program, assert_on_time, debug_library, library, shared};

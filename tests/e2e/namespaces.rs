@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcptune_core::syn;
+use tcptune_core::sockets::syn;
 
 use crate::harness::namespace::Namespace;
 use crate::harness::{Ended, Program, assert_on_time};

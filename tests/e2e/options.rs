@@ -1,9 +1,10 @@
 //! Every row of the option table, set and read back through a real child.
 
-use tcptune_core::option::{OPTIONS, Opt, Sockopt, Stages, Target};
-use tcptune_core::phase::Phases;
-use tcptune_core::value::{Kind, Name, Value};
-use tcptune_core::wire::Payload;
+use tcptune_core::options::names::Name;
+use tcptune_core::options::phase::{Phases, Stages};
+use tcptune_core::options::table::{OPTIONS, Opt, Sockopt, Target};
+use tcptune_core::options::value::{Kind, Value};
+use tcptune_core::options::wire::Payload;
 
 use crate::harness::{Ended, Program};
 
@@ -38,7 +39,7 @@ fn on(ended: &Ended, socket: &str, level: i32, optname: i32, option: &Sockopt) -
 }
 
 fn int(ended: &Ended, socket: &str, level: i32, optname: i32) -> i64 {
-    let wire = tcptune_core::wire::Wire::Int;
+    let wire = tcptune_core::options::wire::Wire::Int;
     let option = Sockopt { level, optname, v6: None, wire, stages: Stages::SOCKET, live: Phases::of(Stages::SOCKET) };
     match on(ended, socket, level, optname, &option) {
         Value::Int(n) => n,
@@ -111,7 +112,7 @@ fn each_option_differs_without_and_holds_with_its_setting() {
         assert!(sockets > 0, "{} was seen on no socket", opt.name());
         checked += 1;
     }
-    assert_eq!(checked, tcptune_core::option::SOCKET_OPTIONS);
+    assert_eq!(checked, tcptune_core::options::table::SOCKET_OPTIONS);
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use tcptune_core::option::{DOCS, OPTIONS, Since};
-use tcptune_core::settings::PREFIX;
+use tcptune_core::options::table::{DOCS, OPTIONS, PREFIX, Since};
 
 const BEGIN: &str = r".SH NAME
 libtcptune \- tunes the TCP sockets of unmodified programs

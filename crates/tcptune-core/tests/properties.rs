@@ -12,10 +12,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use tcptune_core::draft::KeepaliveDefaults;
-use tcptune_core::option::{OPTIONS, Opt};
-use tcptune_core::rules::{Conditions, Endpoint, Role, Rules};
-use tcptune_core::value::{Kind, OFF, Value};
+use tcptune_core::options::table::{OPTIONS, Opt};
+use tcptune_core::options::value::{Kind, OFF, Value};
+use tcptune_core::settings::rules::{Conditions, Endpoint, Role, Rules};
+use tcptune_core::settings::source::KeepaliveDefaults;
 
 use invariants::{KERNEL, hold, text_holds, variables};
 

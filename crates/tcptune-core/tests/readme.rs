@@ -3,8 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use tcptune_core::option::{DOCS, OPTIONS, Since};
-use tcptune_core::settings::PREFIX;
+use tcptune_core::options::table::{DOCS, OPTIONS, PREFIX, Since};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
 const BEGIN: &str = "<!-- settings: written by `BLESS=1 cargo test -p tcptune-core` -->\n";

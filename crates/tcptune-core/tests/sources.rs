@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
-use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
-use tcptune_core::option::{OPTIONS, find};
-use tcptune_core::rules::Endpoint;
-use tcptune_core::settings::{Backlog, Precedence, Profile, Settings};
-use tcptune_core::value::Value;
+use tcptune_core::options::table::{OPTIONS, find};
+use tcptune_core::options::value::Value;
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::profile::{Backlog, Precedence, Profile};
+use tcptune_core::settings::rules::Endpoint;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 const KERNEL: KeepaliveDefaults = KeepaliveDefaults { idle: 7200, interval: 75, count: 9 };
 
@@ -145,7 +147,7 @@ fn the_first_of_two_variables_counts_and_two_names_of_one_option_clash() {
 #[test]
 fn an_accept_timeout_is_taken_off_accepted_sockets() {
     let at_accept = |variables: &[_]| {
-        let accept = tcptune_core::option::Stages::ACCEPT;
+        let accept = tcptune_core::options::phase::Stages::ACCEPT;
         let profile = parse(variables).0.profiles.remove(0);
         profile.at(accept, accept).map(|p| p.value.clone()).collect::<Vec<_>>()
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use comfy_table::Cell;
-use tcptune_core::option;
-use tcptune_core::value::{Kind, Unit, Value};
+use tcptune_core::options::table;
+use tcptune_core::options::value::{Kind, Unit, Value};
 
 use crate::live::process::Target;
 use crate::live::snapshot::{self, Entry, Snapshot};
@@ -224,7 +224,7 @@ fn keepalive(reading: &Reading) -> String {
 
 /// As an operator would write it; `-` where the kernel has no such option for this socket.
 fn value(reading: &Reading, name: &str) -> String {
-    match (option::find(name), reading.value(name)) {
+    match (table::find(name), reading.value(name)) {
         (Some((_, opt)), Some(value)) => shown(opt, value),
         _ => "-".to_owned(),
     }

@@ -45,7 +45,7 @@ struct Situation {
 
 /// The error for a call that was refused.
 pub fn error(call: &str, pid: i32, target: Option<&Process>, errno: Errno) -> Error {
-    let named = tcptune_core::errno::Named(errno.raw_os_error());
+    let named = tcptune_core::system::errno::Named(errno.raw_os_error());
     let (why, hint) = Situation::of(pid, target).reason(errno);
     Error::failed(format!("process {pid}: {call} is refused with {named}: {why}")).hint(hint)
 }

@@ -1,8 +1,8 @@
 //! All TCP sockets of a process at one time.
 
 use serde_json::{Map, Value as Json, json};
-use tcptune_core::option::OPTIONS;
-use tcptune_core::value::{Kind, OFF, Value};
+use tcptune_core::options::table::OPTIONS;
+use tcptune_core::options::value::{Kind, OFF, Value};
 
 use super::process::{Descriptor, Target};
 use super::socket::{Facts, Reading};

@@ -5,14 +5,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use libc::{c_int, socklen_t};
 use netlink_packet_sock_diag::inet::nlas::TcpInfo;
-use tcptune_core::decision::Family;
-use tcptune_core::descriptor::Fact;
-use tcptune_core::draft::KeepaliveDefaults;
-use tcptune_core::option::{self, OPTIONS, Opt, SOCKET_OPTIONS, Sockopt, Target};
-use tcptune_core::phase::Phases;
-use tcptune_core::value::{Kind, OFF, Unit, Value};
-use tcptune_core::wire::{Payload, Wire};
-use tcptune_core::{address, apply};
+use tcptune_core::options::phase::Phases;
+use tcptune_core::options::table::{self, OPTIONS, Opt, SOCKET_OPTIONS, Sockopt, Target};
+use tcptune_core::options::value::{Kind, OFF, Unit, Value};
+use tcptune_core::options::wire::{Payload, Wire};
+use tcptune_core::settings::source::KeepaliveDefaults;
+use tcptune_core::sockets::descriptor::Fact;
+use tcptune_core::sockets::family::Family;
+use tcptune_core::sockets::{address, apply};
 
 use super::state::State;
 use crate::system::kernel::KERNEL;
@@ -173,7 +173,7 @@ impl Socket {
     /// Its keepalive times; none where the kernel does not tell all of them.
     pub fn keepalive(&self, facts: &Facts) -> Option<KeepaliveDefaults> {
         let value = |name| {
-            let (_, opt) = option::find(name)?;
+            let (_, opt) = table::find(name)?;
             let Target::Socket(option) = opt.target else { return None };
             match self.get(opt, &option, facts) {
                 Ok(Value::Int(n)) => Some(n),

@@ -1,6 +1,6 @@
 //! The state of a TCP socket.
 
-use tcptune_core::phase::Phases;
+use tcptune_core::options::phase::Phases;
 
 /// By its number in the kernel (linux/tcp_states.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

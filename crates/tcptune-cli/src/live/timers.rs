@@ -47,7 +47,7 @@ impl Timers {
         };
         let socket = if same { connected() } else { inside(process) };
         socket.map(Self).map_err(|error| {
-            let named = tcptune_core::errno::Named(error.raw_os_error().unwrap_or(0));
+            let named = tcptune_core::system::errno::Named(error.raw_os_error().unwrap_or(0));
             if same {
                 format!("no timers: netlink socket of sock_diag(7): {named}")
             } else {

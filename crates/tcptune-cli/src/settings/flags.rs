@@ -2,12 +2,13 @@
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use tcptune_core::config::{self, Trust};
-use tcptune_core::diagnostic::{Diagnostic, Subject};
-use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
-use tcptune_core::option::{self, DOCS, OPTIONS, Opt, Own, Target};
-use tcptune_core::settings::{PREFIX, Settings};
-use tcptune_core::value::{Kind, Word};
+use tcptune_core::options::table::{self, DOCS, OPTIONS, Opt, Own, PREFIX, Target};
+use tcptune_core::options::value::{Kind, Word};
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 use crate::screens::error::Error;
 use crate::settings::profile::{self, Profile};
@@ -152,7 +153,7 @@ impl Given {
 
     /// In place of what was said of the same option, be it by another name of it.
     fn say(&mut self, name: &str, text: String, origin: Origin) {
-        let Some((row, opt)) = option::find(name) else { return };
+        let Some((row, opt)) = table::find(name) else { return };
         self.0.retain(|said| OPTIONS[said.row].target != opt.target || said.origin == origin);
         self.0.push(Said { row, text, origin });
     }
@@ -189,7 +190,7 @@ pub fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {
-                let row = variable.strip_prefix(PREFIX).and_then(option::find);
+                let row = variable.strip_prefix(PREFIX).and_then(table::find);
                 if let Some((_, opt)) = row {
                     *variable = format!("--{}", name(opt));
                 }

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Arg;
-use tcptune_core::config::{self, Trust};
-use tcptune_core::draft::{Draft, Process, Source};
-use tcptune_core::grammar::{self, Entry};
-use tcptune_core::option::{self, Own, Target};
+use tcptune_core::options::table::{self, Own, Target};
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::grammar::{self, Entry};
+use tcptune_core::settings::source::{Process, Source};
 
 use crate::screens::error::Error;
 use crate::system::{kernel, variables};
@@ -146,7 +147,7 @@ impl Profile {
     pub fn settings(&self) -> Vec<(&'static str, &str, &str)> {
         let setting = |(text, reason)| match grammar::entries(text).next() {
             Some(Ok(Entry::Setting(setting))) => {
-                let (_, opt) = option::find(&setting.name.to_ascii_uppercase())?;
+                let (_, opt) = table::find(&setting.name.to_ascii_uppercase())?;
                 let is_of_a_file = matches!(opt.target, Target::Own(Own::Config | Own::Rules));
                 (!is_of_a_file).then_some((opt.name(), setting.value, reason))
             }

@@ -4,11 +4,12 @@ use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libc::c_int;
-use tcptune_core::draft::KeepaliveDefaults;
-use tcptune_core::option::{Opt, Sockopt, Stages, Target};
-use tcptune_core::real::Real;
-use tcptune_core::settings::Planned;
-use tcptune_core::value::{Kind, Value};
+use tcptune_core::options::phase::Stages;
+use tcptune_core::options::table::{Opt, Sockopt, Target};
+use tcptune_core::options::value::{Kind, Value};
+use tcptune_core::settings::profile::Planned;
+use tcptune_core::settings::source::KeepaliveDefaults;
+use tcptune_core::sockets::real::Real;
 
 /// libc's own functions: nothing is interposed here.
 pub const KERNEL: Real = Real {
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_new_socket_has_what_the_sysctl_says() {
-        let find = |name| tcptune_core::option::find(name).expect("a row").1;
+        let find = |name| tcptune_core::options::table::find(name).expect("a row").1;
         let kernel = Kernel::read();
         for (name, value) in [
             ("KEEPIDLE", kernel.keepalive_time),
@@ -187,6 +188,9 @@ mod tests {
             assert_eq!(new_socket_has(find(name)), Some(Value::Int(value)), "{name}");
             assert!(sysctl(find(name)).is_some(), "{name}");
         }
-        assert!(tcptune_core::option::OPTIONS.iter().filter_map(sysctl).count() > 10, "each name is one of the table");
+        assert!(
+            tcptune_core::options::table::OPTIONS.iter().filter_map(sysctl).count() > 10,
+            "each name is one of the table"
+        );
     }
 }

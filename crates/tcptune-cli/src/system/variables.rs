@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use tcptune_core::settings::PREFIX;
+use tcptune_core::options::table::PREFIX;
 
 /// The variables with a meaning of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use tcptune_core::option::{OPTIONS, Opt};
+use tcptune_core::options::table::{OPTIONS, Opt};
 
 use crate::harness::{directory, said, tcptune};
 

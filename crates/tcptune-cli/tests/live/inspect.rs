@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::process::Command;
 
 use serde_json::{Value as Json, json};
-use tcptune_core::option::{OPTIONS, Opt, SOCKET_OPTIONS, Target};
-use tcptune_core::value::{Kind, Value};
-use tcptune_core::wire::Payload;
+use tcptune_core::options::table::{OPTIONS, Opt, SOCKET_OPTIONS, Target};
+use tcptune_core::options::value::{Kind, Value};
+use tcptune_core::options::wire::Payload;
 
 use crate::harness::*;
 

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tcptune_core::diagnostic::{Diagnostic, Subject};
-use tcptune_core::draft::{Draft, KeepaliveDefaults, Process, Source};
-use tcptune_core::option::{self, OPTIONS, Opt, Own, Stages, Target};
-use tcptune_core::rules::Endpoint;
-use tcptune_core::settings::{Backlog, PREFIX, Profile, Settings};
-use tcptune_core::value::{Kind, OFF, Value};
+use tcptune_core::options::phase::Stages;
+use tcptune_core::options::table::{self, OPTIONS, Opt, Own, PREFIX, Target};
+use tcptune_core::options::value::{Kind, OFF, Value};
+use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
+use tcptune_core::settings::draft::{self, Draft};
+use tcptune_core::settings::profile::{Backlog, Profile};
+use tcptune_core::settings::rules::Endpoint;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 /// Room for a message in the shim's line of 512 bytes, behind `tcptune[4194304]: warn: `.
 const MESSAGE: usize = 488;
@@ -29,7 +32,7 @@ pub fn variables(environment: &[u8]) -> Vec<(String, String)> {
 
 /// Parses the variables (names without the prefix): each takes effect, or is named by a message.
 pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
-    let (settings, wrong) = Settings::parse(variables, || kernel);
+    let (settings, wrong) = draft::parse(variables, || kernel);
     settings.profiles.iter().for_each(values_are_in_range);
     wrong.iter().for_each(is_one_short_line);
 
@@ -50,7 +53,7 @@ pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
     }
     for (name, text) in &given {
         let named = named.contains(&Some(*name));
-        let Some((row, opt)) = option::find(name) else {
+        let Some((row, opt)) = table::find(name) else {
             assert!(named, "{name:?} is no setting, and is not named");
             continue;
         };

@@ -4,11 +4,11 @@ use std::fmt;
 
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
-use tcptune_core::errno::Named;
-use tcptune_core::option::{OPTIONS, Sockopt, Target};
-use tcptune_core::phase::Phases;
-use tcptune_core::settings::InForce;
-use tcptune_core::value::Value;
+use tcptune_core::options::phase::Phases;
+use tcptune_core::options::table::{OPTIONS, Sockopt, Target};
+use tcptune_core::options::value::Value;
+use tcptune_core::settings::profile::InForce;
+use tcptune_core::system::errno::Named;
 
 use crate::live::process::Descriptor;
 use crate::live::snapshot::{json_value, key};

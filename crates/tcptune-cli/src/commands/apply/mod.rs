@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use comfy_table::{Cell, ColumnConstraint};
 use serde_json::{Value as Json, json};
-use tcptune_core::grammar::{self, Entry};
-use tcptune_core::option::{OPTIONS, Own, Target as Of};
-use tcptune_core::phase::Phases;
+use tcptune_core::options::phase::Phases;
+use tcptune_core::options::table::{OPTIONS, Own, Target as Of};
+use tcptune_core::settings::grammar::{self, Entry};
 
 use self::change::{Change, Filter};
 use crate::commands::inspect::{address, duration, ended, pid};

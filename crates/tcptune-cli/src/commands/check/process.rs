@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use procfs::ProcError;
 use procfs::process::{MMapPath, Process};
 use serde_json::{Map, Value, json};
-use tcptune_core::config::{self, Trust};
-use tcptune_core::draft::{self, Draft, Source};
-use tcptune_core::option::OPTIONS;
-use tcptune_core::settings::Settings;
+use tcptune_core::options::table::OPTIONS;
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{self, Source};
 
 use super::{Reason, Report, kind};
 use crate::program::elf::Elf;
@@ -118,7 +119,7 @@ fn settings(pid: i32, start: &Start) -> (Settings, Vec<String>) {
         let text = config::read(&format!("/proc/{pid}/{root}{path}"), Trust::User);
         draft.file(Source::Config, text);
     }
-    let process = || draft::Process { names: start.names.clone(), uid: start.uid };
+    let process = || source::Process { names: start.names.clone(), uid: start.uid };
     let (settings, wrong) = draft.settle(process, kernel::keepalive_defaults);
     (settings, wrong.iter().map(ToString::to_string).collect())
 }

@@ -1,7 +1,7 @@
 //! Settings that fight each other, or do not do what their names promise.
 
-use tcptune_core::option::OPTIONS;
-use tcptune_core::settings::Profile;
+use tcptune_core::options::table::OPTIONS;
+use tcptune_core::settings::profile::Profile;
 
 use super::model::{Facts, Limit, Milliseconds, number};
 use crate::system::kernel::Kernel;

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value as Json, json};
-use tcptune_core::config::{self, Trust};
-use tcptune_core::draft::{Draft, Process, Source};
-use tcptune_core::errno;
-use tcptune_core::option::{OPTIONS, Own, Target};
-use tcptune_core::settings::{InForce, Profile, Settings};
-use tcptune_core::value::{Kind, Unit, Value};
+use tcptune_core::options::table::{OPTIONS, Own, Target};
+use tcptune_core::options::value::{Kind, Unit, Value};
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::profile::{InForce, Profile};
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{Process, Source};
+use tcptune_core::system::errno;
 
 use self::conflicts::Conflict;
 use self::model::{Facts, Limit, Milliseconds, Timeline};

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use tcptune_core::option::OPTIONS;
-use tcptune_core::settings::Profile;
-use tcptune_core::syn;
-use tcptune_core::value::Value;
+use tcptune_core::options::table::OPTIONS;
+use tcptune_core::options::value::Value;
+use tcptune_core::settings::profile::Profile;
+use tcptune_core::sockets::syn;
 
 use crate::system::kernel::Kernel;
 
@@ -176,7 +176,7 @@ impl fmt::Display for Fraction {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use tcptune_core::settings::Settings;
+    use tcptune_core::settings::draft;
 
     const LINUX_6_5: Kernel = Kernel {
         keepalive_time: 7200,
@@ -193,7 +193,7 @@ pub mod tests {
     pub fn facts(settings: &str, kernel: &Kernel) -> (Profile, Facts) {
         let variables = settings.split_whitespace().map(|setting| setting.split_once('=').expect("a setting"));
         let defaults = crate::system::kernel::keepalive_defaults;
-        let (mut settings, wrong) = Settings::parse(&variables.collect::<Vec<_>>(), defaults);
+        let (mut settings, wrong) = draft::parse(&variables.collect::<Vec<_>>(), defaults);
         assert!(wrong.is_empty(), "{wrong:?}");
         let profile = settings.profiles.swap_remove(0);
         let facts = Facts::new(&profile, kernel);

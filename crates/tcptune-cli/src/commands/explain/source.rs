@@ -1,8 +1,9 @@
 //! Where a setting or a rule stands, for people.
 
-use tcptune_core::draft::{Place, Source};
-use tcptune_core::option::{self, OPTIONS};
-use tcptune_core::settings::{InForce, PREFIX, Profile, Settings};
+use tcptune_core::options::table::{self, OPTIONS, PREFIX};
+use tcptune_core::settings::profile::{InForce, Profile};
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{Place, Source};
 
 use crate::settings::flags::{self, Given, Origin};
 
@@ -64,7 +65,7 @@ impl Sources {
 
     /// The variable of a row, which may have another name of it.
     fn variable(&self, name: &str) -> Option<&str> {
-        let is_it = |variable: &&String| option::find(variable).is_some_and(|(_, opt)| opt.name() == name);
+        let is_it = |variable: &&String| table::find(variable).is_some_and(|(_, opt)| opt.name() == name);
         self.variables.iter().find(is_it).map(String::as_str)
     }
 

@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, absolute};
 
 use serde_json::{Map, Value, json};
-use tcptune_core::option::{OPTIONS, Opt, Own, Target};
-use tcptune_core::settings::PREFIX;
+use tcptune_core::options::table::{OPTIONS, Opt, Own, PREFIX, Target};
 
 use crate::settings::flags::Given;
 use crate::system::variables;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, value_parser};
-use tcptune_core::settings::{LIBRARY, PREFIX};
+use tcptune_core::options::table::{LIBRARY, PREFIX};
 
 use crate::screens::error::Error;
 use crate::system::variables;

@@ -1,8 +1,8 @@
 //! The values that sources choose, one for a row.
 
-use crate::draft::{KeepaliveDefaults, Place};
-use crate::option::{self, OPTIONS, Opt, Sockopt, Target};
-use crate::value::Value;
+use crate::options::table::{self, OPTIONS, Opt, Sockopt, Target};
+use crate::options::value::Value;
+use crate::settings::source::{KeepaliveDefaults, Place};
 
 /// A value that a source gives.
 #[derive(Clone, Debug)]
@@ -23,20 +23,20 @@ impl Chosen {
 }
 
 // Rows that others depend on.
-const KEEPALIVE: usize = option::row("KEEPALIVE");
-const KEEPIDLE: usize = option::row("KEEPIDLE");
-const KEEPINTVL: usize = option::row("KEEPINTVL");
-const KEEPCNT: usize = option::row("KEEPCNT");
-pub(crate) const USER_TIMEOUT: usize = option::row("USER_TIMEOUT");
+const KEEPALIVE: usize = table::row("KEEPALIVE");
+const KEEPIDLE: usize = table::row("KEEPIDLE");
+const KEEPINTVL: usize = table::row("KEEPINTVL");
+const KEEPCNT: usize = table::row("KEEPCNT");
+pub(crate) const USER_TIMEOUT: usize = table::row("USER_TIMEOUT");
 
 // Settings of the process.
-pub(crate) const ONLY_PROGRAMS: usize = option::row("ONLY_PROGRAMS");
-pub(crate) const SKIP_PROGRAMS: usize = option::row("SKIP_PROGRAMS");
-pub(crate) const STRICT: usize = option::row("STRICT");
-pub(crate) const STATS: usize = option::row("STATS");
-pub(crate) const LOG: usize = option::row("LOG");
-pub(crate) const LOG_FILE: usize = option::row("LOG_FILE");
-pub(crate) const DISABLE: usize = option::row("DISABLE");
+pub(crate) const ONLY_PROGRAMS: usize = table::row("ONLY_PROGRAMS");
+pub(crate) const SKIP_PROGRAMS: usize = table::row("SKIP_PROGRAMS");
+pub(crate) const STRICT: usize = table::row("STRICT");
+pub(crate) const STATS: usize = table::row("STATS");
+pub(crate) const LOG: usize = table::row("LOG");
+pub(crate) const LOG_FILE: usize = table::row("LOG_FILE");
+pub(crate) const DISABLE: usize = table::row("DISABLE");
 
 /// One value for a row, in the order of the rows: there are many rows, and few are set.
 #[derive(Clone, Debug, Default)]

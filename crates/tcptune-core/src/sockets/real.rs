@@ -4,7 +4,7 @@
 
 use libc::{c_int, c_void, nfds_t, pollfd, sigset_t, sockaddr, socklen_t, timespec};
 
-use crate::wire::Payload;
+use crate::options::wire::Payload;
 
 /// Pointers to the functions behind the shim's hooks (or to libc's own, where nothing is hooked).
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ impl Real {
     pub fn set_int(&self, fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<(), c_int> {
         // SAFETY: the pointer is to a live c_int of the length given; the kernel checks the descriptor.
         let r = unsafe { (self.setsockopt)(fd, level, name, (&raw const value).cast(), INT_LEN) };
-        if r == 0 { Ok(()) } else { Err(crate::errno::get()) }
+        if r == 0 { Ok(()) } else { Err(crate::system::errno::get()) }
     }
 
     /// Sets an option.
@@ -72,7 +72,7 @@ impl Real {
     pub fn set(&self, fd: c_int, level: c_int, name: c_int, value: &Payload) -> Result<(), c_int> {
         // SAFETY: so many live bytes; the kernel checks the descriptor.
         let r = unsafe { (self.setsockopt)(fd, level, name, value.as_ptr().cast(), value.socklen()) };
-        if r == 0 { Ok(()) } else { Err(crate::errno::get()) }
+        if r == 0 { Ok(()) } else { Err(crate::system::errno::get()) }
     }
 
     /// Reads an option.
@@ -84,7 +84,7 @@ impl Real {
         let mut len = value.socklen();
         // SAFETY: room of this length, and a live length; the kernel checks the descriptor.
         let r = unsafe { (self.getsockopt)(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) };
-        if r == 0 { Ok(value) } else { Err(crate::errno::get()) }
+        if r == 0 { Ok(value) } else { Err(crate::system::errno::get()) }
     }
 
     /// The state of a TCP connection: `tcpi_state`, the first byte of `TCP_INFO` (tcp(7)).
@@ -107,6 +107,6 @@ impl Real {
         let mut len = INT_LEN;
         // SAFETY: both pointers are to live locals, and `len` is the length of `value`.
         let r = unsafe { (self.getsockopt)(fd, level, name, (&raw mut value).cast(), &raw mut len) };
-        if r == 0 { Ok(value) } else { Err(crate::errno::get()) }
+        if r == 0 { Ok(value) } else { Err(crate::system::errno::get()) }
     }
 }

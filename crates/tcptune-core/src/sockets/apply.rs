@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use libc::{c_int, socklen_t};
 
-use crate::address;
-use crate::decision::Family;
-use crate::descriptor::{Fact, Mark};
-use crate::errno;
-use crate::files;
-use crate::option::{SOCKET_OPTIONS, Since, Stages};
-use crate::real::Real;
-use crate::settings::{Planned, Precedence, Profile};
-use crate::value::Value;
-use crate::wire::Wire;
+use crate::options::phase::Stages;
+use crate::options::table::{SOCKET_OPTIONS, Since};
+use crate::options::value::Value;
+use crate::options::wire::Wire;
+use crate::settings::profile::{Planned, Precedence, Profile};
+use crate::sockets::address;
+use crate::sockets::descriptor::{Fact, Mark};
+use crate::sockets::family::Family;
+use crate::sockets::real::Real;
+use crate::system::{errno, files};
 
 /// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
@@ -36,8 +36,8 @@ pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
 
 /// What the program has set counts only where its values win.
 fn not_kept(profile: &Profile, mark: Mark) -> impl Fn(&&Planned) -> bool {
-    let kept = if profile.precedence == Precedence::Env { Mark::default() } else { mark };
-    move |planned| !kept.is(planned.set_by_program)
+    let ours = profile.precedence == Precedence::Env || !mark.is(Fact::SET_BY_PROGRAM);
+    move |planned| ours || !mark.is(Fact::set_by_program(planned.row))
 }
 
 /// Applies one option. A refusal is a warning and never the program's business.

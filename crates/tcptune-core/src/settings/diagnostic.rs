@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::option::{NAMED, no_setting};
-use crate::settings::PREFIX;
+use crate::options::table::{NAMED, PREFIX, no_setting};
 
 /// Longest part of a value, a name or a path that a message repeats.
 const SHOWN: usize = 40;

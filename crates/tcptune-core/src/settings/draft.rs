@@ -6,16 +6,18 @@ use std::collections::BinaryHeap;
 
 use log::LevelFilter;
 
-use crate::chosen::{
+use crate::options::table::{self, IN_LOWER_CASE, LIBRARY, NAMED, Named, OPTIONS, Own, PREFIX, Target};
+use crate::options::value::Value;
+use crate::settings::chosen::{
     self, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values, is_unset,
 };
-use crate::config;
-use crate::diagnostic::{Diagnostic, Subject, unknown};
-use crate::grammar::{self, Entry, Rule, Scope, Setting, Word};
-use crate::option::{self, IN_LOWER_CASE, NAMED, Named, OPTIONS, Own, Target};
-use crate::rules::{Conditions, Rules, glob};
-use crate::settings::{InForce, LIBRARY, PREFIX, Profile, Settings};
-use crate::value::Value;
+use crate::settings::config;
+use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
+use crate::settings::grammar::{self, Entry, Rule, Scope, Setting, Word};
+use crate::settings::profile::{InForce, Profile};
+use crate::settings::rules::{Conditions, Rules};
+use crate::settings::settled::Settings;
+use crate::settings::source::{KeepaliveDefaults, Place, Process, Source};
 
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
 const SUGGESTIONS: usize = 16;
@@ -23,64 +25,15 @@ const SUGGESTIONS: usize = 16;
 /// So many mistakes in one text are reported; then it is not what it is taken for, and may be large.
 const MISTAKES: usize = 100;
 
-/// Where settings come from, in the order in which they are laid over each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// [`config::SYSTEM`].
-    System,
-    /// The file of `TCPTUNE_CONFIG`.
-    Config,
-    /// A variable.
-    Environment,
-}
-
-/// Where a setting or a rule stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// In which source.
-    pub source: Source,
-    /// Counted from 1; 0 for a variable of its own.
-    pub line: u32,
-    /// Counted from 1, in characters.
-    pub column: u32,
-}
-
-impl Place {
-    fn of(source: Source, word: Word<'_>) -> Self {
-        Self { source, line: word.line, column: word.column }
-    }
-}
-
-/// What is known of the process when its rules are settled.
-#[derive(Clone, Debug, Default)]
-pub struct Process {
-    /// The names by which it can be called: of its executable, and of a script that it runs.
-    pub names: Vec<String>,
-    /// Its effective user id.
-    pub uid: u32,
-}
-
-impl Process {
-    fn is(&self, program: &str) -> bool {
-        self.names.iter().any(|name| glob(program, name))
-    }
-
-    #[cold]
-    fn is_in(&self, scope: &Scope) -> bool {
-        (scope.programs.is_empty() || scope.programs.iter().any(|program| self.is(program)))
-            && (scope.uids.is_empty() || scope.uids.contains(&self.uid))
-    }
-}
-
-/// The kernel's own keepalive times, which `USER_TIMEOUT=auto` needs where a setting does not say.
-#[derive(Clone, Copy, Debug)]
-pub struct KeepaliveDefaults {
-    /// `net.ipv4.tcp_keepalive_time`, seconds.
-    pub idle: i64,
-    /// `net.ipv4.tcp_keepalive_intvl`, seconds.
-    pub interval: i64,
-    /// `net.ipv4.tcp_keepalive_probes`.
-    pub count: i64,
+/// Settings of variables alone, given without their prefix. What is wrong with one is in the list, and that one is
+/// left out.
+///
+/// `kernel` is asked only where `USER_TIMEOUT=auto` needs it.
+pub fn parse<T: AsRef<str>>(
+    variables: &[(T, T)],
+    kernel: impl FnOnce() -> KeepaliveDefaults,
+) -> (Settings, Vec<Diagnostic>) {
+    Draft::new(variables).settle(Process::default, kernel)
 }
 
 struct DraftRule {
@@ -123,7 +76,7 @@ impl Draft {
         let mut numbers = [0; NAMED.len()]; // of the variable of a name, counted from 1
         let mut unknown = false;
         for ((name, _), number) in variables.iter().zip(1_u32..) {
-            match option::position(name.as_ref()).and_then(|at| numbers.get_mut(at)) {
+            match table::position(name.as_ref()).and_then(|at| numbers.get_mut(at)) {
                 Some(first) if *first == 0 => *first = number, // as with getenv(3)
                 Some(_) => {}
                 None => unknown = true,
@@ -148,7 +101,7 @@ impl Draft {
             .iter()
             .map(|(name, text)| (name.as_ref(), text.as_ref()))
             .zip(0..)
-            .filter(|((name, _), _)| *name != LIBRARY && option::position(name).is_none())
+            .filter(|((name, _), _)| *name != LIBRARY && table::position(name).is_none())
             .map(|((name, text), number)| Reverse((name, number, text)))
             .collect();
         let mut before = None;
@@ -262,7 +215,7 @@ impl Draft {
     #[cold]
     fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
         let name = setting.name.to_ascii_uppercase();
-        let problem = match option::find(&name) {
+        let problem = match table::find(&name) {
             None => Some(self.unknown(&name, str::to_ascii_lowercase)),
             Some((row, opt)) => match stands.refuses(opt.target) {
                 Some(problem) => Some(problem.to_owned()),

@@ -6,41 +6,9 @@ use std::fmt;
 
 use libc::c_int;
 
-use crate::option::Stages;
-use crate::settings::{Planned, Precedence, Profile};
-
-/// What a descriptor is, as far as tcptune cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// TCP over IPv4 or IPv6.
-    Tcp,
-    /// Multipath TCP over IPv4 or IPv6; it refuses some options of TCP.
-    Mptcp,
-    /// Anything else: left alone.
-    Other,
-}
-
-impl Family {
-    /// What socket(2) makes of these arguments. Protocol 0 of a stream socket is TCP (ip(7)).
-    #[must_use]
-    pub const fn of_arguments(domain: c_int, r#type: c_int, protocol: c_int) -> Self {
-        if matches!(domain, libc::AF_INET | libc::AF_INET6) {
-            Self::of_socket(r#type, if protocol == 0 { libc::IPPROTO_TCP } else { protocol })
-        } else {
-            Self::Other
-        }
-    }
-
-    /// What a socket with this `SO_TYPE` and `SO_PROTOCOL` is. The type tells TCP from a raw socket that reads TCP.
-    #[must_use]
-    pub const fn of_socket(r#type: c_int, protocol: c_int) -> Self {
-        match (r#type & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK), protocol) {
-            (libc::SOCK_STREAM, libc::IPPROTO_TCP) => Self::Tcp,
-            (libc::SOCK_STREAM, libc::IPPROTO_MPTCP) => Self::Mptcp,
-            _ => Self::Other,
-        }
-    }
-}
+use crate::options::phase::Stages;
+use crate::settings::profile::{Planned, Precedence, Profile};
+use crate::sockets::family::Family;
 
 /// Why a call is forwarded as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +76,12 @@ pub fn follow_up(profile: &Profile, level: c_int, optname: c_int, passed: Stages
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
-    use crate::value::Value;
+    use crate::options::value::Value;
+    use crate::settings::draft;
     use libc::*;
 
     fn profile(variables: &[(&str, &str)]) -> Profile {
-        Settings::parse(variables, || unreachable!()).0.profiles.remove(0)
+        draft::parse(variables, || unreachable!()).0.profiles.remove(0)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use libc::{c_int, c_long, mode_t, stat};
 
-use crate::errno;
+use crate::system::errno;
 
 /// The kernel's answer to a system call.
 ///

@@ -6,7 +6,8 @@ use std::mem;
 
 use libc::{c_int, linger, socklen_t, suseconds_t, time_t, timeval};
 
-use crate::value::{Name, OFF, Value};
+use crate::options::names::Name;
+use crate::options::value::{OFF, Value};
 
 /// The C type of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

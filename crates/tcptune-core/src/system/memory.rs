@@ -4,7 +4,7 @@
 
 use std::ptr;
 
-use crate::files::answer;
+use crate::system::files::answer;
 
 /// Maps so many bytes, all zeroes (mmap(2)); null if there is no memory. A page takes memory once it is written to.
 #[must_use]

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use libc::{c_int, c_void, socklen_t};
 
-use crate::apply;
-use crate::connect::Call;
-use crate::descriptor::zeroes;
-use crate::errno;
-use crate::real::Real;
+use crate::sockets::apply;
+use crate::sockets::connect::Call;
+use crate::sockets::descriptor::zeroes;
+use crate::sockets::real::Real;
+use crate::system::errno;
 
 /// States of tcp(7)'s `TCP_INFO` in which the attempt goes on.
 const SYN_SENT: u8 = 2;

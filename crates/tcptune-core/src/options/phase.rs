@@ -4,7 +4,48 @@
 
 use std::fmt;
 
-use crate::option::Stages;
+/// A set of stages: the intercepted calls at which an option is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stages(u8);
+
+impl Stages {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+    /// After socket(2), and to a socket that was not made by it when a hook first sees it.
+    pub const SOCKET: Self = Self(1);
+    /// Before bind(2).
+    pub const BIND: Self = Self(2);
+    /// Before listen(2).
+    pub const LISTEN: Self = Self(4);
+    /// After accept(2): only what an accepted socket does not inherit from its listener, or shall not.
+    pub const ACCEPT: Self = Self(8);
+    /// After connect(2) has succeeded or begun: only what the handshake would undo, or what would end connect.
+    pub const CONNECT: Self = Self(16);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// As bits of a mark.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From bits of a mark.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// Whether the sets share a stage.
+    #[must_use]
+    pub const fn contains(self, stage: Self) -> bool {
+        self.0 & stage.0 != 0
+    }
+}
 
 /// A set of phases of a socket's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +118,7 @@ impl fmt::Display for Phases {
 #[cfg(test)]
 #[allow(clippy::panic, clippy::disallowed_types, reason = "not on a hook path")]
 mod tests {
-    use crate::option::{Target, find};
+    use crate::options::table::{Target, find};
 
     #[test]
     fn each_option_says_when_a_live_socket_takes_it() {

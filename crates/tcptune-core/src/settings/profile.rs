@@ -1,22 +1,13 @@
-//! Settings: settled once, before main, and never changed.
-
-use std::fmt;
+//! What holds for a socket: its socket options as the kernel takes them, and what tcptune itself does.
 
 use libc::c_int;
 
-use crate::descriptor::Fact;
-use crate::diagnostic::Diagnostic;
-use crate::draft::{Draft, KeepaliveDefaults, Place, Process, Source};
-use crate::option::{OPTIONS, Opt, Own, Sockopt, Stages, Target};
-use crate::rules::Rules;
-use crate::value::{Addresses, Value};
-use crate::wire::Payload;
-
-/// What the names of all variables begin with.
-pub const PREFIX: &str = "TCPTUNE_";
-
-/// `TCPTUNE_LIBRARY` is no setting: it tells the command `tcptune` where the library is.
-pub const LIBRARY: &str = "LIBRARY";
+use crate::options::names::Addresses;
+use crate::options::phase::Stages;
+use crate::options::table::{OPTIONS, Opt, Own, Sockopt, Target};
+use crate::options::value::Value;
+use crate::options::wire::Payload;
+use crate::settings::source::Place;
 
 /// A socket option with the value it is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +16,6 @@ pub struct Planned {
     pub row: usize,
     /// The option.
     pub option: Sockopt,
-    /// That the program has set it itself.
-    pub set_by_program: Fact,
     /// The value.
     pub value: Value,
     /// The same, as the kernel takes it.
@@ -116,8 +105,8 @@ impl Profile {
                 Some(Target::Socket(option)) => {
                     if let Some(payload) = option.wire.encode(value) {
                         let (row, value) = (*row, value.clone());
-                        let set_by_program = Fact::set_by_program(row);
-                        profile.add(Planned { row, option, set_by_program, value, payload });
+
+                        profile.add(Planned { row, option, value, payload });
                     }
                 }
                 Some(Target::Own(own)) => profile.set_own(own, value),
@@ -199,95 +188,4 @@ fn not_inherited(plan: &[Planned]) -> Option<Planned> {
     let payload = on_listener.option.wire.encode(&value)?;
     let option = Sockopt { stages: Stages::ACCEPT, ..on_listener.option };
     Some(Planned { option, value, payload, ..*on_listener })
-}
-
-/// All settings in force.
-#[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
-pub struct Settings {
-    /// What holds without a rule, then what holds under each rule that this process can meet.
-    pub profiles: Vec<Profile>,
-    /// Which of them holds for a socket.
-    pub rules: Rules,
-    /// What holds without a rule, or by one that holds for the whole process; for people.
-    pub in_force: Vec<InForce>,
-    /// The file of `TCPTUNE_CONFIG`.
-    pub config: Option<String>,
-    /// Whether this program is tuned: `ONLY_PROGRAMS`, `SKIP_PROGRAMS`.
-    pub in_scope: bool,
-    /// Whether a wrong setting keeps the program from starting.
-    pub strict: bool,
-    /// Whether everything is left alone.
-    pub disabled: bool,
-    /// Whether counts are reported at exit.
-    pub stats: bool,
-    /// How much is reported.
-    pub log: log::LevelFilter,
-    /// Where to, if not to standard error.
-    pub log_file: Option<String>,
-}
-
-impl Settings {
-    /// Settings of variables alone, given without their prefix. What is wrong with one is in the list, and that one is
-    /// left out.
-    ///
-    /// `kernel` is asked only where `USER_TIMEOUT=auto` needs it.
-    pub fn parse<T: AsRef<str>>(
-        variables: &[(T, T)],
-        kernel: impl FnOnce() -> KeepaliveDefaults,
-    ) -> (Self, Vec<Diagnostic>) {
-        Draft::new(variables).settle(Process::default, kernel)
-    }
-
-    /// The profile of this number.
-    #[must_use]
-    pub fn profile(&self, index: u32) -> Option<&Profile> {
-        self.profiles.get(usize::try_from(index).ok()?)
-    }
-
-    /// The profile of every socket, where no rule looks at addresses.
-    #[must_use]
-    pub fn only_profile(&self) -> Option<&Profile> {
-        if self.rules.is_empty() { self.profile(self.rules.fallback()) } else { None }
-    }
-
-    /// Whether no socket could be treated differently than without tcptune.
-    #[must_use]
-    pub fn leaves_all_alone(&self) -> bool {
-        let profiles = || match self.only_profile() {
-            Some(profile) => std::slice::from_ref(profile),
-            None => &self.profiles,
-        };
-        self.disabled || !self.in_scope || profiles().iter().all(Profile::is_empty)
-    }
-
-    /// The name of a source of rules.
-    #[must_use]
-    pub fn source(&self, source: Source) -> &str {
-        match source {
-            Source::System => crate::config::SYSTEM,
-            Source::Config => self.config.as_deref().unwrap_or_default(),
-            Source::Environment => "TCPTUNE_RULES",
-        }
-    }
-
-    /// Where a rule stands, as `source:line:column`.
-    #[must_use]
-    pub fn at(&self, rule: Place) -> At<'_> {
-        At { source: self.source(rule.source), line: rule.line, column: rule.column }
-    }
-}
-
-/// Displays where a rule stands.
-#[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
-    source: &'a str,
-    line: u32,
-    column: u32,
-}
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.source, self.line, self.column)
-    }
 }

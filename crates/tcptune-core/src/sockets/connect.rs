@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
-use crate::apply;
-use crate::clock::now;
-use crate::descriptor::{Descriptors, Fact};
-use crate::errno;
-use crate::files;
-use crate::real::{CleanupBuffer, Real};
-use crate::signal::{self, Handled, Signals};
+use crate::sockets::apply;
+use crate::sockets::descriptor::{Descriptors, Fact};
+use crate::sockets::real::{CleanupBuffer, Real};
+use crate::sockets::signal::{self, Handled, Signals};
+use crate::system::clock::now;
+use crate::system::{errno, files};
 
 /// A connect(2) as the program asked for it.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@
 
 use ipnet::IpNet;
 
-use crate::rules::{Conditions, Role};
+use crate::settings::rules::{Conditions, Role};
 
 /// The words that begin a match.
 const MATCHES: &str = "dst src port role program uid";

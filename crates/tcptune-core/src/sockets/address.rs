@@ -8,8 +8,8 @@ use std::ptr;
 
 use libc::{c_int, c_long, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
-use crate::errno;
-use crate::value::Addresses;
+use crate::options::names::Addresses;
+use crate::system::errno;
 
 /// Longest address that is looked at.
 const ROOM: usize = size_of::<sockaddr_in6>();

@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString};
 
 use libc::c_int;
 
-use crate::errno;
-use crate::files::{File, status};
+use crate::system::errno;
+use crate::system::files::{File, status};
 
 /// The system's file: the only source that counts in secure execution.
 pub const SYSTEM: &str = "/etc/tcptune.conf";

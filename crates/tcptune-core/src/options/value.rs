@@ -4,9 +4,8 @@ use std::fmt;
 
 use fundu::{DurationParser, TimeUnit};
 
-pub use crate::names::{Addresses, Name};
-use crate::names::{code_point, name_of_code_point};
-pub use crate::option::{Choice, Expected};
+use crate::options::names::{Addresses, Name, code_point, name_of_code_point};
+use crate::options::words::{Choice, Expected};
 
 /// How the value of a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

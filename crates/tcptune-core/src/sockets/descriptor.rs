@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
 
-use crate::decision::Family;
-use crate::option::{OPTIONS, SOCKET_OPTIONS, Stages, Target};
+use crate::options::phase::Stages;
+use crate::options::table::{OPTIONS, SOCKET_OPTIONS, Target};
+use crate::sockets::family::Family;
 
 /// Descriptors with a number below this are remembered; others are looked up at each call.
 pub const LIMIT: usize = 65_536;
@@ -23,7 +24,7 @@ const FIRST_STAGE: usize = 8;
 const STAGES: u64 = 0b1_1111 << FIRST_STAGE;
 const FIRST_ROW: usize = 13;
 
-const _: () = assert!(crate::option::SOCKET_OPTIONS <= 64 - FIRST_ROW, "a bit for each socket option");
+const _: () = assert!(crate::options::table::SOCKET_OPTIONS <= 64 - FIRST_ROW, "a bit for each socket option");
 
 /// Something that can be true of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,9 @@ impl Fact {
     pub const WAITED_FOR: Self = Self(1 << 4);
     /// That connect has not come to the kernel yet.
     pub const STARTING: Self = Self(1 << 5);
+
+    /// The program has set an option itself.
+    pub const SET_BY_PROGRAM: Self = Self(!0 << FIRST_ROW);
 
     /// Both.
     #[must_use]
@@ -76,7 +80,7 @@ impl Mark {
     /// The same, of no family: its number may have changed hands, or that was a vfork child's affair.
     #[must_use]
     pub const fn unknown(self) -> Self {
-        Self(self.0 & (!0 << FIRST_ROW))
+        Self(self.0 & Fact::SET_BY_PROGRAM.0)
     }
 
     /// With what the program has set on `other`, too.
@@ -88,7 +92,7 @@ impl Mark {
     /// A socket that a listener with this mark has accepted: it inherits what has been set.
     #[must_use]
     pub const fn accepted(self) -> Self {
-        let kept = Self(self.0 & (FAMILY | Fact::V6.0 | (!0 << FIRST_ROW)));
+        let kept = Self(self.0 & (FAMILY | Fact::V6.0 | Fact::SET_BY_PROGRAM.0));
         kept.with(Fact::passed(Stages::SOCKET))
     }
 

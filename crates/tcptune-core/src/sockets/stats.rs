@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use libc::c_int;
 
-use crate::apply;
-use crate::clock;
-use crate::descriptor::zeroes;
-use crate::memory;
+use crate::sockets::apply;
+use crate::sockets::descriptor::zeroes;
+use crate::system::{clock, memory};
 
 /// A peer and a time, each in words of their own.
 #[derive(Debug)]

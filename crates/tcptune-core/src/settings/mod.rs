@@ -1,0 +1,11 @@
+//! From text to [`settled::Settings`]: the sources, their grammar, and what holds for a socket.
+
+mod chosen;
+pub mod config;
+pub mod diagnostic;
+pub mod draft;
+pub mod grammar;
+pub mod profile;
+pub mod rules;
+pub mod settled;
+pub mod source;

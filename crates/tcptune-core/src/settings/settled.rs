@@ -1,0 +1,87 @@
+//! Settings: settled once, before main, and never changed.
+
+use std::fmt;
+
+use crate::settings::profile::{InForce, Profile};
+use crate::settings::rules::Rules;
+use crate::settings::source::{Place, Source};
+
+/// All settings in force.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+pub struct Settings {
+    /// What holds without a rule, then what holds under each rule that this process can meet.
+    pub profiles: Vec<Profile>,
+    /// Which of them holds for a socket.
+    pub rules: Rules,
+    /// What holds without a rule, or by one that holds for the whole process; for people.
+    pub in_force: Vec<InForce>,
+    /// The file of `TCPTUNE_CONFIG`.
+    pub config: Option<String>,
+    /// Whether this program is tuned: `ONLY_PROGRAMS`, `SKIP_PROGRAMS`.
+    pub in_scope: bool,
+    /// Whether a wrong setting keeps the program from starting.
+    pub strict: bool,
+    /// Whether everything is left alone.
+    pub disabled: bool,
+    /// Whether counts are reported at exit.
+    pub stats: bool,
+    /// How much is reported.
+    pub log: log::LevelFilter,
+    /// Where to, if not to standard error.
+    pub log_file: Option<String>,
+}
+
+impl Settings {
+    /// The profile of this number.
+    #[must_use]
+    pub fn profile(&self, index: u32) -> Option<&Profile> {
+        self.profiles.get(usize::try_from(index).ok()?)
+    }
+
+    /// The profile of every socket, where no rule looks at addresses.
+    #[must_use]
+    pub fn only_profile(&self) -> Option<&Profile> {
+        if self.rules.is_empty() { self.profile(self.rules.fallback()) } else { None }
+    }
+
+    /// Whether no socket could be treated differently than without tcptune.
+    #[must_use]
+    pub fn leaves_all_alone(&self) -> bool {
+        let profiles = || match self.only_profile() {
+            Some(profile) => std::slice::from_ref(profile),
+            None => &self.profiles,
+        };
+        self.disabled || !self.in_scope || profiles().iter().all(Profile::is_empty)
+    }
+
+    /// The name of a source of rules.
+    #[must_use]
+    pub fn source(&self, source: Source) -> &str {
+        match source {
+            Source::System => crate::settings::config::SYSTEM,
+            Source::Config => self.config.as_deref().unwrap_or_default(),
+            Source::Environment => "TCPTUNE_RULES",
+        }
+    }
+
+    /// Where a rule stands, as `source:line:column`.
+    #[must_use]
+    pub fn at(&self, rule: Place) -> At<'_> {
+        At { source: self.source(rule.source), line: rule.line, column: rule.column }
+    }
+}
+
+/// Displays where a rule stands.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    source: &'a str,
+    line: u32,
+    column: u32,
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.source, self.line, self.column)
+    }
+}

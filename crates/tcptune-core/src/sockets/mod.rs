@@ -1,0 +1,13 @@
+//! A hooked call: what the descriptor is, what is decided, and what is done to it.
+
+pub mod address;
+pub mod apply;
+pub mod attempt;
+pub mod connect;
+pub mod decision;
+pub mod descriptor;
+pub mod family;
+pub mod real;
+pub mod signal;
+pub mod stats;
+pub mod syn;
