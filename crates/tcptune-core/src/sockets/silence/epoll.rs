@@ -1,0 +1,131 @@
+//! epoll(7): what a set asks for is said once, and a wait says nothing about it. So each descriptor that a set asks to
+//! read from has a time at which the kernel is asked about it; the first of these times bounds every wait.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::c_int;
+
+use super::poll::nanoseconds;
+use super::{FOREVER, NANOS, Silence, Wait};
+use crate::sockets::real::Real;
+use crate::system::clock;
+
+#[allow(clippy::cast_sign_loss, reason = "bits")]
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP) as u32;
+#[allow(clippy::cast_sign_loss, reason = "bits")]
+const WRITABLE: u32 = libc::EPOLLOUT as u32;
+#[allow(clippy::cast_sign_loss, reason = "bits")]
+const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
+
+/// No descriptor is to be looked at.
+const NEVER: u64 = u64::MAX;
+
+/// Milliseconds of the clock, to its tick, for the price of a few instructions.
+fn milliseconds() -> u64 {
+    clock::coarse()
+}
+
+/// When the first descriptor is to be looked at, in milliseconds of the clock.
+#[derive(Debug)]
+pub struct Deadlines(AtomicU64);
+
+impl Deadlines {
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(NEVER))
+    }
+
+    /// One more, after so many milliseconds.
+    pub fn add(&self, after: u64) {
+        self.0.fetch_min(milliseconds() + after, Ordering::Relaxed);
+    }
+}
+
+impl Silence {
+    /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it.
+    pub fn asked(&self, fd: c_int, events: u32) {
+        let Some(slot) = self.slot(fd) else { return };
+        // One that reports once, and room to write as well, has reported that by now: nobody knows when it is asked again.
+        if events & READABLE == 0 || events & (ONESHOT | WRITABLE) == ONESHOT | WRITABLE {
+            slot.want_nothing();
+            return;
+        }
+        if !slot.wanted() || events & ONESHOT != 0 {
+            slot.want(milliseconds());
+            if slot.cookie() != 0 && slot.limit(Wait::Receive) != 0 {
+                self.deadlines.add(slot.limit(Wait::Receive));
+            }
+        }
+    }
+
+    /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
+    #[inline]
+    pub fn epoll(&self, real: &Real, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+        if timeout == 0 {
+            return call(0);
+        }
+        let bound = self.until_first(real);
+        if timeout <= bound {
+            return call(timeout);
+        }
+        let began = if timeout == FOREVER { 0 } else { nanoseconds() };
+        let result = call(bound);
+        if result == 0 { self.epoll_again(real, timeout, began, call) } else { result }
+    }
+
+    #[cold]
+    fn epoll_again(&self, real: &Real, timeout: u64, began: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+        loop {
+            let left = match timeout {
+                FOREVER => FOREVER,
+                timeout => timeout.saturating_sub(nanoseconds().saturating_sub(began)),
+            };
+            let result = call(left.min(self.until_first(real)));
+            if result != 0 || left == 0 {
+                return result;
+            }
+        }
+    }
+
+    /// How many nanoseconds a wait may last until a descriptor is to be looked at; what is due is looked at now. No
+    /// longer than the shortest limit, so that what another thread adds meanwhile is seen.
+    #[inline]
+    fn until_first(&self, real: &Real) -> u64 {
+        let (now, mut first) = (milliseconds(), self.deadlines.0.load(Ordering::Relaxed));
+        if first <= now {
+            first = self.look_at_due(real, first, now);
+        }
+        (first - now).min(self.shortest) * NANOS
+    }
+
+    /// The same for a wait that is none of epoll: an epoll descriptor may be among those it waits for.
+    #[inline]
+    pub(super) fn until_due(&self, real: &Real) -> u64 {
+        if self.deadlines.0.load(Ordering::Relaxed) == NEVER { FOREVER } else { self.until_first(real) }
+    }
+
+    /// Looks at each descriptor that is due, and gives the time of the next one.
+    #[cold]
+    fn look_at_due(&self, real: &Real, first: u64, now: u64) -> u64 {
+        let mut next = now + self.shortest;
+        if self.deadlines.0.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return next; // another thread looks
+        }
+        for (fd, slot) in self.watched().filter(|(_, slot)| slot.wanted()) {
+            let limit = slot.limit(Wait::Receive);
+            if limit == 0 || slot.is_ended() {
+                continue;
+            }
+            if slot.due() <= now {
+                let waited = now.saturating_sub(slot.wanted_since());
+                let Some(silent) = self.look(real, fd, slot, Wait::Receive, waited) else { continue };
+                slot.set_due(now + limit.saturating_sub(silent).max(1));
+            }
+            next = next.min(slot.due());
+        }
+        // Those that are due soon after one another are looked at together.
+        let next = next.max(now + self.shortest / 16).max(now + 1);
+        self.deadlines.0.fetch_min(next, Ordering::Relaxed).min(next)
+    }
+}
