@@ -18,7 +18,7 @@ use tcptune_core::sockets::real::{Cleanup, CleanupBuffer, Real};
 use tcptune_core::system::errno;
 
 use crate::lookup::{self, Name, Wanted};
-use crate::sockets::{TUNING, Tuning};
+use crate::tuning::{TUNING, Tuning};
 
 /// The signature in libc is that of the hook.
 macro_rules! pin {
