@@ -15,7 +15,7 @@ use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
 use tcptune_core::system::files;
 
-use crate::sockets::{TUNING, Tuning};
+use crate::tuning::{TUNING, Tuning};
 use crate::{arena, hooks, logging};
 
 /// Exit status of `STRICT`: `EX_CONFIG` of sysexits.h.

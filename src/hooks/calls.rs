@@ -7,7 +7,7 @@ use tcptune_core::sockets::connect::Call;
 use tcptune_core::sockets::family::Family;
 
 use super::settled;
-use crate::sockets::{TUNING, Tuning};
+use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;

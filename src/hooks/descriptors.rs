@@ -4,7 +4,7 @@
 
 use libc::c_int;
 
-use crate::sockets::TUNING;
+use crate::tuning::TUNING;
 
 hooks! {
     required;

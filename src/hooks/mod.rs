@@ -12,7 +12,7 @@ use libc::{c_int, c_void};
 use tcptune_core::sockets::real::{Cleanup, CleanupBuffer, Real};
 
 use crate::lookup::{self, Wanted};
-use crate::sockets::{TUNING, Tuning};
+use crate::tuning::{TUNING, Tuning};
 
 /// The signature in libc is that of the hook.
 macro_rules! pin {
