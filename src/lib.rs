@@ -19,4 +19,5 @@ mod hooks;
 mod logging;
 mod lookup;
 mod runtime;
+mod startup;
 mod tuning;

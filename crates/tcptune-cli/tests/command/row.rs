@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{clean, directory, said};
+use crate::harness::{clean, directory, library, said};
 
 const TABLE: &str = "crates/tcptune-core/src/options/table.rs";
 
@@ -69,7 +69,11 @@ fn a_new_option_is_one_row() {
     let directory = directory();
     let copy = Copy::new(directory.path());
     copy.run(&["build", "--quiet", "--offline", "--locked", "--package", "tcptune-cli"]);
-    let tcptune = |args: &[&str]| said(clean(Command::new(copy.made.join("debug/tcptune")).args(args))).ok().to_owned();
+    let tcptune = |args: &[&str]| {
+        said(clean(Command::new(copy.made.join("debug/tcptune")).args(args)).env("TCPTUNE_LIBRARY", library()))
+            .ok()
+            .to_owned()
+    };
 
     let help = tcptune(&["run", "--help"]);
     assert!(help.contains("--fictitious <"), "{help}");
