@@ -8,11 +8,13 @@ use tcptune_core::options::words::Choice;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::profile::Limits;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
 use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
+use tcptune_core::sockets::silence::Silence;
 use tcptune_core::system::files;
 
 use crate::tuning::{TUNING, Tuning};
@@ -119,6 +121,8 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
+        silence: Silence::new(settings.profiles.iter().map(|profile| profile.limits)),
+        times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
         stats: settings.stats.then(|| &*Box::leak(Box::default())),
         syn,
     }));

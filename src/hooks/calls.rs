@@ -78,6 +78,10 @@ hooks! {
                 // SAFETY: the call has just succeeded.
                 unsafe { tuning.attempts.conceal(fd, value, len) };
             }
+            if r == 0 && tuning.silence.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+                // SAFETY: the call has just succeeded.
+                unsafe { tuning.error_told(fd, value, len) };
+            }
             if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
                 // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
                 let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
@@ -99,6 +103,8 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     let fd = forward();
     if fd >= 0 {
         tuning.accepted(listener, mark, fd);
+    } else if tuning.times_out {
+        tuning.failed(listener, true, true);
     }
     fd
 }

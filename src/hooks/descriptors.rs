@@ -13,6 +13,9 @@ hooks! {
         |forward| {
             if let Some(tuning) = TUNING.get() {
                 tuning.descriptors.forget(fd);
+                if let Some(silence) = &tuning.silence {
+                    silence.forget(fd);
+                }
             }
             forward()
         }

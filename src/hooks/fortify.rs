@@ -4,33 +4,35 @@
 
 use libc::{c_int, c_void, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
-use super::{settled, waited};
+use super::{settled, silent, waited};
 
 hooks! {
     optional;
 
     fn __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: the program's own call, but for the time.
+        |_forward| waited(silent::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time, room) }))
     }
 
     fn __ppoll_chk(
         fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t
     ) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::ppoll(fds, count, timeout, |time| unsafe { real()(fds, count, time, mask, room) }))
     }
 
     fn __read_chk(fd: c_int, bytes: *mut c_void, count: size_t, room: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, 0, settled(fd, forward))
     }
 
     fn __recv_chk(fd: c_int, bytes: *mut c_void, count: size_t, room: size_t, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, flags, settled(fd, forward))
     }
 
     fn __recvfrom_chk(
         fd: c_int, bytes: *mut c_void, count: size_t, room: size_t, flags: c_int, addr: *mut sockaddr,
         len: *mut socklen_t
     ) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, flags, settled(fd, forward))
     }
 }

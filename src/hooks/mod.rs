@@ -99,6 +99,7 @@ macro_rules! hooks {
 pub mod calls;
 mod descriptors;
 mod fortify;
+mod silent;
 mod transfers;
 mod waits;
 

@@ -4,57 +4,57 @@
 
 use libc::{c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 
-use super::settled;
+use super::{settled, silent};
 
 hooks! {
     required;
 
     fn write(fd: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, 0, settled(fd, forward))
     }
 
     fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, 0, settled(fd, forward))
     }
 
     fn send(fd: c_int, bytes: *const c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, flags, settled(fd, forward))
     }
 
     fn sendto(
         fd: c_int, bytes: *const c_void, count: size_t, flags: c_int, addr: *const sockaddr, len: socklen_t
     ) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, flags, settled(fd, forward))
     }
 
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, flags, settled(fd, forward))
     }
 
     fn sendfile(fd: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, 0, settled(fd, forward))
     }
 
     fn read(fd: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, 0, settled(fd, forward))
     }
 
     fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, 0, settled(fd, forward))
     }
 
     fn recv(fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, flags, settled(fd, forward))
     }
 
     fn recvfrom(
         fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int, addr: *mut sockaddr, len: *mut socklen_t
     ) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, flags, settled(fd, forward))
     }
 
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::received(fd, flags, settled(fd, forward))
     }
 }
 
@@ -63,6 +63,6 @@ hooks! {
 
     // not in musl from 1.2.4 on
     fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| silent::sent(fd, 0, settled(fd, forward))
     }
 }

@@ -4,38 +4,52 @@
 
 use libc::{c_int, epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
-use super::waited;
+use super::{silent, waited};
 
 hooks! {
     required;
 
     fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: the program's own call, but for the time.
+        |_forward| waited(silent::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time) }))
     }
 
     fn ppoll(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::ppoll(fds, count, timeout, |time| unsafe { real()(fds, count, time, mask) }))
     }
 
     fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *mut timeval) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::select(count, [read, write, except], time, |time| unsafe {
+            real()(count, read, write, except, time)
+        }))
     }
 
     fn pselect(
         count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *const timespec,
         mask: *const sigset_t
     ) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::pselect(count, [read, write, except], time, |time| unsafe {
+            real()(count, read, write, except, time, mask)
+        }))
     }
 
     fn epoll_wait(fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::epoll_wait(timeout, |time| unsafe { real()(fd, events, count, time) }))
     }
 
     fn epoll_pwait(
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t
     ) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::epoll_wait(timeout, |time| unsafe { real()(fd, events, count, time, mask) }))
+    }
+
+    fn epoll_ctl(fd: c_int, operation: c_int, watched: c_int, event: *mut epoll_event) -> c_int {
+        |forward| silent::asked(operation, watched, event, forward())
     }
 }
 
@@ -46,6 +60,7 @@ hooks! {
     fn epoll_pwait2(
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t
     ) -> c_int {
-        |forward| waited(forward())
+        // SAFETY: as with poll.
+        |_forward| waited(silent::epoll_pwait2(timeout, |time| unsafe { real()(fd, events, count, time, mask) }))
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use libc::c_int;
 use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
-use tcptune_core::settings::profile::{Precedence, Profile};
+use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::connect::{self, Call};
 use tcptune_core::sockets::decision::{self, Bound};
@@ -46,7 +46,7 @@ impl Tuning {
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !(profile.precedence == Precedence::Program && mark.is(Fact::set_by_program(planned.row)))
+                && !apply::is_programs(&self.real, profile, fd, mark, planned)
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
@@ -66,6 +66,9 @@ impl Tuning {
             && self.has_begun(fd, result)
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
+            if mark.family() == Some(Family::Tcp) {
+                self.watch(fd, profile.limits.receive, profile.limits.send);
+            }
         }
         result
     }

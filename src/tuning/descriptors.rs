@@ -52,6 +52,9 @@ impl Tuning {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.copy(old, new);
         self.attempts.duplicate(old, new);
+        if let Some(silence) = &self.silence {
+            silence.duplicate(old, new);
+        }
         if let Some(stats) = self.stats {
             stats.duplicated(old, new);
         }
@@ -71,7 +74,9 @@ impl Tuning {
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let mark = self.descriptors.get(fd);
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
-        let follow_up = profile.and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()));
+        let follow_up = profile
+            .and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()))
+            .filter(|planned| !errno::preserved(|| apply::is_shorter(&self.real, fd, planned)));
         if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && self.attempts.any() {
             let planned = match follow_up.map(|planned| &planned.value) {
                 Some(Value::Int(ms)) => c_int::try_from(*ms).ok(),
@@ -85,9 +90,16 @@ impl Tuning {
             let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
             errno::preserved(|| apply::one(&self.real, fd, mark, planned));
-        } else if is_tcp(mark) && self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program) {
-            // Where rules look at addresses, one of them may still let the program's values win.
+        } else if is_tcp(mark)
+            && (is_timeout(level, optname)
+                || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
+        {
+            // Where rules look at addresses, one of them may still let the program's values win. A shorter timeout does.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }
+}
+
+fn is_timeout(level: c_int, optname: c_int) -> bool {
+    level == libc::SOL_SOCKET && matches!(optname, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO)
 }

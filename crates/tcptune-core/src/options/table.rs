@@ -158,13 +158,9 @@ impl Own {
     /// Whether it can be another one for each socket, and so stand in a rule.
     #[must_use]
     pub const fn is_of_a_socket(self) -> bool {
-        matches!(self, 
-            Self::ConnectTimeout
-                | Self::ClientTimeout
-                | Self::Backlog
-                | Self::Source
-                | Self::Mptcp
-                | Self::Precedence
+        matches!(
+            self,
+            Self::ConnectTimeout | Self::ClientTimeout | Self::Backlog | Self::Source | Self::Mptcp | Self::Precedence
         )
     }
 }

@@ -31,13 +31,16 @@ fn milliseconds() -> u64 {
 #[derive(Debug)]
 pub struct Deadlines(AtomicU64);
 
-impl Deadlines {
-    pub const fn new() -> Self {
+impl Default for Deadlines {
+    /// None.
+    fn default() -> Self {
         Self(AtomicU64::new(NEVER))
     }
+}
 
+impl Deadlines {
     /// One more, after so many milliseconds.
-    pub fn add(&self, after: u64) {
+    pub(super) fn add(&self, after: u64) {
         self.0.fetch_min(milliseconds() + after, Ordering::Relaxed);
     }
 }

@@ -13,6 +13,8 @@ use libc::{c_int, sockaddr, socklen_t};
 use super::verdict::Facts;
 use crate::sockets::real::Real;
 
+/// asm-generic/ioctls.h: `FIONREAD`, what has not been read.
+const SIOCINQ: c_int = 0x541B;
 /// linux/sockios.h: what has not been sent at all.
 const SIOCOUTQNSD: c_int = 0x894B;
 
@@ -22,9 +24,7 @@ pub fn identity(real: &Real, fd: c_int) -> u64 {
     let mut cookie = 0u64;
     let mut len = length_of(&cookie);
     // SAFETY: a live u64, and its length.
-    let r = unsafe {
-        (real.getsockopt)(fd, libc::SOL_SOCKET, libc::SO_COOKIE, (&raw mut cookie).cast(), &raw mut len)
-    };
+    let r = unsafe { (real.getsockopt)(fd, libc::SOL_SOCKET, libc::SO_COOKIE, (&raw mut cookie).cast(), &raw mut len) };
     if r == 0 { cookie } else { 0 }
 }
 
@@ -53,9 +53,7 @@ pub fn facts(real: &Real, fd: c_int) -> Option<Facts> {
     let mut info: Info = unsafe { mem::zeroed() };
     let mut len = length_of(&info);
     // SAFETY: a live Info and its length. An older kernel fills less.
-    let r = unsafe {
-        (real.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
-    };
+    let r = unsafe { (real.getsockopt)(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len) };
     if r != 0 {
         return None;
     }
@@ -64,7 +62,7 @@ pub fn facts(real: &Real, fd: c_int) -> Option<Facts> {
         retransmits: info.retransmits != 0,
         sent: info.last_data_sent.into(),
         received: info.last_data_recv.into(),
-        unread: queued(fd, libc::FIONREAD as c_int)?,
+        unread: queued(fd, SIOCINQ)?,
         unsent: queued(fd, SIOCOUTQNSD)?,
         acknowledged: info.bytes_acked,
     })
@@ -103,9 +101,7 @@ impl Pinned {
         // SAFETY: all zeroes is a valid sockaddr, of family AF_UNSPEC (0).
         let unspecified: sockaddr = unsafe { mem::zeroed() };
         // SAFETY: a live address and its length.
-        let r = unsafe {
-            libc::syscall(libc::SYS_connect, self.0, &raw const unspecified, size_of::<sockaddr>())
-        };
+        let r = unsafe { libc::syscall(libc::SYS_connect, self.0, &raw const unspecified, size_of::<sockaddr>()) };
         if r == 0 {
             // SAFETY: touches no memory.
             unsafe { libc::syscall(libc::SYS_shutdown, self.0, libc::SHUT_RDWR) };

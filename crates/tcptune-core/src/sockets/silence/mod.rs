@@ -66,7 +66,7 @@ impl Silence {
             end: AtomicUsize::new(0),
             untold: AtomicUsize::new(0),
             shortest: shortest.into(),
-            deadlines: Deadlines::new(),
+            deadlines: Deadlines::default(),
         })
     }
 
@@ -178,7 +178,9 @@ impl Silence {
                 let Some(facts) = kernel::facts(real, fd) else { return 0 };
                 match wait {
                     Wait::Receive => verdict::silent(&facts, waited),
-                    Wait::Send => slot.start(facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start)),
+                    Wait::Send => {
+                        slot.start(facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start))
+                    }
                 }
             };
             let silent = measure(fd);
@@ -205,9 +207,8 @@ impl Silence {
             }
             let what = if wait == Wait::Receive { "no byte came" } else { "nothing was taken" };
             let (seconds, millis) = (silent / 1000, silent % 1000);
-            match peer {
-                Some(peer) => log::debug!("fd {fd}: {peer}: {what} for {seconds}.{millis:03} s; the connection is ended"),
-                None => log::debug!("fd {fd}: {what} for {seconds}.{millis:03} s; the connection is ended"),
+            if let Some(peer) = peer {
+                log::debug!("fd {fd}: {peer}: {what} for {seconds}.{millis:03} s; the connection is ended");
             }
             None
         })

@@ -30,7 +30,12 @@ impl Silence {
     /// `call` is a poll(2) of these entries.
     #[inline]
     pub unsafe fn poll(
-        &self, real: &Real, entries: *const pollfd, count: nfds_t, timeout: u64, mut call: impl FnMut(u64) -> c_int,
+        &self,
+        real: &Real,
+        entries: *const pollfd,
+        count: nfds_t,
+        timeout: u64,
+        mut call: impl FnMut(u64) -> c_int,
     ) -> c_int {
         if timeout == 0 {
             return call(0);

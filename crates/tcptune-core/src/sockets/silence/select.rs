@@ -37,7 +37,12 @@ impl Silence {
     /// # Safety
     /// `call` is a select(2) of these sets, of so many descriptors, and they [`can_be_read`].
     pub unsafe fn select(
-        &self, real: &Real, count: c_int, sets: Sets, timeout: u64, mut call: impl FnMut(u64) -> c_int,
+        &self,
+        real: &Real,
+        count: c_int,
+        sets: Sets,
+        timeout: u64,
+        mut call: impl FnMut(u64) -> c_int,
     ) -> c_int {
         let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
         if timeout == 0 {
