@@ -19,6 +19,7 @@ mod security;
 mod servers;
 mod settings;
 mod signals;
+mod silence;
 mod sources;
 mod statistics;
 mod threads;
