@@ -4,6 +4,8 @@
 
 use std::ptr;
 
+use libc::c_int;
+
 use crate::system::files::answer;
 
 /// Maps so many bytes, all zeroes (mmap(2)); null if there is no memory. A page takes memory once it is written to.
@@ -26,4 +28,16 @@ pub fn map(size: usize) -> *mut u8 {
 pub unsafe fn unmap(block: *mut u8, size: usize) {
     // SAFETY: the caller's promise.
     unsafe { libc::syscall(libc::SYS_munmap, block, size) };
+}
+
+/// Changes how the pages of these bytes may be used (mprotect(2)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn protect(address: usize, size: usize, protection: c_int) -> Result<(), c_int> {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096).max(4096);
+    let before = address % page;
+    // SAFETY: the kernel checks the address; what is taken from the pages is the caller's affair.
+    answer(unsafe { libc::syscall(libc::SYS_mprotect, address - before, before + size, protection) }).map(drop)
 }
