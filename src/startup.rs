@@ -115,7 +115,7 @@ fn publish(settings: Settings) {
         everywhere,
         mptcp: settings.profile(settings.rules.fallback()).is_some_and(|profile| profile.mptcp),
         real: hooks::real(waits),
-        real_socket: hooks::socket::real(),
+        real_socket: hooks::calls::socket::real(),
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },

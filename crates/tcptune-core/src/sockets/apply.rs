@@ -28,6 +28,7 @@ pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stage
 }
 
 /// The same of socket(2).
+#[inline]
 pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
     errno::preserved(|| {
         profile.on_socket().iter().filter(not_kept(profile, mark)).for_each(|p| one(real, fd, mark, p));
