@@ -1,6 +1,8 @@
 //! Libraries that a program loads with `RTLD_DEEPBIND`: their calls go to libc unless libc's symbols lead to the hooks.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::harness::hole::BlackHole;
-use crate::harness::{Program, assert_on_time, library, shared};
+use crate::harness::{Program, assert_on_time, eventually, library, shared};
 
 /// The plugin, with `RUNPATH` `$ORIGIN/inner`, and a library there.
 fn plugin(directory: &TempDir) -> PathBuf {
@@ -143,5 +145,39 @@ fn php_extensions_are_tuned() {
     assert_eq!(ended.number("idle"), 77, "{ended:#?}");
     for extension in ["curl", "pgsql", "sockets"] {
         assert_on_time(ended.milliseconds(extension), Duration::from_millis(990), Duration::from_secs(4));
+    }
+}
+
+/// The same inside Apache, which loads PHP as a plugin of its own.
+#[test]
+fn php_inside_apache_is_tuned() {
+    let directory = TempDir::new().expect("temporary directory");
+    let path = directory.path().display();
+    let modules = "/usr/lib/apache2/modules";
+    let php = fs::read_dir(modules).expect("Apache's modules").map(|entry| entry.expect("an entry").path());
+    let php = php.into_iter().find(|path| path.to_string_lossy().contains("/libphp")).expect("libapache2-mod-php");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let configuration = format!(
+        "ServerRoot {path}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {path}/pid\nErrorLog {path}/error\n\
+         LoadModule mpm_prefork_module {modules}/mod_mpm_prefork.so\nLoadModule authz_core_module {modules}/mod_authz_core.so\n\
+         LoadModule php_module {}\nDocumentRoot {path}\n<FilesMatch php$>\nSetHandler application/x-httpd-php\n</FilesMatch>\n",
+        php.display()
+    );
+    fs::write(directory.path().join("conf"), configuration).expect("written");
+    let page = "<?php echo 'idle=', socket_get_option(socket_create(AF_INET, SOCK_STREAM, SOL_TCP), SOL_TCP, 4), '.';";
+    fs::write(directory.path().join("idle.php"), page).expect("written");
+    for settings in [None, Some(&[("KEEPIDLE", "77")][..])] {
+        let file = directory.path().join("conf");
+        let apache =
+            Program::new("/usr/sbin/apache2").args(["-X", "-f", &file.to_string_lossy()]).with(settings).start();
+        let mut answer = String::new();
+        eventually("Apache answers", || {
+            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+            answer.clear();
+            stream.write_all(b"GET /idle.php HTTP/1.0\r\n\r\n").is_ok() && stream.read_to_string(&mut answer).is_ok()
+        });
+        let ended = apache.kill();
+        assert_eq!(answer.contains("idle=77."), settings.is_some(), "{answer}\n{ended:#?}");
+        assert!(answer.contains("idle="), "{answer}");
     }
 }
