@@ -5,10 +5,9 @@
 use std::ptr;
 
 use libc::{c_int, epoll_event, nfds_t, pollfd, ssize_t, timespec, timeval};
-use tcptune_core::sockets::address;
-use tcptune_core::sockets::real::Real;
 use tcptune_core::sockets::silence::select::{Sets, can_be_read};
 use tcptune_core::sockets::silence::{FOREVER, Silence};
+use tcptune_core::system::{clock, memory};
 
 use crate::tuning::{TUNING, Tuning};
 
@@ -16,9 +15,8 @@ const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 #[inline]
-fn watching() -> Option<(&'static Silence, &'static Real)> {
-    let tuning = TUNING.get()?;
-    Some((tuning.silence.as_ref()?, &tuning.real))
+fn watching() -> Option<&'static Silence> {
+    TUNING.get()?.silence.as_ref()
 }
 
 /// poll(2): `call` is the real one.
@@ -26,9 +24,7 @@ fn watching() -> Option<(&'static Silence, &'static Real)> {
 pub fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     match watching() {
         // SAFETY: the call is of these entries.
-        Some((silence, real)) => unsafe {
-            silence.poll(real, fds, count, of_milliseconds(timeout), |time| call(milliseconds(time)))
-        },
+        Some(silence) => unsafe { silence.poll(fds, count, of_milliseconds(timeout), |time| call(milliseconds(time))) },
         None => call(timeout),
     }
 }
@@ -43,9 +39,7 @@ pub fn ppoll(
 ) -> c_int {
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         // SAFETY: the call is of these entries.
-        Some(((silence, real), time)) => unsafe {
-            silence.poll(real, fds, count, time, |time| with_timespec(time, &mut call))
-        },
+        Some((silence, time)) => unsafe { silence.poll(fds, count, time, |time| with_timespec(time, &mut call)) },
         None => call(timeout),
     }
 }
@@ -54,18 +48,18 @@ pub fn ppoll(
 #[inline]
 pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
     let time = (timeout.cast_const().cast(), size_of::<timeval>());
-    let Some((silence, real)) = watching().filter(|_| can_be_read(count, sets, time)) else { return call(timeout) };
+    let Some(silence) = watching().filter(|_| can_be_read(count, sets, time)) else { return call(timeout) };
     let Some(wanted) = of_timeval(timeout) else { return call(timeout) };
-    let began = if timeout.is_null() { 0 } else { clock() };
+    let began = if timeout.is_null() { 0 } else { nanoseconds() };
     // SAFETY: the call is of these sets, which can be read.
     let result = unsafe {
-        silence.select(real, count, sets, wanted, |time| {
+        silence.select(count, sets, wanted, |time| {
             let mut time = (time != FOREVER).then(|| in_timeval(time));
             call(time.as_mut().map_or(ptr::null_mut(), ptr::from_mut))
         })
     };
     if !timeout.is_null() && can_be_written(timeout, sets) {
-        let left = wanted.saturating_sub(clock().saturating_sub(began));
+        let left = wanted.saturating_sub(nanoseconds().saturating_sub(began));
         // SAFETY: it can be written to.
         unsafe { timeout.write_unaligned(in_timeval(left)) };
     }
@@ -84,9 +78,7 @@ pub fn pselect(
     let watching = watching().filter(|_| can_be_read(count, sets, time));
     match watching.and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         // SAFETY: the call is of these sets, which can be read.
-        Some(((silence, real), time)) => unsafe {
-            silence.select(real, count, sets, time, |time| with_timespec(time, &mut call))
-        },
+        Some((silence, time)) => unsafe { silence.select(count, sets, time, |time| with_timespec(time, &mut call)) },
         None => call(timeout),
     }
 }
@@ -95,7 +87,7 @@ pub fn pselect(
 #[inline]
 pub fn epoll_wait(timeout: c_int, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     match watching() {
-        Some((silence, real)) => silence.epoll(real, of_milliseconds(timeout), |time| call(milliseconds(time))),
+        Some(silence) => silence.epoll(of_milliseconds(timeout), |time| call(milliseconds(time))),
         None => call(timeout),
     }
 }
@@ -104,7 +96,7 @@ pub fn epoll_wait(timeout: c_int, mut call: impl FnMut(c_int) -> c_int) -> c_int
 #[inline]
 pub fn epoll_pwait2(timeout: *const timespec, mut call: impl FnMut(*const timespec) -> c_int) -> c_int {
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
-        Some(((silence, real), time)) => silence.epoll(real, time, |time| with_timespec(time, &mut call)),
+        Some((silence, time)) => silence.epoll(time, |time| with_timespec(time, &mut call)),
         None => call(timeout),
     }
 }
@@ -112,7 +104,7 @@ pub fn epoll_pwait2(timeout: *const timespec, mut call: impl FnMut(*const timesp
 /// After an epoll_ctl(2).
 #[inline]
 pub fn asked(operation: c_int, fd: c_int, event: *const epoll_event, result: c_int) -> c_int {
-    if let (0, Some((silence, _))) = (result, watching()) {
+    if let (0, Some(silence)) = (result, watching()) {
         let forgotten = operation == libc::EPOLL_CTL_DEL || event.is_null();
         // SAFETY: the kernel has just read it; the structure has no alignment on x86.
         let events = if forgotten { 0 } else { unsafe { ptr::read_unaligned(event) }.events };
@@ -150,8 +142,8 @@ fn timing_out() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.times_out)
 }
 
-fn clock() -> u64 {
-    u64::try_from(tcptune_core::system::clock::now().as_nanos()).unwrap_or(0)
+fn nanoseconds() -> u64 {
+    u64::try_from(clock::now().as_nanos()).unwrap_or(0)
 }
 
 fn of_milliseconds(time: c_int) -> u64 {
@@ -168,7 +160,7 @@ fn of_timespec(time: *const timespec) -> Option<u64> {
     if time.is_null() {
         return Some(FOREVER);
     }
-    if !address::are_readable(&[(time.cast(), size_of::<timespec>())]) {
+    if !memory::are_readable(&[(time.cast(), size_of::<timespec>())]) {
         return None;
     }
     // SAFETY: it can be read.
@@ -198,7 +190,7 @@ fn can_be_written(time: *mut timeval, sets: Sets) -> bool {
     let page = |at: usize| at / 4096;
     let (first, last) = (time.addr(), time.addr() + size_of::<timeval>() - 1);
     page(first) == page(last) && sets.iter().any(|set| !set.is_null() && page(set.addr()) == page(first))
-        || address::is_writable(time.cast(), size_of::<timeval>())
+        || memory::is_writable(time.cast(), size_of::<timeval>())
 }
 
 fn in_timeval(time: u64) -> timeval {

@@ -15,7 +15,7 @@ impl Tuning {
     /// From now on the silence of this connection ends it, after so many milliseconds of waiting.
     pub fn watch(&self, fd: c_int, receive: Option<u32>, send: Option<u32>) {
         if let Some(silence) = &self.silence {
-            silence.watch(&self.real, fd, receive, send);
+            silence.watch(fd, receive, send);
         }
     }
 
@@ -47,7 +47,7 @@ impl Tuning {
 
     /// Whether an error is that of a connection that a silent peer has ended here.
     pub fn is_ended(&self, fd: c_int, last: bool) -> bool {
-        self.silence.as_ref().is_some_and(|silence| silence.is_ours(&self.real, fd, last))
+        self.silence.as_ref().is_some_and(|silence| silence.is_ours(fd, last))
     }
 
     /// Whether a call has ended because of the timeout that the settings have set, and not at once, nor because of one

@@ -11,6 +11,7 @@ mod mptcp;
 mod namespaces;
 mod nonblocking;
 mod options;
+mod plugins;
 mod processes;
 mod programs;
 mod protocols;

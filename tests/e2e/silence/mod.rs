@@ -44,7 +44,7 @@ fn serve(answer: Answer) -> u16 {
 
 /// Ends when the client does.
 fn talk(mut connection: TcpStream, answer: Answer) {
-    let mut room = [0; 65_536];
+    let mut room = vec![0; 65_536];
     match answer {
         Answer::Late(ms) => {
             thread::sleep(Duration::from_millis(ms));

@@ -10,5 +10,6 @@ pub mod family;
 pub mod real;
 pub mod signal;
 pub mod silence;
+pub mod slots;
 pub mod stats;
 pub mod syn;

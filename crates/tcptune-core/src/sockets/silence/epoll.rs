@@ -9,7 +9,6 @@ use libc::c_int;
 
 use super::poll::nanoseconds;
 use super::{FOREVER, NANOS, Silence, Wait};
-use crate::sockets::real::Real;
 use crate::system::clock;
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
@@ -48,7 +47,7 @@ impl Deadlines {
 impl Silence {
     /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it.
     pub fn asked(&self, fd: c_int, events: u32) {
-        let Some(slot) = self.slot(fd) else { return };
+        let Some(slot) = self.slots.entry(fd) else { return };
         // One that reports once, and room to write as well, has reported that by now: nobody knows when it is asked again.
         if events & READABLE == 0 || events & (ONESHOT | WRITABLE) == ONESHOT | WRITABLE {
             slot.want_nothing();
@@ -64,27 +63,27 @@ impl Silence {
 
     /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
     #[inline]
-    pub fn epoll(&self, real: &Real, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+    pub fn epoll(&self, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
         if timeout == 0 {
             return call(0);
         }
-        let bound = self.until_first(real);
+        let bound = self.until_first();
         if timeout <= bound {
             return call(timeout);
         }
         let began = if timeout == FOREVER { 0 } else { nanoseconds() };
         let result = call(bound);
-        if result == 0 { self.epoll_again(real, timeout, began, call) } else { result }
+        if result == 0 { self.epoll_again(timeout, began, call) } else { result }
     }
 
     #[cold]
-    fn epoll_again(&self, real: &Real, timeout: u64, began: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+    fn epoll_again(&self, timeout: u64, began: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
         loop {
             let left = match timeout {
                 FOREVER => FOREVER,
                 timeout => timeout.saturating_sub(nanoseconds().saturating_sub(began)),
             };
-            let result = call(left.min(self.until_first(real)));
+            let result = call(left.min(self.until_first()));
             if result != 0 || left == 0 {
                 return result;
             }
@@ -94,23 +93,23 @@ impl Silence {
     /// How many nanoseconds a wait may last until a descriptor is to be looked at; what is due is looked at now. No
     /// longer than the shortest limit, so that what another thread adds meanwhile is seen.
     #[inline]
-    fn until_first(&self, real: &Real) -> u64 {
+    fn until_first(&self) -> u64 {
         let (now, mut first) = (milliseconds(), self.deadlines.0.load(Ordering::Relaxed));
         if first <= now {
-            first = self.look_at_due(real, first, now);
+            first = self.look_at_due(first, now);
         }
         (first - now).min(self.shortest) * NANOS
     }
 
     /// The same for a wait that is none of epoll: an epoll descriptor may be among those it waits for.
     #[inline]
-    pub(super) fn until_due(&self, real: &Real) -> u64 {
-        if self.deadlines.0.load(Ordering::Relaxed) == NEVER { FOREVER } else { self.until_first(real) }
+    pub(super) fn until_due(&self) -> u64 {
+        if self.deadlines.0.load(Ordering::Relaxed) == NEVER { FOREVER } else { self.until_first() }
     }
 
     /// Looks at each descriptor that is due, and gives the time of the next one.
     #[cold]
-    fn look_at_due(&self, real: &Real, first: u64, now: u64) -> u64 {
+    fn look_at_due(&self, first: u64, now: u64) -> u64 {
         let mut next = now + self.shortest;
         if self.deadlines.0.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return next; // another thread looks
@@ -122,7 +121,7 @@ impl Silence {
             }
             if slot.due() <= now {
                 let waited = now.saturating_sub(slot.wanted_since());
-                let Some(silent) = self.look(real, fd, slot, Wait::Receive, waited) else { continue };
+                let Some(silent) = self.look(fd, slot, Wait::Receive, waited) else { continue };
                 slot.set_due(now + limit.saturating_sub(silent).max(1));
             }
             next = next.min(slot.due());

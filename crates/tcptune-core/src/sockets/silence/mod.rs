@@ -14,17 +14,15 @@ pub mod select;
 mod slot;
 pub mod verdict;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use libc::c_int;
 
 use crate::settings::profile::Limits;
 use crate::sockets::address;
-use crate::sockets::descriptor::zeroes;
-use crate::sockets::real::Real;
-use crate::system::errno;
+use crate::sockets::slots::Slots;
+use crate::system::files::File;
 use epoll::Deadlines;
-use kernel::Pinned;
 use slot::Slot;
 
 /// A wait that nothing bounds.
@@ -44,10 +42,9 @@ pub enum Wait {
 /// What is known of the connections whose silence ends them.
 #[derive(Debug)]
 pub struct Silence {
-    #[allow(clippy::disallowed_types, reason = "made at start-up")]
-    slots: Box<[Slot]>,
+    slots: Slots<Slot>,
     /// One past the highest descriptor that was ever watched.
-    end: AtomicUsize,
+    end: AtomicI32,
     /// How many have been ended, and nobody has been told yet.
     untold: AtomicUsize,
     /// The shortest limit that holds for any socket, in milliseconds.
@@ -61,9 +58,8 @@ impl Silence {
     pub fn new(limits: impl Iterator<Item = Limits>) -> Option<Self> {
         let shortest = limits.flat_map(|limits| [limits.receive, limits.send, limits.client]).flatten().min()?;
         Some(Self {
-            // SAFETY: all zeroes is a valid Slot.
-            slots: unsafe { zeroes() },
-            end: AtomicUsize::new(0),
+            slots: Slots::new(),
+            end: AtomicI32::new(0),
             untold: AtomicUsize::new(0),
             shortest: shortest.into(),
             deadlines: Deadlines::default(),
@@ -71,7 +67,7 @@ impl Silence {
     }
 
     fn slot(&self, fd: c_int) -> Option<&Slot> {
-        self.slots.get(usize::try_from(fd).ok()?)
+        self.slots.get(fd)
     }
 
     /// After so many nanoseconds of a wait it is known what the program waits for, and time to look at it: the first
@@ -81,19 +77,18 @@ impl Silence {
     }
 
     /// From now on the silence of this connection ends it. An earlier owner of the number is forgotten.
-    pub fn watch(&self, real: &Real, fd: c_int, receive: Option<u32>, send: Option<u32>) {
-        let (Some(slot), Ok(index)) = (self.slot(fd), usize::try_from(fd)) else { return };
+    pub fn watch(&self, fd: c_int, receive: Option<u32>, send: Option<u32>) {
+        let Some(slot) = self.slots.entry(fd) else { return };
         self.told(slot);
-        let cookie = errno::preserved(|| kernel::identity(real, fd));
-        slot.begin(cookie, receive.unwrap_or(0), send.unwrap_or(0));
-        self.end.fetch_max(index + 1, Ordering::Relaxed);
+        slot.begin(kernel::identity(fd), receive.unwrap_or(0), send.unwrap_or(0));
+        self.end.fetch_max(fd + 1, Ordering::Relaxed);
         if let Some(limit) = receive.filter(|_| slot.wanted()) {
             self.deadlines.add(u64::from(limit));
         }
     }
 
     /// Forgets `fd`: it is closed, or another socket's now. Where another thread is about to end this very connection,
-    /// it is waited for, so that nobody hears of a descriptor that is closed. Leaves `errno` alone.
+    /// it is waited for, so that nobody hears of a descriptor that is closed.
     #[inline]
     pub fn forget(&self, fd: c_int) {
         if let Some(slot) = self.slot(fd).filter(|slot| slot.is_used()) {
@@ -122,19 +117,17 @@ impl Silence {
     /// `new` is another number of `old`.
     pub fn duplicate(&self, old: c_int, new: c_int) {
         self.forget(new);
-        let (Some(from), Some(to), Ok(index)) = (self.slot(old), self.slot(new), usize::try_from(new)) else { return };
-        if from.cookie() != 0 {
-            to.duplicate(from);
-            self.end.fetch_max(index + 1, Ordering::Relaxed);
-        }
+        let Some(from) = self.slot(old).filter(|from| from.cookie() != 0) else { return };
+        let Some(to) = self.slots.entry(new) else { return };
+        to.duplicate(from);
+        self.end.fetch_max(new + 1, Ordering::Relaxed);
     }
 
     /// The descriptors that are watched.
     fn watched(&self) -> impl Iterator<Item = (c_int, &Slot)> {
         (0..self.end.load(Ordering::Relaxed))
-            .zip(&self.slots)
+            .filter_map(|fd| Some((fd, self.slot(fd)?)))
             .filter(|(_, slot)| slot.cookie() != 0)
-            .filter_map(|(fd, slot)| Some((c_int::try_from(fd).ok()?, slot)))
     }
 
     /// Bytes have come: what the program has waited before counts no more.
@@ -148,7 +141,7 @@ impl Silence {
     /// The program has waited on `fd` for so many nanoseconds: how many more it may wait, [`FOREVER`] if that has no
     /// bound. What is over is ended, and it may wait for 0 more.
     #[inline]
-    fn waited(&self, real: &Real, fd: c_int, wait: Wait, nanos: u64, ready: bool) -> u64 {
+    fn waited(&self, fd: c_int, wait: Wait, nanos: u64, ready: bool) -> u64 {
         let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else { return FOREVER };
         let limit = slot.limit(wait);
         if limit == 0 {
@@ -162,72 +155,68 @@ impl Silence {
         if waited < limit && !(wait == Wait::Send && slot.knows_no_start()) {
             return limit - waited;
         }
-        self.look(real, fd, slot, wait, waited / NANOS).map_or(0, |silent| {
+        self.look(fd, slot, wait, waited / NANOS).map_or(0, |silent| {
             slot.set_wait(wait, silent * NANOS);
             limit.saturating_sub(silent * NANOS).max(NANOS)
         })
     }
 
     /// For how many milliseconds a connection has been silent, while the program waited for so many; `None` if that was
-    /// too long, and it has been ended. Leaves `errno` alone.
+    /// too long, and it has been ended.
     #[cold]
-    fn look(&self, real: &Real, fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> Option<u64> {
-        errno::preserved(|| {
-            let limit = slot.limit(wait);
-            let measure = |fd| {
-                let Some(facts) = kernel::facts(real, fd) else { return 0 };
-                match wait {
-                    Wait::Receive => verdict::silent(&facts, waited),
-                    Wait::Send => {
-                        slot.start(facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start))
-                    }
-                }
-            };
-            let silent = measure(fd);
-            if !verdict::is_over(silent, limit) {
-                return Some(silent);
-            }
-            let peer = if log::log_enabled!(log::Level::Debug) { address::peer(fd) } else { None };
-            let ended = slot.ending(|| {
-                let Some(pinned) = Pinned::new(fd) else { return false };
-                let over = kernel::identity(real, pinned.fd()) == slot.cookie()
-                    && verdict::is_over(measure(pinned.fd()), limit);
-                over && {
-                    self.untold.fetch_add(1, Ordering::Relaxed);
-                    slot.set_ended();
-                    let ended = pinned.end();
-                    if !ended {
-                        self.told(slot);
-                    }
-                    ended
-                }
-            });
-            if !ended {
-                return Some(0); // another's by now, or it cannot be done: another time
-            }
+    fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> Option<u64> {
+        let limit = slot.limit(wait);
+        let silent = measured(fd, slot, wait, waited);
+        if !verdict::is_over(silent, limit) {
+            return Some(silent);
+        }
+        let peer = if log::log_enabled!(log::Level::Debug) { address::peer(fd) } else { None };
+        let is_silent_still =
+            |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(measured(fd, slot, wait, waited), limit);
+        let ended = slot.ending(|| match File::duplicate(fd) {
+            // Of a number that no other thread knows.
+            Ok(own) => is_silent_still(own.fd()) && self.end(own.fd(), slot),
+            Err(_) => false,
+        });
+        if !ended {
+            return Some(0); // another's by now, or it cannot be done: another time
+        }
+        if let Some(peer) = peer {
             let what = if wait == Wait::Receive { "no byte came" } else { "nothing was taken" };
-            let (seconds, millis) = (silent / 1000, silent % 1000);
-            if let Some(peer) = peer {
-                log::debug!("fd {fd}: {peer}: {what} for {seconds}.{millis:03} s; the connection is ended");
-            }
-            None
-        })
+            log::debug!(
+                "fd {fd}: {peer}: {what} for {}.{:03} s; the connection is ended",
+                silent / 1000,
+                silent % 1000
+            );
+        }
+        None
+    }
+
+    /// Whoever asks for an error is told of a timeout from now on.
+    fn end(&self, fd: c_int, slot: &Slot) -> bool {
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        slot.set_ended();
+        let ended = kernel::end(fd);
+        if !ended {
+            self.told(slot);
+        }
+        ended
     }
 
     /// Whether an error of this descriptor is that of a connection that was ended here, and nobody has been told of it
     /// yet. `last` if the kernel will not give it again.
-    pub fn is_ours(&self, real: &Real, fd: c_int, last: bool) -> bool {
+    pub fn is_ours(&self, fd: c_int, last: bool) -> bool {
         if self.untold.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        errno::preserved(|| {
-            let cookie = kernel::identity(real, fd);
-            let found = self.watched().find(|(_, slot)| slot.is_ended() && slot.cookie() == cookie);
-            if let (Some((_, slot)), true) = (&found, last) {
-                self.told(slot);
-            }
-            found.is_some()
-        })
+        let cookie = kernel::identity(fd);
+        let is_this = |slot: &&Slot| slot.is_ended() && slot.cookie() == cookie;
+        // Where it was ended by another of its numbers, that one is looked for.
+        let found = self.slot(fd).filter(is_this).or_else(|| self.watched().map(|(_, slot)| slot).find(is_this));
+        if let (Some(slot), true) = (found, last) {
+            self.told(slot);
+        }
+        found.is_some()
     }
 
     /// Whoever asks this socket for an error is not told of ours any more.
@@ -235,5 +224,14 @@ impl Silence {
         if slot.unset_ended() {
             self.untold.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// For how long the kernel says that a connection has been silent, while the program waited for so many milliseconds.
+fn measured(fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> u64 {
+    let Some(facts) = kernel::facts(fd) else { return 0 };
+    match wait {
+        Wait::Receive => verdict::silent(&facts, waited),
+        Wait::Send => slot.start(facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start)),
     }
 }

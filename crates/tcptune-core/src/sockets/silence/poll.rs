@@ -7,7 +7,6 @@ use std::slice;
 use libc::{c_int, c_short, nfds_t, pollfd};
 
 use super::{FOREVER, Silence, Wait};
-use crate::sockets::real::Real;
 use crate::system::clock;
 use crate::system::errno;
 
@@ -31,7 +30,6 @@ impl Silence {
     #[inline]
     pub unsafe fn poll(
         &self,
-        real: &Real,
         entries: *const pollfd,
         count: nfds_t,
         timeout: u64,
@@ -44,14 +42,14 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let result = call(left.min(bound).min(self.until_due(real)));
+            let result = call(left.min(bound).min(self.until_due()));
             if result < 0 && errno::get() != libc::EINTR {
                 return result;
             }
             let now = nanoseconds();
             // SAFETY: the kernel has just read them, and written to them.
             let entries = unsafe { slice::from_raw_parts(entries, usize::try_from(count).unwrap_or(0)) };
-            bound = self.waited_on_entries(real, entries, now.saturating_sub(last));
+            bound = self.waited_on_entries(entries, now.saturating_sub(last));
             last = now;
             if result != 0 || left == 0 {
                 return result;
@@ -62,12 +60,12 @@ impl Silence {
         }
     }
 
-    fn waited_on_entries(&self, real: &Real, entries: &[pollfd], nanos: u64) -> u64 {
+    fn waited_on_entries(&self, entries: &[pollfd], nanos: u64) -> u64 {
         let mut bound = FOREVER;
         for pollfd { fd, events, revents } in entries {
             for (wait, wanted) in [(Wait::Receive, READABLE), (Wait::Send, WRITABLE)] {
                 if events & wanted != 0 {
-                    bound = bound.min(self.waited(real, *fd, wait, nanos, revents & (wanted | BROKEN) != 0));
+                    bound = bound.min(self.waited(*fd, wait, nanos, revents & (wanted | BROKEN) != 0));
                 }
             }
         }

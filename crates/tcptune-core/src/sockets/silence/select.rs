@@ -8,9 +8,7 @@ use libc::{c_int, fd_set};
 
 use super::poll::nanoseconds;
 use super::{FOREVER, Silence, Wait};
-use crate::sockets::address;
-use crate::sockets::real::Real;
-use crate::system::errno;
+use crate::system::{errno, memory};
 
 /// Bits of a word of an `fd_set`, which the kernel takes for longs.
 const BITS: usize = 64;
@@ -27,7 +25,7 @@ type Copied = [u64; libc::FD_SETSIZE / BITS];
 pub fn can_be_read(count: c_int, sets: Sets, time: (*const u8, usize)) -> bool {
     let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
     let [read, write, except] = sets.map(|set| (set.cast_const().cast::<u8>(), words * 8));
-    (1..=libc::FD_SETSIZE / BITS).contains(&words) && address::are_readable(&[read, write, except, time])
+    (1..=libc::FD_SETSIZE / BITS).contains(&words) && memory::are_readable(&[read, write, except, time])
 }
 
 impl Silence {
@@ -36,14 +34,7 @@ impl Silence {
     ///
     /// # Safety
     /// `call` is a select(2) of these sets, of so many descriptors, and they [`can_be_read`].
-    pub unsafe fn select(
-        &self,
-        real: &Real,
-        count: c_int,
-        sets: Sets,
-        timeout: u64,
-        mut call: impl FnMut(u64) -> c_int,
-    ) -> c_int {
+    pub unsafe fn select(&self, count: c_int, sets: Sets, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
         let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
         if timeout == 0 {
             return call(0);
@@ -61,7 +52,7 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let result = call(left.min(bound).min(self.until_due(real)));
+            let result = call(left.min(bound).min(self.until_due()));
             let interrupted = result < 0;
             if interrupted && errno::get() != libc::EINTR {
                 return result;
@@ -82,7 +73,7 @@ impl Silence {
                         let bit = bits.trailing_zeros();
                         bits &= bits - 1;
                         let fd = c_int::try_from(word * BITS).unwrap_or(-1) + bit.cast_signed();
-                        bound = bound.min(self.waited(real, fd, wait, nanos, ready & (1 << bit) != 0));
+                        bound = bound.min(self.waited(fd, wait, nanos, ready & (1 << bit) != 0));
                     }
                 }
             }

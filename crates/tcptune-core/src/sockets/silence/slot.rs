@@ -4,7 +4,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{Wait, kernel};
+use super::Wait;
+use crate::sockets::slots::Zeroes;
+use crate::system::{process, signals};
 
 /// Another thread is about to end the connection.
 const ENDING: u32 = 1;
@@ -36,6 +38,9 @@ pub struct Slot {
     due: AtomicU64,
     state: AtomicU32,
 }
+
+// SAFETY: atomic integers.
+unsafe impl Zeroes for Slot {}
 
 impl Slot {
     pub fn cookie(&self) -> u64 {
@@ -177,13 +182,13 @@ impl Slot {
     /// Does what ends the connection, if no other thread does. No signal handler runs meanwhile: it might close the
     /// descriptor, and wait for this thread.
     pub fn ending(&self, end: impl FnOnce() -> bool) -> bool {
-        let before = kernel::hold_signals();
+        let before = signals::block(u64::MAX);
         let first = self.state.fetch_or(ENDING, Ordering::Acquire) & (ENDING | ENDED) == 0;
         let done = first && end();
         if first {
             self.state.fetch_and(!ENDING, Ordering::Release);
         }
-        kernel::give_signals(before);
+        signals::set_mask(before);
         done
     }
 
@@ -193,7 +198,7 @@ impl Slot {
             if self.state.load(Ordering::Acquire) & ENDING == 0 {
                 return;
             }
-            kernel::let_others_run();
+            process::yield_now();
         }
     }
 }
