@@ -24,7 +24,9 @@ fn watching() -> Option<&'static Silence> {
 pub fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     match watching() {
         // SAFETY: the call is of these entries.
-        Some(silence) => unsafe { silence.poll(fds, count, of_milliseconds(timeout), |time| call(milliseconds(time))) },
+        Some(silence) => unsafe {
+            silence.poll(fds, count, of_milliseconds(timeout), &mut |time| call(milliseconds(time)))
+        },
         None => call(timeout),
     }
 }
@@ -39,7 +41,7 @@ pub fn ppoll(
 ) -> c_int {
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         // SAFETY: the call is of these entries.
-        Some((silence, time)) => unsafe { silence.poll(fds, count, time, |time| with_timespec(time, &mut call)) },
+        Some((silence, time)) => unsafe { silence.poll(fds, count, time, &mut |time| with_timespec(time, &mut call)) },
         None => call(timeout),
     }
 }
@@ -53,7 +55,7 @@ pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl Fn
     let began = if timeout.is_null() { 0 } else { nanoseconds() };
     // SAFETY: the call is of these sets, which can be read.
     let result = unsafe {
-        silence.select(count, sets, wanted, |time| {
+        silence.select(count, sets, wanted, &mut |time| {
             let mut time = (time != FOREVER).then(|| in_timeval(time));
             call(time.as_mut().map_or(ptr::null_mut(), ptr::from_mut))
         })
@@ -78,7 +80,9 @@ pub fn pselect(
     let watching = watching().filter(|_| can_be_read(count, sets, time));
     match watching.and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         // SAFETY: the call is of these sets, which can be read.
-        Some((silence, time)) => unsafe { silence.select(count, sets, time, |time| with_timespec(time, &mut call)) },
+        Some((silence, time)) => unsafe {
+            silence.select(count, sets, time, &mut |time| with_timespec(time, &mut call))
+        },
         None => call(timeout),
     }
 }

@@ -13,7 +13,7 @@ use crate::harness::{Ended, Program, debug_library, library, probe};
 /// The functions that the library exports; everything else in it is hidden.
 const EXPORTED: &str = "
     __poll_chk __ppoll_chk __read_chk __recv_chk __recvfrom_chk accept accept4 bind close connect dlopen dup dup2 dup3
-    epoll_pwait epoll_pwait2 epoll_wait getpeername getsockopt listen poll ppoll pselect read readv recv recvfrom
+    epoll_ctl epoll_pwait epoll_pwait2 epoll_wait getpeername getsockopt listen poll ppoll pselect read readv recv recvfrom
     recvmsg select send sendfile sendfile64 sendmsg sendto setsockopt socket write writev
 ";
 
@@ -54,7 +54,7 @@ fn needs_nothing_but_libc() {
 #[test]
 fn does_not_contain_what_it_does_not_use() {
     let bytes = std::fs::read(library()).expect("the library");
-    assert!(bytes.len() <= 280_000, "{} bytes", bytes.len());
+    assert!(bytes.len() <= 290_000, "{} bytes", bytes.len());
     for text in ["RUST_BACKTRACE", ".debug_info"] {
         assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text} is in the library");
     }

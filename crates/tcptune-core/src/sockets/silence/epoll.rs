@@ -73,11 +73,11 @@ impl Silence {
         }
         let began = if timeout == FOREVER { 0 } else { nanoseconds() };
         let result = call(bound);
-        if result == 0 { self.epoll_again(timeout, began, call) } else { result }
+        if result == 0 { self.epoll_again(timeout, began, &mut call) } else { result }
     }
 
     #[cold]
-    fn epoll_again(&self, timeout: u64, began: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+    fn epoll_again(&self, timeout: u64, began: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         loop {
             let left = match timeout {
                 FOREVER => FOREVER,

@@ -27,13 +27,12 @@ impl Silence {
     ///
     /// # Safety
     /// `call` is a poll(2) of these entries.
-    #[inline]
     pub unsafe fn poll(
         &self,
         entries: *const pollfd,
         count: nfds_t,
         timeout: u64,
-        mut call: impl FnMut(u64) -> c_int,
+        call: &mut dyn FnMut(u64) -> c_int,
     ) -> c_int {
         if timeout == 0 {
             return call(0);

@@ -16,8 +16,8 @@ const BITS: usize = 64;
 /// The sets of a program: to read, to write, exceptional.
 pub type Sets = [*mut fd_set; 3];
 
-/// A copy of one.
-type Copied = [u64; libc::FD_SETSIZE / BITS];
+/// Words of an `fd_set`.
+const WORDS: usize = libc::FD_SETSIZE / BITS;
 
 /// Whether the sets of so many descriptors, and a time of so many bytes, are there: what cannot be read, or is larger than
 /// an `fd_set`, is the kernel's affair.
@@ -25,7 +25,41 @@ type Copied = [u64; libc::FD_SETSIZE / BITS];
 pub fn can_be_read(count: c_int, sets: Sets, time: (*const u8, usize)) -> bool {
     let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
     let [read, write, except] = sets.map(|set| (set.cast_const().cast::<u8>(), words * 8));
-    (1..=libc::FD_SETSIZE / BITS).contains(&words) && memory::are_readable(&[read, write, except, time])
+    (1..=WORDS).contains(&words) && memory::are_readable(&[read, write, except, time])
+}
+
+/// A set of a program, and what it was before the kernel has overwritten it.
+struct Set {
+    at: *mut u64,
+    words: usize,
+    wanted: [u64; WORDS],
+}
+
+impl Set {
+    /// # Safety
+    /// Null, or so many words that can be read.
+    unsafe fn new(at: *mut fd_set, words: usize) -> Self {
+        let mut set = Self { at: at.cast(), words: if at.is_null() { 0 } else { words }, wanted: [0; WORDS] };
+        // SAFETY: the caller's promise.
+        unsafe { ptr::copy_nonoverlapping(set.at, set.wanted.as_mut_ptr(), set.words) };
+        set
+    }
+
+    /// # Safety
+    /// The kernel has just written the words.
+    unsafe fn put_back(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { ptr::copy_nonoverlapping(self.wanted.as_ptr(), self.at, self.words) };
+    }
+
+    /// What of it is ready, in a word; nothing of a wait that was interrupted, which leaves the sets as they were.
+    ///
+    /// # Safety
+    /// The words can be read.
+    unsafe fn ready(&self, word: usize, interrupted: bool) -> u64 {
+        // SAFETY: the caller's promise.
+        if interrupted { 0 } else { unsafe { self.at.add(word).read_unaligned() } }
+    }
 }
 
 impl Silence {
@@ -34,20 +68,13 @@ impl Silence {
     ///
     /// # Safety
     /// `call` is a select(2) of these sets, of so many descriptors, and they [`can_be_read`].
-    pub unsafe fn select(&self, count: c_int, sets: Sets, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
-        let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
+    pub unsafe fn select(&self, count: c_int, sets: Sets, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         if timeout == 0 {
             return call(0);
         }
-        let copy = |set: *mut fd_set| {
-            let mut copied: Copied = [0; libc::FD_SETSIZE / BITS];
-            if !set.is_null() {
-                // SAFETY: so many words can be read.
-                unsafe { ptr::copy_nonoverlapping(set.cast(), copied.as_mut_ptr(), words) };
-            }
-            copied
-        };
-        let wanted = sets.map(copy);
+        let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS).min(WORDS);
+        // SAFETY: so many words can be read.
+        let sets = sets.map(|set| unsafe { Set::new(set, words) });
         let began = nanoseconds();
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
@@ -58,35 +85,40 @@ impl Silence {
                 return result;
             }
             let now = nanoseconds();
-            let nanos = now.saturating_sub(last);
-            last = now;
             bound = FOREVER;
-            for (wait, (wanted, set)) in [Wait::Receive, Wait::Send].into_iter().zip(wanted.iter().zip(sets)) {
-                if set.is_null() {
-                    continue;
-                }
-                // After an error the sets are as they were.
-                let ready = if interrupted { [0; libc::FD_SETSIZE / BITS] } else { copy(set) };
-                for (word, (wanted, ready)) in wanted.iter().zip(ready).enumerate().take(words) {
-                    let mut bits = *wanted;
-                    while bits != 0 {
-                        let bit = bits.trailing_zeros();
-                        bits &= bits - 1;
-                        let fd = c_int::try_from(word * BITS).unwrap_or(-1) + bit.cast_signed();
-                        bound = bound.min(self.waited(fd, wait, nanos, ready & (1 << bit) != 0));
-                    }
-                }
+            for (wait, set) in [Wait::Receive, Wait::Send].into_iter().zip(&sets) {
+                // SAFETY: they can be read.
+                bound = bound.min(unsafe { self.waited_on_set(set, wait, now.saturating_sub(last), interrupted) });
             }
+            last = now;
             if result != 0 || left == 0 {
                 return result;
             }
             if timeout != FOREVER {
                 left = timeout.saturating_sub(now.saturating_sub(began));
             }
-            for (set, wanted) in sets.into_iter().zip(&wanted).filter(|(set, _)| !set.is_null()) {
-                // SAFETY: the kernel has just written so many words there.
-                unsafe { ptr::copy_nonoverlapping(wanted.as_ptr(), set.cast(), words) };
+            for set in &sets {
+                // SAFETY: the kernel has just written there that nothing is ready.
+                unsafe { set.put_back() };
             }
         }
+    }
+
+    /// # Safety
+    /// The set can be read.
+    #[inline(never)]
+    unsafe fn waited_on_set(&self, set: &Set, wait: Wait, nanos: u64, interrupted: bool) -> u64 {
+        let mut bound = FOREVER;
+        for (word, mut wanted) in set.wanted.into_iter().enumerate().take(set.words) {
+            // SAFETY: the caller's promise.
+            let ready = unsafe { set.ready(word, interrupted) };
+            while wanted != 0 {
+                let bit = wanted.trailing_zeros();
+                wanted &= wanted - 1;
+                let fd = c_int::try_from(word * BITS).unwrap_or(-1) + bit.cast_signed();
+                bound = bound.min(self.waited(fd, wait, nanos, ready & (1 << bit) != 0));
+            }
+        }
+        bound
     }
 }
