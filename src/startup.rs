@@ -111,7 +111,8 @@ fn publish(settings: Settings) {
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
     let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
-    if (waits || settings.stats)
+    let silence = Silence::new(settings.profiles.iter().map(|profile| profile.limits));
+    if (waits || settings.stats || silence.is_some())
         && let Some(clock) = lookup::vdso_clock()
     {
         clock::use_vdso(clock);
@@ -125,7 +126,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
-        silence: Silence::new(settings.profiles.iter().map(|profile| profile.limits)),
+        silence,
         times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
         stats: settings.stats.then(|| &*Box::leak(Box::default())),
         syn,

@@ -7,7 +7,7 @@ use std::ptr;
 use libc::{c_int, epoll_event, nfds_t, pollfd, ssize_t, timespec, timeval};
 use tcptune_core::sockets::silence::select::{Sets, can_be_read};
 use tcptune_core::sockets::silence::{FOREVER, Silence};
-use tcptune_core::system::{clock, memory};
+use tcptune_core::system::memory;
 
 use crate::tuning::{TUNING, Tuning};
 
@@ -52,18 +52,16 @@ pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl Fn
     let time = (timeout.cast_const().cast(), size_of::<timeval>());
     let Some(silence) = watching().filter(|_| can_be_read(count, sets, time)) else { return call(timeout) };
     let Some(wanted) = of_timeval(timeout) else { return call(timeout) };
-    let began = if timeout.is_null() { 0 } else { nanoseconds() };
     // SAFETY: the call is of these sets, which can be read.
-    let result = unsafe {
+    let (result, waited) = unsafe {
         silence.select(count, sets, wanted, &mut |time| {
             let mut time = (time != FOREVER).then(|| in_timeval(time));
             call(time.as_mut().map_or(ptr::null_mut(), ptr::from_mut))
         })
     };
     if !timeout.is_null() && can_be_written(timeout, sets) {
-        let left = wanted.saturating_sub(nanoseconds().saturating_sub(began));
         // SAFETY: it can be written to.
-        unsafe { timeout.write_unaligned(in_timeval(left)) };
+        unsafe { timeout.write_unaligned(in_timeval(wanted.saturating_sub(waited))) };
     }
     result
 }
@@ -81,7 +79,7 @@ pub fn pselect(
     match watching.and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         // SAFETY: the call is of these sets, which can be read.
         Some((silence, time)) => unsafe {
-            silence.select(count, sets, time, &mut |time| with_timespec(time, &mut call))
+            silence.select(count, sets, time, &mut |time| with_timespec(time, &mut call)).0
         },
         None => call(timeout),
     }
@@ -144,10 +142,6 @@ pub fn sent(fd: c_int, flags: c_int, result: ssize_t) -> ssize_t {
 #[inline]
 fn timing_out() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.times_out)
-}
-
-fn nanoseconds() -> u64 {
-    u64::try_from(clock::now().as_nanos()).unwrap_or(0)
 }
 
 fn of_milliseconds(time: c_int) -> u64 {

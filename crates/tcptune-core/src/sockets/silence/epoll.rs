@@ -62,31 +62,37 @@ impl Silence {
     }
 
     /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
+    ///
+    /// What is ready is fetched first by a call that does not wait: a wait that has an end costs the kernel a look at its
+    /// clock, which is a quarter of the call.
     #[inline]
     pub fn epoll(&self, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
-        if timeout == 0 {
-            return call(0);
+        if timeout != 0 {
+            self.until_first();
         }
+        match call(0) {
+            0 if timeout != 0 => self.epoll_again(timeout, &mut call),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn epoll_again(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         let bound = self.until_first();
         if timeout <= bound {
             return call(timeout);
         }
-        let began = if timeout == FOREVER { 0 } else { nanoseconds() };
-        let result = call(bound);
-        if result == 0 { self.epoll_again(timeout, began, &mut call) } else { result }
-    }
-
-    #[cold]
-    fn epoll_again(&self, timeout: u64, began: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+        let began = nanoseconds();
+        let (mut left, mut bound) = (timeout, bound);
         loop {
-            let left = match timeout {
-                FOREVER => FOREVER,
-                timeout => timeout.saturating_sub(nanoseconds().saturating_sub(began)),
-            };
-            let result = call(left.min(self.until_first()));
+            let result = call(left.min(bound));
             if result != 0 || left == 0 {
                 return result;
             }
+            if timeout != FOREVER {
+                left = timeout.saturating_sub(nanoseconds().saturating_sub(began));
+            }
+            bound = self.until_first();
         }
     }
 

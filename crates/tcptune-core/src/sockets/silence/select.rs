@@ -64,13 +64,19 @@ impl Set {
 
 impl Silence {
     /// Waits as `call` does, which is given a time in nanoseconds, [`FOREVER`] for no end. The kernel overwrites the sets,
-    /// so they are copied before.
+    /// so they are copied before. Gives how long it waited as well.
     ///
     /// # Safety
     /// `call` is a select(2) of these sets, of so many descriptors, and they [`can_be_read`].
-    pub unsafe fn select(&self, count: c_int, sets: Sets, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+    pub unsafe fn select(
+        &self,
+        count: c_int,
+        sets: Sets,
+        timeout: u64,
+        call: &mut dyn FnMut(u64) -> c_int,
+    ) -> (c_int, u64) {
         if timeout == 0 {
-            return call(0);
+            return (call(0), 0);
         }
         let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS).min(WORDS);
         // SAFETY: so many words can be read.
@@ -82,7 +88,7 @@ impl Silence {
             let result = call(left.min(bound).min(self.until_due()));
             let interrupted = result < 0;
             if interrupted && errno::get() != libc::EINTR {
-                return result;
+                return (result, last - began);
             }
             let now = nanoseconds();
             bound = FOREVER;
@@ -91,11 +97,12 @@ impl Silence {
                 bound = bound.min(unsafe { self.waited_on_set(set, wait, now.saturating_sub(last), interrupted) });
             }
             last = now;
+            let waited = now.saturating_sub(began);
             if result != 0 || left == 0 {
-                return result;
+                return (result, waited);
             }
             if timeout != FOREVER {
-                left = timeout.saturating_sub(now.saturating_sub(began));
+                left = timeout.saturating_sub(waited);
             }
             for set in &sets {
                 // SAFETY: the kernel has just written there that nothing is ready.
