@@ -22,6 +22,7 @@ mod settings;
 mod signals;
 mod sources;
 mod statistics;
+mod symptoms;
 mod threads;
 mod timeouts;
 mod transparent;
