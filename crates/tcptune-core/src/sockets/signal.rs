@@ -30,8 +30,18 @@ impl Signals {
         Self { set: 0, padding: [0; 15] }
     }
 
+    /// Those that glibc and musl keep for themselves. They send them at any time, seteuid(2) in another thread for one,
+    /// and tell nobody of their handlers, after which calls go on.
+    const fn of_libc() -> Self {
+        Self { set: bit(32) | bit(33) | bit(34), ..Self::none() }
+    }
+
     fn add(&mut self, signal: c_int) {
         self.set |= bit(signal);
+    }
+
+    fn remove(&mut self, signal: c_int) {
+        self.set &= !bit(signal);
     }
 
     fn has(&self, signal: c_int) -> bool {
@@ -100,11 +110,14 @@ pub fn handled() -> Handled {
     unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, no_set, &raw mut mask.set, size_of::<u64>());
     }
-    let mut handled = Handled { restarting: Signals::none(), interrupting: Signals::none(), mask };
+    let mut handled = Handled { restarting: Signals::of_libc(), interrupting: Signals::none(), mask };
     for signal in (1..=LAST).filter(|s| !mask.has(*s)) {
         match restarts(signal) {
             Some(true) => handled.restarting.add(signal),
-            Some(false) => handled.interrupting.add(signal),
+            Some(false) => {
+                handled.restarting.remove(signal); // 34 is the program's with glibc
+                handled.interrupting.add(signal);
+            }
             None => {}
         }
     }

@@ -36,13 +36,14 @@ pub fn status_flags(fd: c_int) -> Result<c_int, c_int> {
     c_int::try_from(flags).map_err(|_| libc::EINVAL)
 }
 
-/// Sets them.
+/// Sets or clears `O_NONBLOCK`, and no other flag, whatever another thread does meanwhile (ioctl(2), `FIONBIO`).
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn set_status_flags(fd: c_int, flags: c_int) -> Result<(), c_int> {
-    // SAFETY: F_SETFL takes an int and touches no memory.
-    answer(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFL, flags) }).map(drop)
+pub fn set_nonblocking(fd: c_int, on: bool) -> Result<(), c_int> {
+    let on = c_int::from(on);
+    // SAFETY: FIONBIO reads an int, which lives.
+    answer(unsafe { libc::syscall(libc::SYS_ioctl, fd, libc::FIONBIO, &raw const on) }).map(drop)
 }
 
 /// An open file, closed when it is dropped.
