@@ -8,7 +8,8 @@
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr, slice};
 
-use libc::{Elf64_Phdr, Elf64_Sym, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+use libc::{Elf64_Ehdr, Elf64_Phdr, Elf64_Sym, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+use tcptune_core::system::clock;
 
 /// Tags of the dynamic section.
 mod tag {
@@ -124,6 +125,29 @@ pub fn next(wanted: &[&[Wanted]]) {
         fill(segments);
         true
     });
+}
+
+/// The kernel's own clock_gettime(2), in the object that it maps into each process (vdso(7)), if it does.
+pub fn vdso_clock() -> Option<clock::Vdso> {
+    const NAMES: &str =
+        if cfg!(target_arch = "aarch64") { "__kernel_clock_gettime\0" } else { "__vdso_clock_gettime\0" };
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let start = word(unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) });
+    let header = ptr::with_exposed_provenance::<Elf64_Ehdr>(start);
+    if header.is_null() {
+        return None;
+    }
+    // SAFETY: there is an object, which begins with its ELF header; the program headers are behind it.
+    let headers = unsafe {
+        let headers = start.wrapping_add(word((*header).e_phoff));
+        slice::from_raw_parts(ptr::with_exposed_provenance::<Elf64_Phdr>(headers), (*header).e_phnum.into())
+    };
+    let first = headers.iter().find(|header| header.p_type == PT_LOAD)?;
+    let base = start.wrapping_sub(word(first.p_vaddr));
+    let [name] = const { list::<1>(NAMES) };
+    let function = Object::new(&Segments { base, headers })?.function(name, name.of(NAMES));
+    // SAFETY: null is None; under this name the vdso has a function of this type.
+    unsafe { mem::transmute::<*mut c_void, Option<clock::Vdso>>(function) }
 }
 
 /// Where an object is in memory.

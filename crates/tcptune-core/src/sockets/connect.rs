@@ -11,9 +11,9 @@ use crate::sockets::apply;
 use crate::sockets::descriptor::{Descriptors, Fact};
 use crate::sockets::identity::Identity;
 use crate::sockets::real::{CleanupBuffer, Real};
-use crate::sockets::signal::{self, Handled, Signals};
+use crate::sockets::signal::Handled;
 use crate::system::clock::now;
-use crate::system::{errno, files};
+use crate::system::{errno, files, network, signals};
 
 /// A connect(2) as the program asked for it.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +34,7 @@ impl Call<'_> {
     /// connect(2) once more, on an attempt that goes on: the kernel's, since a library behind this one that interposes
     /// connect has seen the program's call.
     fn again(&self) -> Result<(), c_int> {
-        // SAFETY: as in `connect`.
-        let r = unsafe { libc::syscall(libc::SYS_connect, self.fd, self.addr, self.len) };
-        if r == 0 { Ok(()) } else { Err(errno::get()) }
+        network::connect(self.fd, self.addr, self.len)
     }
 
     /// The real connect(2) with the program's arguments.
@@ -135,9 +133,9 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
         _ => (limit, false),
     };
     let deadline = now().saturating_add(limit);
-    let handled = signal::handled();
+    let handled = own.is_none().then(Handled::now);
     loop {
-        let ended = signals_heeded(call, deadline, own.is_some(), &handled);
+        let ended = signals_heeded(call, deadline, handled.as_ref(), is_the_same);
         // While poll waits it holds the socket that it began with; its number may be another's afterwards.
         let same = is_the_same();
         return match ended {
@@ -179,13 +177,18 @@ fn left(deadline: Duration) -> Duration {
 }
 
 /// Waits as a blocking connect(2) does: only a handler without `SA_RESTART` ends it. With `SO_SNDTIMEO` every handler
-/// does (signal(7)).
-fn signals_heeded(call: &Call<'_>, deadline: Duration, any_interrupts: bool, handled: &Handled) -> Wait {
-    if any_interrupts {
+/// does (signal(7)), and none is looked up.
+fn signals_heeded(
+    call: &Call<'_>,
+    deadline: Duration,
+    handled: Option<&Handled>,
+    is_the_same: impl Fn() -> bool,
+) -> Wait {
+    let Some(handled) = handled else {
         return poll(call, left(deadline));
-    }
-    if !handled.interrupting.is_empty() {
-        return in_slices(call, deadline, handled);
+    };
+    if handled.interrupting != 0 {
+        return in_slices(call, deadline, handled, is_the_same);
     }
     match poll(call, left(deadline)) {
         Wait::Interrupted => Wait::Over,
@@ -196,24 +199,26 @@ fn signals_heeded(call: &Call<'_>, deadline: Duration, any_interrupts: bool, han
 /// How long a handler with `SA_RESTART` may have to wait for its turn while there are handlers without.
 const SLICE: Duration = Duration::from_millis(10);
 
+/// The same of libc's own handlers: nothing of the program waits for them but seteuid(2) and its kin.
+const SLICE_OF_LIBC: Duration = Duration::from_millis(50);
+
 /// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
-/// restart are held back in it, and have their turn between two slices; those that interrupt run nowhere else.
-fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled) -> Wait {
-    let restarting_held = handled.mask.and(&handled.restarting);
-    let interrupting_held = handled.mask.and(&handled.interrupting);
-    let both_held = restarting_held.and(&handled.interrupting);
-    both_held.mask();
+/// restart are held back in it, and have their turn after each slice; those that interrupt run nowhere else.
+fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same: impl Fn() -> bool) -> Wait {
+    let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
+    let both = handled.mask | handled.restarting | handled.interrupting;
+    signals::set_mask(both);
     let wait = loop {
-        if handled.restarting.pending() {
-            interrupting_held.mask();
-            both_held.mask();
+        if signals::pending() & handled.restarting != 0 {
+            signals::set_mask(handled.mask | handled.interrupting);
+            signals::set_mask(both);
         }
-        match ppoll(call, left(deadline).min(SLICE), &restarting_held) {
-            Wait::Over if !left(deadline).is_zero() => {}
+        match ppoll(call, left(deadline).min(slice), handled.mask | handled.restarting) {
+            Wait::Over if !left(deadline).is_zero() && is_the_same() => {}
             wait => break wait,
         }
     };
-    handled.mask.mask();
+    signals::set_mask(handled.mask);
     wait
 }
 
@@ -225,11 +230,15 @@ fn poll(call: &Call<'_>, left: Duration) -> Wait {
     outcome(r, poll.revents)
 }
 
-fn ppoll(call: &Call<'_>, left: Duration, mask: &Signals) -> Wait {
+fn ppoll(call: &Call<'_>, left: Duration, mask: u64) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
-    // SAFETY: one live pollfd, a live timespec and a live mask.
-    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, mask.as_ptr()) };
+    let mut set = [0u64; size_of::<libc::sigset_t>() / 8];
+    if let Some(first) = set.first_mut() {
+        *first = mask;
+    }
+    // SAFETY: one live pollfd, a live timespec and a live set, with the layout of libc's.
+    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, set.as_ptr().cast()) };
     outcome(r, poll.revents)
 }
 
@@ -273,7 +282,6 @@ fn dissolve(call: &Call<'_>) {
     // SAFETY: all zeroes is a valid sockaddr, of family AF_UNSPEC (0).
     let unspecified: sockaddr = unsafe { mem::zeroed() };
     let len = socklen_t::try_from(size_of::<sockaddr>()).unwrap_or(0);
-    // SAFETY: a live sockaddr and its length.
-    unsafe { libc::syscall(libc::SYS_connect, call.fd, &raw const unspecified, len) };
+    let _ = network::connect(call.fd, &raw const unspecified, len);
     let _ = call.real.get_int(call.fd, libc::SOL_SOCKET, libc::SO_ERROR);
 }

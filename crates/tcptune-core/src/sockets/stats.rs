@@ -113,10 +113,10 @@ impl Counts {
         if page.is_null() {
             return &OTHERWISE;
         }
+        memory::wipe_on_fork(page, size_of::<Self>());
+        #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned")]
         // SAFETY: fresh pages of this size, which nothing unmaps; all zeroes is a valid Counts.
         unsafe {
-            libc::syscall(libc::SYS_madvise, page, size_of::<Self>(), libc::MADV_WIPEONFORK);
-            #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned")]
             &*page.cast()
         }
     }
