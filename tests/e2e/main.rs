@@ -12,6 +12,7 @@ mod mptcp;
 mod namespaces;
 mod nonblocking;
 mod options;
+mod plugins;
 mod processes;
 mod programs;
 mod protocols;

@@ -12,7 +12,7 @@ use crate::harness::{Ended, Program, debug_library, library, probe};
 
 /// The functions that the library exports; everything else in it is hidden.
 const EXPORTED: &str = "
-    __poll_chk __ppoll_chk __read_chk __recv_chk __recvfrom_chk accept accept4 bind close connect dup dup2 dup3
+    __poll_chk __ppoll_chk __read_chk __recv_chk __recvfrom_chk accept accept4 bind close connect dlopen dup dup2 dup3
     epoll_pwait epoll_pwait2 epoll_wait getpeername getsockopt listen poll ppoll pselect read readv recv recvfrom
     recvmsg select send sendfile sendfile64 sendmsg sendto setsockopt socket write writev
 ";

@@ -42,3 +42,15 @@ pub fn readable(at: *const u8) -> bool {
     let refused = unsafe { call!(signalfd4, no_descriptor, at, 8, unknown_flags) };
     refused == Err(libc::EINVAL)
 }
+
+/// Changes how the pages of these bytes may be used (mprotect(2)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn protect(address: usize, size: usize, protection: c_int) -> Result<(), c_int> {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096).max(4096);
+    let before = address % page;
+    // SAFETY: the kernel checks the address; what is taken from the pages is the caller's affair.
+    unsafe { call!(mprotect, address - before, before + size, protection) }.map(drop)
+}
