@@ -7,7 +7,7 @@ use std::{fs, iter};
 
 use crate::harness::hole::BlackHole;
 use crate::harness::namespace::Namespace;
-use crate::harness::{Program, assert_on_time, debug_library, library};
+use crate::harness::{Program, assert_on_time, debug_library, library, probe};
 
 /// A library of a Debian package, below the directory of some architecture.
 fn packaged(name: &str) -> PathBuf {
@@ -91,4 +91,15 @@ fn a_connect_timeout_is_of_real_time() {
             assert!(!(1400..=1700).contains(&of_program), "{time}: {of_program} ms for the program");
         }
     }
+}
+
+/// Under rules each connect asks whether the program's address can be read; a blocking one with a timeout asks for handlers.
+#[test]
+fn valgrind_has_nothing_to_say() {
+    let hole = BlackHole::v4();
+    let rules = "dst=192.0.2.0/24 : off; dst=127.0.0.0/8 : connect_timeout=0.5 ttl=9";
+    let program = Program::new("valgrind").args(["--quiet", "--error-exitcode=9"]).args([probe("connect")]);
+    let program = program.args([hole.ip(), hole.port()]).limit(Duration::from_secs(60));
+    let ended = program.tuned(&[("RULES", rules), ("KEEPIDLE", "60")]).run();
+    assert_eq!((ended.succeeded().contains("errno=110"), ended.stderr.as_str()), (true, ""), "{ended:#?}");
 }
