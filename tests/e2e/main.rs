@@ -6,6 +6,7 @@ mod differential;
 mod documents;
 mod exhaustion;
 mod harness;
+mod libraries;
 mod lookup;
 mod mptcp;
 mod namespaces;
