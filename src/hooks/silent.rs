@@ -51,17 +51,17 @@ pub fn ppoll(
 pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
     let time = (timeout.cast_const().cast(), size_of::<timeval>());
     let Some(silence) = watching().filter(|_| can_be_read(count, sets, time)) else { return call(timeout) };
-    let Some(wanted) = of_timeval(timeout) else { return call(timeout) };
+    let Some(limit) = of_timeval(timeout) else { return call(timeout) };
     // SAFETY: the call is of these sets, which can be read.
     let (result, waited) = unsafe {
-        silence.select(count, sets, wanted, &mut |time| {
+        silence.select(count, sets, limit, &mut |time| {
             let mut time = (time != FOREVER).then(|| in_timeval(time));
             call(time.as_mut().map_or(ptr::null_mut(), ptr::from_mut))
         })
     };
     if !timeout.is_null() && can_be_written(timeout, sets) {
         // SAFETY: it can be written to.
-        unsafe { timeout.write_unaligned(in_timeval(wanted.saturating_sub(waited))) };
+        unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };
     }
     result
 }

@@ -4,6 +4,7 @@
 mod pools;
 mod programs;
 mod sets;
+mod user_timeout;
 mod waits;
 
 use std::io::{Read, Write};

@@ -283,7 +283,8 @@ options! {
     {
         "USER_TIMEOUT", MILLISECONDS_OR_AUTO, (1, INT_MAX), tcp(libc::TCP_USER_TIMEOUT, Stages::SOCKET),
         since: Since(2, 6, 37), source: "tcp(7) TCP_USER_TIMEOUT", ways: Ways::ALL, group: Group::Timeouts,
-        "How long sent data may stay unacknowledged before the connection ends; auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
+        "How long sent data may stay unacknowledged, or a peer that lives may not take it, before the connection ends; \
+         auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
     }
     {
         "LINGER", SECONDS_OR_OFF, (0, 32_767),
@@ -487,8 +488,8 @@ options! {
     {
         "CONNECT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ConnectTimeout),
         since: Since::NONE, source: "docs/connect-timeout.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Connecting,
-        "How long establishing a connection may take; connect then fails with ETIMEDOUT. \
-         Below 1s, a nonblocking socket waits for about 1s."
+        "How long establishing a connection may take; connect then fails with ETIMEDOUT. Each address of a name has it \
+         anew. Below 1s, a nonblocking socket waits for about 1s."
     }
     {
         "CLIENT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ClientTimeout),

@@ -36,13 +36,19 @@ struct Set {
 }
 
 impl Set {
+    const EMPTY: Self = Self { at: ptr::null_mut(), words: 0, wanted: [0; WORDS] };
+
+    /// Copies a set; word by word, since most have one.
+    ///
     /// # Safety
     /// Null, or so many words that can be read.
-    unsafe fn new(at: *mut fd_set, words: usize) -> Self {
-        let mut set = Self { at: at.cast(), words: if at.is_null() { 0 } else { words }, wanted: [0; WORDS] };
-        // SAFETY: the caller's promise.
-        unsafe { ptr::copy_nonoverlapping(set.at, set.wanted.as_mut_ptr(), set.words) };
-        set
+    unsafe fn copy(&mut self, at: *mut fd_set, words: usize) {
+        self.at = at.cast();
+        self.words = if at.is_null() { 0 } else { words };
+        for (word, to) in self.wanted.iter_mut().enumerate().take(self.words) {
+            // SAFETY: the caller's promise.
+            *to = unsafe { self.at.add(word).read_unaligned() };
+        }
     }
 
     /// # Safety
@@ -79,8 +85,11 @@ impl Silence {
             return (call(0), 0);
         }
         let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS).min(WORDS);
-        // SAFETY: so many words can be read.
-        let sets = sets.map(|set| unsafe { Set::new(set, words) });
+        let mut copies = [Set::EMPTY; 3];
+        for (copy, set) in copies.iter_mut().zip(sets) {
+            // SAFETY: so many words can be read.
+            unsafe { copy.copy(set, words) };
+        }
         let began = nanoseconds();
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
@@ -92,7 +101,7 @@ impl Silence {
             }
             let now = nanoseconds();
             bound = FOREVER;
-            for (wait, set) in [Wait::Receive, Wait::Send].into_iter().zip(&sets) {
+            for (wait, set) in [Wait::Receive, Wait::Send].into_iter().zip(&copies) {
                 // SAFETY: they can be read.
                 bound = bound.min(unsafe { self.waited_on_set(set, wait, now.saturating_sub(last), interrupted) });
             }
@@ -104,7 +113,7 @@ impl Silence {
             if timeout != FOREVER {
                 left = timeout.saturating_sub(waited);
             }
-            for set in &sets {
+            for set in &copies {
                 // SAFETY: the kernel has just written there that nothing is ready.
                 unsafe { set.put_back() };
             }
@@ -116,7 +125,8 @@ impl Silence {
     #[inline(never)]
     unsafe fn waited_on_set(&self, set: &Set, wait: Wait, nanos: u64, interrupted: bool) -> u64 {
         let mut bound = FOREVER;
-        for (word, mut wanted) in set.wanted.into_iter().enumerate().take(set.words) {
+        for (word, wanted) in set.wanted.iter().enumerate().take(set.words) {
+            let mut wanted = *wanted;
             // SAFETY: the caller's promise.
             let ready = unsafe { set.ready(word, interrupted) };
             while wanted != 0 {
