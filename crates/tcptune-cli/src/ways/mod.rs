@@ -1,0 +1,3 @@
+//! The ways into a program.
+
+pub mod cgroup;
