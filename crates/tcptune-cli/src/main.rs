@@ -1,31 +1,24 @@
 //! The `tcptune` command: runs programs with libtcptune.so preloaded, explains settings, and looks at live sockets.
 
-mod apply;
-mod check;
-mod completions;
-mod elf;
-mod env;
-mod environment;
-mod error;
-mod explain;
-mod flags;
-mod inherited;
-mod inspect;
-mod kernel;
+#![deny(clippy::disallowed_methods)] // clippy.toml of this crate: only system/variables.rs reads the environment
+
+mod commands;
 mod live;
-mod output;
-mod preload;
-mod profile;
 mod program;
-mod run;
+mod screens;
+mod settings;
+mod system;
+mod ways;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::error::Error;
-use crate::output::Output;
+use crate::commands::{apply, check, completions, env, explain, inspect, profile, run};
+use crate::screens::error::Error;
+use crate::screens::output::{self, Output};
+use crate::system::inherited;
 
 const LONG_ABOUT: &str = "\
 Tunes the TCP sockets of unmodified programs: starts them with libtcptune.so preloaded, which sets socket options and \

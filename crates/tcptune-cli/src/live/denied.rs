@@ -7,7 +7,7 @@ use procfs::process::{Process, Status};
 use procfs::sys::kernel::Version;
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::screens::error::Error;
 
 /// capabilities(7): the bit of `CAP_SYS_PTRACE`.
 const CAP_SYS_PTRACE: u64 = 1 << 19;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 use super::denied;
 use super::socket::Socket;
-use crate::error::Error;
+use crate::screens::error::Error;
 
 /// linux/sched.h: `exit(2)` has begun.
 const PF_EXITING: u32 = 0x4;

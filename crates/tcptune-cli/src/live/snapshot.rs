@@ -7,7 +7,7 @@ use tcptune_core::options::value::{Kind, OFF, Value};
 use super::process::{Descriptor, Target};
 use super::socket::{Facts, Reading};
 use super::timers::{Timer, Timers};
-use crate::error::Error;
+use crate::screens::error::Error;
 
 /// One of them.
 pub struct Entry {

@@ -15,7 +15,7 @@ use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::{address, apply};
 
 use super::state::State;
-use crate::kernel::KERNEL;
+use crate::system::kernel::KERNEL;
 
 /// Room for `struct tcp_info` of kernels to come: they write as much as they have, and the rest stays zero.
 const INFO_ROOM: usize = 512;

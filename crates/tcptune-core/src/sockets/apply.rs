@@ -36,8 +36,8 @@ pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
 
 /// What the program has set counts only where its values win.
 fn not_kept(profile: &Profile, mark: Mark) -> impl Fn(&&Planned) -> bool {
-    let kept = if profile.precedence == Precedence::Env { Mark::default() } else { mark };
-    move |planned| !kept.is(Fact::set_by_program(planned.row))
+    let ours = profile.precedence == Precedence::Env || !mark.is(Fact::SET_BY_PROGRAM);
+    move |planned| ours || !mark.is(Fact::set_by_program(planned.row))
 }
 
 /// Applies one option. A refusal is a warning and never the program's business.

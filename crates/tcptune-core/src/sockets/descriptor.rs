@@ -40,6 +40,9 @@ impl Fact {
     /// That connect has not come to the kernel yet.
     pub const STARTING: Self = Self(1 << 5);
 
+    /// The program has set an option itself.
+    pub const SET_BY_PROGRAM: Self = Self(!0 << FIRST_ROW);
+
     /// Both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -77,7 +80,7 @@ impl Mark {
     /// The same, of no family: its number may have changed hands, or that was a vfork child's affair.
     #[must_use]
     pub const fn unknown(self) -> Self {
-        Self(self.0 & (!0 << FIRST_ROW))
+        Self(self.0 & Fact::SET_BY_PROGRAM.0)
     }
 
     /// With what the program has set on `other`, too.
@@ -89,7 +92,7 @@ impl Mark {
     /// A socket that a listener with this mark has accepted: it inherits what has been set.
     #[must_use]
     pub const fn accepted(self) -> Self {
-        let kept = Self(self.0 & (FAMILY | Fact::V6.0 | (!0 << FIRST_ROW)));
+        let kept = Self(self.0 & (FAMILY | Fact::V6.0 | Fact::SET_BY_PROGRAM.0));
         kept.with(Fact::passed(Stages::SOCKET))
     }
 

@@ -7,7 +7,7 @@ use tcptune_core::options::value::Value;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::sockets::syn;
 
-use crate::kernel::Kernel;
+use crate::system::kernel::Kernel;
 
 /// The kernel's first retransmission timeout of data when it models how long retries take (`TCP_RTO_MIN`).
 const RTO_BASE: i64 = 200;
@@ -192,7 +192,7 @@ pub mod tests {
     /// Facts of settings, written as `NAME=value NAME=value`.
     pub fn facts(settings: &str, kernel: &Kernel) -> (Profile, Facts) {
         let variables = settings.split_whitespace().map(|setting| setting.split_once('=').expect("a setting"));
-        let defaults = crate::kernel::keepalive_defaults;
+        let defaults = crate::system::kernel::keepalive_defaults;
         let (mut settings, wrong) = draft::parse(&variables.collect::<Vec<_>>(), defaults);
         assert!(wrong.is_empty(), "{wrong:?}");
         let profile = settings.profiles.swap_remove(0);

@@ -1,7 +1,6 @@
 //! `tcptune run`: starts a program with the library preloaded.
 
 use std::convert::Infallible;
-use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,14 +11,14 @@ use std::ptr;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use crate::elf::Elf;
-use crate::environment::{Environment, quoted};
-use crate::error::Error;
-use crate::flags::{self, Given};
-use crate::inherited;
-use crate::output::Output;
-use crate::preload;
+use crate::program::elf::Elf;
 use crate::program::{self, Program};
+use crate::screens::error::Error;
+use crate::screens::output::Output;
+use crate::settings::flags::{self, Given};
+use crate::system::{inherited, variables};
+use crate::ways::preload;
+use crate::ways::preload::environment::{Environment, quoted};
 
 /// Its flags.
 pub fn command() -> Command {
@@ -59,12 +58,12 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     given.settings()?;
     let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
-    let search = env::var_os("PATH");
-    let path = program::find(name, search.as_deref()).map_err(|error| or_subcommand(name, error))?;
+    let search = variables::own().path();
+    let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
     let library = preload::library(matches)?;
     let environment = Environment::new(&given, &library);
     let library = Elf::read(&library).ok().flatten();
-    let program = Program::look(path.clone(), args, search.as_deref(), library.as_ref());
+    let program = Program::look(path.clone(), args, search, library.as_ref());
     refuse(&program, matches.get_flag("force"))?;
     if matches.get_flag("dry-run") {
         if out.is_json() {

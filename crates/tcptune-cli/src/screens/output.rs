@@ -3,14 +3,14 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::screens::error::Error;
+use crate::system::variables::{self, Variables};
 
 /// How the subcommands write.
 pub struct Output {
@@ -57,20 +57,21 @@ pub fn args() -> [Arg; 2] {
     ]
 }
 
+/// Whether the environment says that a terminal shall have colours.
+fn takes_colour(variables: &Variables) -> bool {
+    !variables.no_color() && variables.term().is_some_and(|term| term != "dumb")
+}
+
 impl Output {
     /// As the flags say.
     pub fn new(matches: &ArgMatches) -> Self {
-        let choice = match matches.get_one::<String>("color").map(String::as_str) {
-            Some("always") => ColorChoice::Always,
-            Some("never") => ColorChoice::Never,
-            _ => anstream::AutoStream::choice(&io::stdout()),
+        let coloured = match matches.get_one::<String>("color").map(String::as_str) {
+            Some("always") => true,
+            Some("never") => false,
+            _ => io::stdout().is_terminal() && takes_colour(variables::own()),
         };
         let terminal = io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
-        Self {
-            json: matches.get_flag("json"),
-            coloured: choice != ColorChoice::Never,
-            width: terminal.map(|(width, _)| width.0),
-        }
+        Self { json: matches.get_flag("json"), coloured, width: terminal.map(|(width, _)| width.0) }
     }
 
     /// Whether JSON is asked for.

@@ -10,9 +10,9 @@ use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
-use crate::error::Error;
-use crate::kernel;
-use crate::profile::{self, Profile};
+use crate::screens::error::Error;
+use crate::settings::profile::{self, Profile};
+use crate::system::kernel;
 
 const RULES: &str = "RULES";
 

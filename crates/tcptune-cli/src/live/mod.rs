@@ -6,7 +6,6 @@
 //! and each duplicate is closed before the next one is made. Nothing else is done with it: file status flags belong to
 //! the open file description, which the program shares, as does shutdown(2).
 
-pub mod change;
 pub mod denied;
 pub mod process;
 pub mod snapshot;

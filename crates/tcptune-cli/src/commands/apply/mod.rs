@@ -1,5 +1,7 @@
 //! `tcptune apply`: sets options on the live sockets of a running process.
 
+mod change;
+
 use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,14 +13,14 @@ use tcptune_core::options::phase::Phases;
 use tcptune_core::options::table::{OPTIONS, Own, Target as Of};
 use tcptune_core::settings::grammar::{self, Entry};
 
-use crate::error::Error;
-use crate::flags::{self, Given, Origin};
-use crate::inspect::{address, duration, ended, pid};
-use crate::kernel;
-use crate::live::change::{Change, Filter};
+use self::change::{Change, Filter};
+use crate::commands::inspect::{address, duration, ended, pid};
 use crate::live::process::{Descriptor, Target};
 use crate::live::socket::{Facts, Socket};
-use crate::output::{Output, Tone};
+use crate::screens::error::Error;
+use crate::screens::output::{Output, Tone};
+use crate::settings::flags::{self, Given, Origin};
+use crate::system::kernel;
 
 const LONG_ABOUT: &str = "\
 Set options on the live TCP sockets of a running process, without restarting it, whatever the program is. Each option is \

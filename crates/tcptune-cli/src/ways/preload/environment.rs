@@ -8,8 +8,9 @@ use std::path::{Path, absolute};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::{OPTIONS, Opt, Own, PREFIX, Target};
 
-use crate::flags::Given;
-use crate::preload;
+use crate::settings::flags::Given;
+use crate::system::variables;
+use crate::ways::preload;
 
 const PRELOAD: &str = "LD_PRELOAD";
 
@@ -25,7 +26,7 @@ impl Environment {
     /// Of the settings that the command line gives. Those that the environment has already stay.
     pub fn new(given: &Given, library: &Path) -> Self {
         let mut environment = Self::of(given);
-        let list = preload::list(env::var_os(PRELOAD).as_deref(), library);
+        let list = preload::list(variables::own().ld_preload(), library);
         environment.set.insert(0, (PRELOAD.to_owned(), list));
         environment
     }
@@ -39,8 +40,13 @@ impl Environment {
         }
         let same = |opt: &Opt| given.iter().any(|said| OPTIONS[said.row].target == opt.target);
         let names = OPTIONS.iter().filter(|opt| same(opt)).flat_map(Opt::names);
+        let is_inherited = |name: &String| {
+            variables::own()
+                .settings()
+                .any(|(inherited, _)| name.strip_prefix(PREFIX).is_some_and(|name| name == inherited))
+        };
         let is_set = |name: &String| environment.set.iter().any(|(set, _)| set == name);
-        environment.unset = names.map(variable).filter(|name| !is_set(name) && env::var_os(name).is_some()).collect();
+        environment.unset = names.map(variable).filter(|name| !is_set(name) && is_inherited(name)).collect();
         environment
     }
 
@@ -58,14 +64,15 @@ impl Environment {
 
     /// The settings that a program would find, without their prefix.
     pub fn settings(&self) -> Vec<(String, String)> {
-        let inherited = env::vars_os().filter(|(name, _)| !self.set.iter().any(|(set, _)| name == OsStr::new(set)));
-        let inherited = inherited.filter(|(name, _)| !self.unset.iter().any(|unset| name == OsStr::new(unset)));
-        let set = self.set.iter().map(|(name, value)| (name.into(), value.clone()));
-        let settings = inherited.chain(set).filter_map(|(name, value)| {
-            let name = name.to_string_lossy().strip_prefix(PREFIX)?.to_owned();
-            Some((name, value.to_string_lossy().into_owned()))
-        });
-        settings.collect()
+        let text = |text: &OsStr| text.to_string_lossy().into_owned();
+        let set =
+            self.set.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), text(value))));
+        let changed = |name: &String| {
+            let names = self.set.iter().map(|(name, _)| name).chain(&self.unset);
+            names.filter_map(|changed| changed.strip_prefix(PREFIX)).any(|changed| changed == name)
+        };
+        let inherited = variables::own().settings().map(|(name, value)| (text(name), text(value)));
+        inherited.filter(|(name, _)| !changed(name)).chain(set).collect()
     }
 
     /// Lines that a shell takes.

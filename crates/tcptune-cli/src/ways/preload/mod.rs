@@ -1,5 +1,7 @@
 //! The list of `LD_PRELOAD`, and where the library is.
 
+pub mod environment;
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, value_parser};
 use tcptune_core::options::table::{LIBRARY, PREFIX};
 
-use crate::error::Error;
+use crate::screens::error::Error;
+use crate::system::variables;
 
 const FILE: &str = "libtcptune.so";
 
@@ -32,7 +35,7 @@ pub fn library(matches: &ArgMatches) -> Result<PathBuf, Error> {
     let variable = format!("{PREFIX}{LIBRARY}");
     let named = match matches.get_one::<PathBuf>("library") {
         Some(path) => Some(("--library", path.clone())),
-        None => env::var_os(&variable).filter(|path| !path.is_empty()).map(|path| (&*variable, path.into())),
+        None => variables::own().library().map(|path| (&*variable, path.into())),
     };
     if let Some((by, path)) = named {
         let found = path.canonicalize().ok().filter(|path| path.is_file());

@@ -4,7 +4,7 @@ use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::profile::Profile;
 
 use super::model::{Facts, Limit, Milliseconds, number};
-use crate::kernel::Kernel;
+use crate::system::kernel::Kernel;
 
 /// Something to know about settings together.
 #[derive(Clone, Debug, PartialEq, Eq)]

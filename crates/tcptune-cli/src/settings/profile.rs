@@ -1,28 +1,25 @@
-//! `tcptune profile`: settings for a purpose, each with its reason, in the grammar of configuration files.
+//! Profiles: settings for a purpose, each with its reason, in the grammar of configuration files.
 
-use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
-use serde_json::json;
+use clap::Arg;
 use tcptune_core::options::table::{self, Own, Target};
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::source::{Process, Source};
 
-use crate::error::Error;
-use crate::kernel;
-use crate::output::{Output, Tone};
+use crate::screens::error::Error;
+use crate::system::{kernel, variables};
 
 const SUFFIX: &str = ".conf";
 const SYSTEM: &str = "/etc/tcptune";
 
 macro_rules! built_in {
     ($($name:literal)*) => {
-        &[$(($name, include_str!(concat!("../profiles/", $name, ".conf")))),*]
+        &[$(($name, include_str!(concat!("../../profiles/", $name, ".conf")))),*]
     };
 }
 
@@ -33,15 +30,6 @@ const BUILT_IN: &[(&str, &str)] = built_in! { "cloud-nat" "database-client" "fas
 enum Origin {
     BuiltIn,
     File(PathBuf),
-}
-
-impl Origin {
-    fn shown(&self) -> String {
-        match self {
-            Self::BuiltIn => "built in".to_owned(),
-            Self::File(path) => path.display().to_string(),
-        }
-    }
 }
 
 /// A profile.
@@ -59,83 +47,16 @@ pub fn arg() -> Arg {
         .help("Settings for a purpose, see `tcptune profile list`; those that stand as flags win over it")
 }
 
-/// Its subcommands.
-pub fn command() -> Command {
-    let show = Command::new("show")
-        .about("Show the settings of a profile, each with its reason")
-        .arg(Arg::new("name").value_name("NAME").required(true).help("Which one"));
-    Command::new("profile")
-        .about("Show profiles: settings for a purpose, each with its reason")
-        .after_help(
-            "A profile of your own is a file NAME.conf of lines `name = value` and rules in ~/.config/tcptune \
-             ($XDG_CONFIG_HOME/tcptune) or /etc/tcptune; one of the same name takes the place of a built-in one.",
-        )
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(Command::new("list").about("List the profiles that there are"))
-        .subcommand(show)
-}
-
-/// Lists them, or shows one.
-pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
-    match matches.subcommand() {
-        Some(("show", matches)) => show(matches, out)?,
-        _ => list(out)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn list(out: &Output) -> Result<(), Error> {
-    let profiles = all();
-    if out.is_json() {
-        let profiles = profiles.iter().map(
-            |profile| json!({ "name": profile.name, "origin": profile.origin.shown(), "purpose": profile.purpose() }),
-        );
-        return out.print_json(&profiles.collect::<Vec<_>>());
-    }
-    let mut table = out.table(&["Name", "Purpose", "From"]);
-    for profile in profiles {
-        let from = out.cell(Tone::Faint, profile.origin.shown());
-        table.add_row(vec![out.cell(Tone::Plain, &profile.name), out.cell(Tone::Plain, profile.purpose()), from]);
-    }
-    out.print_table(&table)
-}
-
-fn show(matches: &ArgMatches, out: &Output) -> Result<(), Error> {
-    let name = matches.get_one::<String>("name").map_or("", String::as_str);
-    let profile = Profile::load(name)?;
-    if out.is_json() {
-        let settings = profile.settings();
-        let settings =
-            settings.iter().map(|(name, value, reason)| json!({ "name": name, "value": value, "reason": reason }));
-        return out.print_json(&json!({
-            "name": profile.name,
-            "origin": profile.origin.shown(),
-            "purpose": profile.purpose(),
-            "settings": settings.collect::<Vec<_>>(),
-            "rules": profile.rules(),
-        }));
-    }
-    for line in profile.text.trim_end().lines() {
-        let at = line.find('#').unwrap_or(line.len());
-        let (setting, comment) = line.split_at(at);
-        out.print(format!(
-            "{setting}{}",
-            if comment.is_empty() { String::new() } else { out.paint(Tone::Faint, comment) }
-        ))?;
-    }
-    Ok(())
-}
-
 /// The directories of the operator's own, the first one first.
 fn directories() -> Vec<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let own = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+    let absolute = |text: Option<&OsStr>| text.map(PathBuf::from).filter(|path| path.is_absolute());
+    let variables = variables::own();
+    let own = absolute(variables.xdg_config_home()).or_else(|| Some(absolute(variables.home())?.join(".config")));
     own.map(|own| own.join("tcptune")).into_iter().chain([PathBuf::from(SYSTEM)]).collect()
 }
 
 /// Every profile that can be named, by name.
-fn all() -> Vec<Profile> {
+pub fn all() -> Vec<Profile> {
     let files = directories().into_iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten();
     let own =
         files.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(SUFFIX).map(str::to_owned));
@@ -184,8 +105,21 @@ impl Profile {
         &self.name
     }
 
+    /// Where it comes from, for people.
+    pub fn from(&self) -> String {
+        match &self.origin {
+            Origin::BuiltIn => "built in".to_owned(),
+            Origin::File(path) => path.display().to_string(),
+        }
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What the first line says it is for.
-    fn purpose(&self) -> &str {
+    pub fn purpose(&self) -> &str {
         self.text.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim()
     }
 

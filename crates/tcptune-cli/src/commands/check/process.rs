@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use procfs::ProcError;
 use procfs::process::{MMapPath, Process};
 use serde_json::{Map, Value, json};
-use tcptune_core::options::table::{OPTIONS, PREFIX};
+use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{self, Source};
 
 use super::{Reason, Report, kind};
-use crate::elf::Elf;
-use crate::error::Error;
-use crate::kernel;
-use crate::preload;
+use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
+use crate::screens::error::Error;
+use crate::system::kernel;
+use crate::system::variables::Variables;
+use crate::ways::preload;
 
 /// Set in secure execution (getauxval(3)).
 const AT_SECURE: u64 = libc::AT_SECURE;
@@ -92,20 +93,18 @@ fn is_library(path: &Path) -> bool {
 }
 
 fn start(process: &Process, exe: &Path) -> Result<Start, ProcError> {
-    let environment = process.environ()?;
+    let environment = Variables::read(process.environ()?);
     let secure = process.auxv()?.get(&AT_SECURE).is_some_and(|secure| *secure != 0);
-    let variables = environment.iter().filter_map(|(name, value)| {
-        let name = name.to_string_lossy().strip_prefix(PREFIX)?.to_owned();
-        Some((name, value.to_string_lossy().into_owned()))
-    });
+    let text = |text: &OsStr| text.to_string_lossy().into_owned();
+    let settings = environment.settings().map(|(name, value)| (text(name), text(value)));
     let base_name = exe.file_name().unwrap_or_default().to_string_lossy();
     let mut names = vec![base_name.trim_end_matches(" (deleted)").to_owned()];
     // Of a script this is its own name, of which the kernel keeps 15 bytes.
     names.extend(Some(process.stat()?.comm).filter(|comm| !names[0].starts_with(comm.as_str())));
     Ok(Start {
         secure,
-        preload: environment.get(OsStr::new("LD_PRELOAD")).map(|list| list.to_string_lossy().into_owned()),
-        variables: if secure { Vec::new() } else { variables.collect() },
+        preload: environment.ld_preload().map(text),
+        variables: if secure { Vec::new() } else { settings.collect() },
         names,
         uid: process.status()?.euid,
     })

@@ -5,7 +5,7 @@ use tcptune_core::settings::profile::{InForce, Profile};
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{Place, Source};
 
-use crate::flags::{self, Given, Origin};
+use crate::settings::flags::{self, Given, Origin};
 
 /// What the sources said.
 #[derive(Default)]

@@ -10,9 +10,9 @@ use tcptune_core::options::value::Value;
 use tcptune_core::settings::profile::InForce;
 use tcptune_core::system::errno::Named;
 
-use super::process::Descriptor;
-use super::snapshot::{json_value, key};
-use super::socket::{Facts, Socket, shown};
+use crate::live::process::Descriptor;
+use crate::live::snapshot::{json_value, key};
+use crate::live::socket::{Facts, Socket, shown};
 
 /// Which sockets are meant. An empty list means all.
 #[derive(Debug, Default)]

@@ -9,8 +9,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::error::Error;
-use crate::output::Output;
+use crate::screens::error::Error;
+use crate::screens::output::Output;
 
 /// Flags of `completions`.
 pub fn command() -> Command {

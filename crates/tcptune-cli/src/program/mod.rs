@@ -1,5 +1,7 @@
 //! Looks at a program before it is started: where it is, what runs it, and what keeps the library out of it.
 
+pub mod elf;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
@@ -10,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags};
 
-use crate::elf::{Elf, Machine};
-use crate::error::Error;
+use crate::program::elf::{Elf, Machine};
+use crate::screens::error::Error;
 
 /// Where programs are looked for if PATH is not set, as by glibc's execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

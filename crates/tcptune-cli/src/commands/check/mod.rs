@@ -2,7 +2,6 @@
 
 mod process;
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,11 +9,12 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
-use crate::elf::Elf;
-use crate::error::Error;
-use crate::output::{Output, Tone};
-use crate::preload;
+use crate::program::elf::Elf;
 use crate::program::{self, Obstacle, Program};
+use crate::screens::error::Error;
+use crate::screens::output::{Output, Tone};
+use crate::system::variables;
+use crate::ways::preload;
 
 /// Its flags.
 pub fn command() -> Command {
@@ -104,10 +104,10 @@ impl Report {
 }
 
 fn check_program(command: &OsStr, library: Result<PathBuf, Error>) -> Result<Report, Error> {
-    let search = env::var_os("PATH");
-    let path = program::find(command, search.as_deref())?;
+    let search = variables::own().path();
+    let path = program::find(command, search)?;
     let elf_of_library = library.as_ref().ok().and_then(|library| Elf::read(library).ok().flatten());
-    let program = Program::look(path, &[], search.as_deref(), elf_of_library.as_ref());
+    let program = Program::look(path, &[], search, elf_of_library.as_ref());
     let chain: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
     let kind = kind(program.elf.as_ref());
     let mut reasons: Vec<_> = program.obstacles.iter().map(Reason::from).collect();

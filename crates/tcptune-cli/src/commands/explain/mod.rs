@@ -20,11 +20,11 @@ use tcptune_core::system::errno;
 use self::conflicts::Conflict;
 use self::model::{Facts, Limit, Milliseconds, Timeline};
 use self::source::Sources;
-use crate::environment::Environment;
-use crate::error::Error;
-use crate::flags::{self, Given};
-use crate::kernel::{self, Kernel, Outcome};
-use crate::output::{Output, Tone};
+use crate::screens::error::Error;
+use crate::screens::output::{Output, Tone};
+use crate::settings::flags::{self, Given};
+use crate::system::kernel::{self, Kernel, Outcome};
+use crate::ways::preload::environment::Environment;
 
 /// Its flags.
 pub fn command() -> Command {

@@ -9,12 +9,12 @@ use comfy_table::Cell;
 use tcptune_core::options::table;
 use tcptune_core::options::value::{Kind, Unit, Value};
 
-use crate::error::Error;
 use crate::live::process::Target;
 use crate::live::snapshot::{self, Entry, Snapshot};
 use crate::live::socket::{Reading, shown};
 use crate::live::timers::Timers;
-use crate::output::{Output, Tone};
+use crate::screens::error::Error;
+use crate::screens::output::{Output, Tone};
 
 const LONG_ABOUT: &str = "\
 Show every TCP socket of a running process with its actual options, whatever the program is and whoever has set them: \

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::environment::Environment;
-use crate::error::Error;
-use crate::flags::{self, Given};
-use crate::output::Output;
-use crate::preload;
+use crate::screens::error::Error;
+use crate::screens::output::Output;
+use crate::settings::flags::{self, Given};
+use crate::ways::preload;
+use crate::ways::preload::environment::Environment;
 
 /// Its flags.
 pub fn command() -> Command {

@@ -1,0 +1,4 @@
+//! What is written for people and for machines.
+
+pub mod error;
+pub mod output;

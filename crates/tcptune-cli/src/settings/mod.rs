@@ -1,0 +1,4 @@
+//! Settings as the command line gives them.
+
+pub mod flags;
+pub mod profile;
