@@ -133,7 +133,12 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
 
     fn comparisons(&self) -> impl Iterator<Item = Comparison<A>> {
         let rules = self.dst.iter().zip(&self.ports).zip(&self.src).zip(&self.profiles);
-        rules.map(|(((dst, ports), src), profile)| Comparison { dst: *dst, ports: *ports, src: *src, profile: *profile })
+        rules.map(|(((dst, ports), src), profile)| Comparison {
+            dst: *dst,
+            ports: *ports,
+            src: *src,
+            profile: *profile,
+        })
     }
 
     fn find(&self, address: A, port: u16, src: A) -> Option<u32> {

@@ -137,7 +137,8 @@ impl Instruction {
     pub fn encode(self) -> [u8; 8] {
         let [a, b] = self.offset.to_ne_bytes();
         let [c, d, e, f] = self.immediate.to_ne_bytes();
-        let registers = if cfg!(target_endian = "little") { self.src.0 << 4 | self.dst.0 } else { self.dst.0 << 4 | self.src.0 };
+        let registers =
+            if cfg!(target_endian = "little") { self.src.0 << 4 | self.dst.0 } else { self.dst.0 << 4 | self.src.0 };
         [self.code, registers, a, b, c, d, e, f]
     }
 }
@@ -164,7 +165,8 @@ pub struct Assembler<M> {
 /// A program: its maps are not known yet.
 pub struct Code<M> {
     lines: Vec<Line<M>>,
-    labels: Vec<(String, usize)>,
+    /// As in the assembler; no code has been made for some.
+    labels: Vec<(String, Option<usize>)>,
 }
 
 /// More instructions between a jump and where it goes than a jump can cross.
@@ -309,29 +311,18 @@ impl<M: Copy + fmt::Debug> Assembler<M> {
 
     /// Puts the places of labels into the jumps.
     pub fn finish(mut self) -> Result<Code<M>, TooLong> {
-        let mut labels: Vec<_> = self.labels.into_iter().map(|(name, place)| Some((name, place?))).collect();
         for (at, line) in self.lines.iter_mut().enumerate() {
             if let Some(label) = line.jump {
-                let place = labels.get(label.0).and_then(Option::as_ref).map(|(_, place)| *place).ok_or(TooLong)?;
-                line.instruction.offset = i16::try_from(place.cast_signed() - at.cast_signed() - 1).map_err(|_| TooLong)?;
+                let place = self.labels.get(label.0).and_then(|(_, place)| *place).ok_or(TooLong)?;
+                line.instruction.offset =
+                    i16::try_from(place.cast_signed() - at.cast_signed() - 1).map_err(|_| TooLong)?;
             }
         }
-        let labels = labels.drain(..).map(Option::unwrap_or_default).collect();
-        Ok(Code { lines: self.lines, labels })
+        Ok(Code { lines: self.lines, labels: self.labels })
     }
 }
 
 impl<M: Copy + fmt::Debug> Code<M> {
-    /// How many instructions it has.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Whether it uses this map.
-    pub fn uses(&self, is: impl Fn(M) -> bool) -> bool {
-        self.lines.iter().filter_map(|line| line.map).any(is)
-    }
-
     /// As the kernel takes it, with the descriptors of its maps.
     pub fn encode(&self, descriptor: impl Fn(M) -> i32) -> Vec<[u8; 8]> {
         let encode = |line: &Line<M>| {
@@ -351,7 +342,7 @@ impl<M: Copy + fmt::Debug> fmt::Display for Code<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut second_half = false;
         for (at, line) in self.lines.iter().enumerate() {
-            for (name, _) in self.labels.iter().filter(|(_, place)| *place == at) {
+            for (name, _) in self.labels.iter().filter(|(_, place)| *place == Some(at)) {
                 writeln!(f, "{name}:")?;
             }
             if std::mem::replace(&mut second_half, line.map.is_some()) {
@@ -459,7 +450,7 @@ mod tests {
         assert_eq!(bytes[2], [0x56, 0x02, 5, 0, 3, 0, 0, 0], "jump over five");
         assert_eq!((bytes[3], bytes[4]), ([0x18, 0x21, 0, 0, 77, 0, 0, 0], [0, 0, 0, 0, 16, 0, 0, 0]), "map value");
         assert_eq!(bytes[6], [0xdb, 0x21, 8, 0, 0, 0, 0, 0], "atomic add");
-        assert_eq!(code.len(), 10);
+        assert_eq!(bytes.len(), 10);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::about::{About, State};
 use super::layout::{Map, STATE, socket, state};
 use super::tuning::Tuning;
 use super::{KINDS, Kind, bpf, programs};
@@ -41,7 +42,8 @@ impl Attached {
                     Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
                     other => other.map_err(refused("opening a program of the cgroup"))?,
                 };
-                let (name, maps) = bpf::program_info(program.as_fd()).map_err(refused("asking for a program's maps"))?;
+                let (name, maps) =
+                    bpf::program_info(program.as_fd()).map_err(refused("asking for a program's maps"))?;
                 if name == kind.name {
                     found.programs.push((kind, program));
                     found.add_maps(&maps)?;
@@ -76,14 +78,20 @@ impl Attached {
         bpf::read(self.map(map)?).ok()
     }
 
-    /// What was said of it when it was attached.
-    pub fn about(&self) -> Option<String> {
-        String::from_utf8(self.read(Map::About)?).ok()
+    /// What was said of it when it was attached; none of what another version of tcptune has attached.
+    pub fn about(&self) -> Option<About> {
+        serde_json::from_slice(&self.read(Map::About)?).ok()
     }
 
-    /// Its counts, and which slots were refused.
-    pub fn state(&self) -> Option<Vec<u8>> {
-        self.read(Map::State)
+    /// What has changed since then.
+    pub fn state(&self) -> Option<State> {
+        self.read(Map::State).map(State::new)
+    }
+
+    /// Whether every program that belongs to it is there: a command that was killed may have left some.
+    pub fn is_whole(&self) -> bool {
+        let has = |kind: &Kind| self.programs.iter().filter(|(of, _)| of == kind).count();
+        self.about().is_some_and(|about| KINDS.iter().all(|kind| has(kind) == usize::from(about.has(kind.name))))
     }
 
     /// How many attempts have their connect timeout in place of the user timeout.
@@ -94,7 +102,7 @@ impl Attached {
 
     /// From now on its programs begin nothing new, and only end what they have begun.
     pub fn stop(&self) -> Result<(), Failed> {
-        let (Some(map), Some(mut value)) = (self.map(Map::State), self.state()) else { return Ok(()) };
+        let (Some(map), Some(mut value)) = (self.map(Map::State), self.read(Map::State)) else { return Ok(()) };
         put(&mut value, state::STOPPED, 1);
         bpf::write(map, &value).map_err(refused("stopping the programs"))
     }
@@ -132,8 +140,11 @@ pub fn attach(
     let fd = |wanted: Map| maps.iter().find(|(map, _)| *map == wanted).map_or(-1, |(_, fd)| raw(fd.as_fd()));
     let mut loaded = Vec::new();
     for (kind, code) in &programs {
-        let program = bpf::load(*kind, &code.encode(fd))
-            .map_err(|(error, says)| Failed::Verifier { program: kind.name, error, says })?;
+        let program = bpf::load(*kind, &code.encode(fd)).map_err(|(error, says)| Failed::Verifier {
+            program: kind.name,
+            error,
+            says,
+        })?;
         for (_, map) in &maps {
             bpf::bind_map(program.as_fd(), map.as_fd()).map_err(refused("binding a map to a program"))?;
         }

@@ -1,16 +1,14 @@
 //! The programs for bind(2) (`BPF_PROG_TYPE_CGROUP_SOCK_ADDR`), one for each family: what decides on the port.
 
-use super::assembler::{Is, Op, R1, R2, R6, R9, Size};
+use super::assembler::{Is, R1, R2, R6, R9, Size};
 use super::bpf::Kind;
 use super::comparisons::{self, Places};
 use super::layout::Asm;
 use super::steps;
 use super::tuning::Tuning;
 
-pub const KINDS: [Kind; 2] = [
-    Kind { program: 18, attach: 8, name: "tcptune_bind4" },
-    Kind { program: 18, attach: 9, name: "tcptune_bind6" },
-];
+pub const KINDS: [Kind; 2] =
+    [Kind { program: 18, attach: 8, name: "tcptune_bind4" }, Kind { program: 18, attach: 9, name: "tcptune_bind6" }];
 
 // struct bpf_sock_addr.
 const USER_PORT: i16 = 24;

@@ -101,7 +101,10 @@ pub fn array(name: &str, value_size: usize) -> io::Result<OwnedFd> {
     let value_size = u32::try_from(value_size).map_err(|_| io::ErrorKind::InvalidInput)?;
     let map_name = named(name);
     let (map_type, key_size, max_entries) = (MAP_TYPE_ARRAY, 4, 1);
-    descriptor(MAP_CREATE, &mut MapCreate { map_type, key_size, value_size, max_entries, map_name, ..MapCreate::default() })
+    descriptor(
+        MAP_CREATE,
+        &mut MapCreate { map_type, key_size, value_size, max_entries, map_name, ..MapCreate::default() },
+    )
 }
 
 /// A value of so many words beside each socket, for as long as the socket is there.
@@ -139,11 +142,8 @@ impl BtfLoad {
 
 /// The types that a storage has to have (Documentation/bpf/btf.rst): 1 is `int`, 2 an array of so many.
 fn btf(words: u32) -> Vec<u8> {
-    const MAGIC_AND_VERSION: u32 = u32::from_ne_bytes(if cfg!(target_endian = "little") {
-        [0x9f, 0xeb, 1, 0]
-    } else {
-        [0xeb, 0x9f, 1, 0]
-    });
+    const MAGIC_AND_VERSION: u32 =
+        u32::from_ne_bytes(if cfg!(target_endian = "little") { [0x9f, 0xeb, 1, 0] } else { [0xeb, 0x9f, 1, 0] });
     const NAMES: &[u8] = b"\0int\0";
     const INT: u32 = 1 << 24;
     const ARRAY: u32 = 3 << 24;

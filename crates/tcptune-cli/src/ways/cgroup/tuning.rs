@@ -2,7 +2,7 @@
 
 use tcptune_core::options::phase::{Phases, Stages};
 use tcptune_core::options::table::{DOCS, OPTIONS, Opt, Own, Sockopt, Target};
-use tcptune_core::options::value::{Kind, Value};
+use tcptune_core::options::value::Kind;
 use tcptune_core::options::ways::Ways;
 use tcptune_core::options::wire::Wire;
 use tcptune_core::settings::profile::{Planned, Precedence, Profile};
@@ -49,9 +49,8 @@ impl Slot {
     pub fn accepted(&self) -> (i32, i32) {
         let int = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
         match (self.opt.name(), self.opt.kind) {
-            (_, Kind::Bool | Kind::Bits | Kind::Name) | ("SNDBUF" | "RCVBUF" | "NOTSENT_LOWAT" | "MAX_PACING_RATE", _) => {
-                (i32::MIN, i32::MAX)
-            }
+            (_, Kind::Bool | Kind::Bits | Kind::Name)
+            | ("SNDBUF" | "RCVBUF" | "NOTSENT_LOWAT" | "MAX_PACING_RATE", _) => (i32::MIN, i32::MAX),
             ("USER_TIMEOUT" | "MAXSEG" | "WINDOW_CLAMP" | "TOS" | "DSCP", _) => (0, int(self.opt.range.1)),
             _ => (int(self.opt.range.0), int(self.opt.range.1)),
         }
@@ -143,15 +142,18 @@ impl<'a> Tuning<'a> {
         self.profiles.len() > 1 || self.yields
     }
 
+    /// Whether a setting is one of those that the programs are made of.
+    pub fn sets(&self, opt: &Opt) -> bool {
+        match opt.target {
+            Target::Socket(option) => self.slots.iter().any(|slot| is_same(&slot.option, &option)),
+            Target::Own(own) => matches!(own, Own::ConnectTimeout | Own::Precedence),
+        }
+    }
+
     /// The bit of a slot.
     pub fn bit(&self, slot: &Slot) -> i32 {
         let at = self.slots.iter().position(|other| other.offset == slot.offset);
         1 << at.unwrap_or_default()
-    }
-
-    /// The slot of an option.
-    pub fn slot(&self, level: i32, optname: i32) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.option.is(level, optname))
     }
 }
 
@@ -240,9 +242,4 @@ fn reason(target: Target) -> &'static str {
         Target::Own(Own::OnlyPrograms | Own::SkipPrograms) => "the cgroup says which programs are tuned",
         Target::Own(_) => "there is no library in the program that would do it",
     }
-}
-
-/// Whether a value of a setting is raised to the least that can be done.
-pub fn is_raised(value: &Value) -> bool {
-    matches!(value, Value::Int(ms) if *ms < i64::from(SHORTEST))
 }
