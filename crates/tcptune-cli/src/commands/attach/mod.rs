@@ -144,7 +144,8 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn dry_run(order: &Order, out: &Output) -> Result<ExitCode, Error> {
+/// Prints the programs.
+pub fn dry_run(order: &Order, out: &Output) -> Result<ExitCode, Error> {
     let programs = order.listing()?;
     if out.is_json() {
         let programs: Vec<_> =

@@ -13,6 +13,7 @@ mod comparisons;
 mod denied;
 mod layout;
 pub mod order;
+pub mod own;
 pub mod place;
 mod setsockopt;
 mod sock_ops;

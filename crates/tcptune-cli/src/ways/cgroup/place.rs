@@ -151,7 +151,8 @@ fn below(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     })
 }
 
-fn directories(of: &Path) -> Vec<PathBuf> {
+/// The directories in one.
+pub fn directories(of: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(of) else { return Vec::new() };
     let mut directories: Vec<_> = entries
         .flatten()
