@@ -7,5 +7,6 @@ mod figures;
 mod harness;
 mod profiles;
 mod refusals;
+mod row;
 mod runs;
 mod screens;
