@@ -309,16 +309,46 @@ impl<M: Copy + fmt::Debug> Assembler<M> {
         self.plain(0, R0, R0, 0, offset);
     }
 
-    /// Puts the places of labels into the jumps.
+    /// Leaves out what no jump leads to, which the verifier refuses, and puts the places of labels into the jumps.
     pub fn finish(mut self) -> Result<Code<M>, TooLong> {
+        let is_reached = self.reached();
+        let mut place = 0;
+        let mut places: Vec<usize> = Vec::with_capacity(is_reached.len() + 1);
+        for reached in &is_reached {
+            places.push(place);
+            place += usize::from(*reached);
+        }
+        places.push(place);
+        for (_, label) in &mut self.labels {
+            *label = label.and_then(|at| places.get(at).copied());
+        }
+        let mut reached = is_reached.iter();
+        self.lines.retain(|_| reached.next() == Some(&true));
         for (at, line) in self.lines.iter_mut().enumerate() {
             if let Some(label) = line.jump {
                 let place = self.labels.get(label.0).and_then(|(_, place)| *place).ok_or(TooLong)?;
-                line.instruction.offset =
-                    i16::try_from(place.cast_signed() - at.cast_signed() - 1).map_err(|_| TooLong)?;
+                let distance = place.cast_signed() - at.cast_signed() - 1;
+                line.instruction.offset = i16::try_from(distance).map_err(|_| TooLong)?;
             }
         }
         Ok(Code { lines: self.lines, labels: self.labels })
+    }
+
+    /// Which instructions the program can come to.
+    fn reached(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.lines.len()];
+        let mut left = vec![0];
+        while let Some(at) = left.pop() {
+            let (Some(line), Some(seen)) = (self.lines.get(at), reached.get_mut(at)) else { continue };
+            if std::mem::replace(seen, true) {
+                continue;
+            }
+            if !matches!(line.instruction.code, JUMP | EXIT) {
+                left.push(at + 1);
+            }
+            left.extend(line.jump.and_then(|label| self.labels.get(label.0)?.1));
+        }
+        reached
     }
 }
 
@@ -454,10 +484,25 @@ mod tests {
     }
 
     #[test]
+    fn what_no_jump_leads_to_is_left_out() {
+        let mut asm = Assembler::<Table>::new();
+        let (dead, out) = (asm.label("dead"), asm.label("out"));
+        asm.jump_if(R1, Is::Equal, 1, out);
+        asm.jump(out);
+        asm.here(dead);
+        asm.map_value(R1, Table, 0);
+        asm.jump(dead);
+        asm.here(out);
+        asm.exit();
+        let listing = "    0  if w1 == 1 goto out\n    1  goto out\nout:\n    2  exit\n";
+        assert_eq!(asm.finish().expect("short").to_string().replace("dead:\n", ""), listing);
+    }
+
+    #[test]
     fn a_jump_that_is_too_long_is_an_error() {
         let mut asm = Assembler::<Table>::new();
         let far = asm.label("far");
-        asm.jump(far);
+        asm.jump_if(R1, Is::Equal, 0, far);
         for _ in 0..32_768 {
             asm.set(R0, 0);
         }

@@ -47,20 +47,21 @@ impl From<Failed> for Error {
     }
 }
 
-/// The capabilities that it takes. Finding what is attached takes the last one.
-const NEEDED: [(CapabilitySet, &str); 3] = [
-    (CapabilitySet::BPF, "CAP_BPF"),
-    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
-];
+/// The capabilities that attaching takes; CAP_SYS_ADMIN stands for both (capabilities(7)).
+const NEEDED: [(CapabilitySet, &str); 2] =
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
 
 fn not_allowed(step: &str, error: &io::Error) -> Error {
     let effective = rustix::thread::capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(needed, _)| !effective.contains(*needed)).map(|(_, name)| *name).collect();
-    if !missing.is_empty() {
-        let message = format!("{step}: not permitted: {} is missing", missing.join(" and "));
-        return Error::not_executable(message).hint("run this as root");
+    if !effective.contains(CapabilitySet::SYS_ADMIN) {
+        let missing: Vec<_> =
+            NEEDED.iter().filter(|(needed, _)| !effective.contains(*needed)).map(|(_, name)| *name).collect();
+        let missing = match missing.as_slice() {
+            [] => "CAP_SYS_ADMIN is missing, which finding out what is attached takes".to_owned(),
+            [one] => format!("{one} is missing"),
+            several => format!("{} are missing", several.join(" and ")),
+        };
+        return Error::not_executable(format!("{step}: not permitted: {missing}")).hint("run this as root");
     }
     let message = format!("{step}: refused ({error}), though this process has every capability that it takes");
     if is_in_user_namespace() {
