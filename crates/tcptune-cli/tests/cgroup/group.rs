@@ -123,10 +123,10 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.empty();
-        if !std::thread::panicking() {
-            eventually("the cgroup can be removed", || fs::remove_dir(&self.0).is_ok());
-        } else {
+        if std::thread::panicking() {
             let _ = fs::remove_dir(&self.0);
+        } else {
+            eventually("the cgroup can be removed", || fs::remove_dir(&self.0).is_ok());
         }
     }
 }

@@ -25,7 +25,7 @@ fn the_first_rule_that_matches_holds() {
     };
     assert_eq!(of("127.0.0.1", &port, &[]), (12, 9000));
     assert_eq!(of("::ffff:127.0.0.1", &port, &[]), (12, 9000), "a mapped address is the IPv4 address");
-    assert_eq!(of("127.200.0.1", &port, &[]), (7200, 0), "127.200.0.1 refuses, so nothing is read: see below");
+    assert_eq!(of("127.200.0.1", &port, &[]), (13, 9000), "not in the /9; it refuses, but has its options");
     assert_eq!(of("::1", &port_v6, &["idle=300"]), (300, 9000), "the program's own value wins under this rule");
     assert_eq!(of("::1", &port_v6, &["late_idle=300"]), (300, 9000));
     assert_eq!(of("::1", &port_v6, &[]), (14, 9000));

@@ -63,7 +63,7 @@ fn without_an_attachment_the_same_connect_waits() {
     command.args([hole.ip(), hole.port()]);
     group.enter(&mut command);
     let mut running = Running::start(&mut command);
-    std::thread::sleep(Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_secs(1));
     assert!(hole.attempts() > 0, "it waits");
     running.kill();
     running.wait();

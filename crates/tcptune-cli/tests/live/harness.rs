@@ -155,10 +155,10 @@ pub fn compiled(name: &str, compiler: &str, args: &[&str]) -> PathBuf {
 
 /// A program compiled from any file, once for each name.
 pub fn compiled_from(source: &Path, name: &str, compiler: &str, args: &[&str]) -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    let mut compiled = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if compiled.contains(&program) {
+    if made.contains(&program) {
         return program;
     }
     let mut command = Command::new(compiler);
@@ -167,7 +167,7 @@ pub fn compiled_from(source: &Path, name: &str, compiler: &str, args: &[&str]) -
     command.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go")).env("GO111MODULE", "off");
     let ended = Ended::of(&mut command);
     assert_eq!(ended.code, Some(0), "{name} compiles: {ended:#?}");
-    compiled.push(program.clone());
+    made.push(program.clone());
     program
 }
 

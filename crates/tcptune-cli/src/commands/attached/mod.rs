@@ -65,9 +65,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let Some(every) = matches.get_one::<Duration>("watch") else {
         let found = find(matches)?;
         if out.is_json() {
-            out.print_json(&json(&found))?
+            out.print_json(&json(&found))?;
         } else {
-            print(&found, out)?
+            print(&found, out)?;
         }
         return Ok(ExitCode::SUCCESS);
     };
@@ -196,7 +196,7 @@ fn cells(title: &str, counts: &Counts, pending: u64) -> [String; COLUMNS.len()] 
     let micros = counts.mean_microseconds;
     let mean = match micros {
         0 => "-".to_owned(),
-        ..1000 => format!("{micros}us"),
+        1..1000 => format!("{micros}us"),
         _ => format!("{}.{}ms", micros / 1000, micros % 1000 / 100),
     };
     let number = |n: u64| n.to_string();
@@ -218,9 +218,9 @@ fn cells(title: &str, counts: &Counts, pending: u64) -> [String; COLUMNS.len()] 
 fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        ..60 => format!("{seconds}s"),
-        ..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        ..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
 }

@@ -135,11 +135,11 @@ pub struct Instruction {
 impl Instruction {
     /// As the kernel takes it.
     pub fn encode(self) -> [u8; 8] {
-        let [a, b] = self.offset.to_ne_bytes();
-        let [c, d, e, f] = self.immediate.to_ne_bytes();
-        let registers =
-            if cfg!(target_endian = "little") { self.src.0 << 4 | self.dst.0 } else { self.dst.0 << 4 | self.src.0 };
-        [self.code, registers, a, b, c, d, e, f]
+        let (high, low) = if cfg!(target_endian = "little") { (self.src, self.dst) } else { (self.dst, self.src) };
+        let mut bytes = [self.code, high.0 << 4 | low.0, 0, 0, 0, 0, 0, 0];
+        bytes[2..4].copy_from_slice(&self.offset.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.immediate.to_ne_bytes());
+        bytes
     }
 }
 
@@ -236,8 +236,8 @@ impl<M: Copy + fmt::Debug> Assembler<M> {
         self.plain(ALU | op as u8 | REGISTER, dst, src, 0, 0);
     }
 
-    /// The lower 16 or 32 bits from the network's byte order to the machine's.
-    pub fn from_network(&mut self, dst: Reg, bits: i32) {
+    /// The lower 16 or 32 bits between the byte order of the network and that of the machine.
+    pub fn network_order(&mut self, dst: Reg, bits: i32) {
         self.plain(TO_BIG_ENDIAN, dst, R0, 0, bits);
     }
 

@@ -19,7 +19,7 @@ const SERVER: Places = Places { family: FAMILY, dst: (4, 8), src: (4, 8), port: 
 
 fn user_port(asm: &mut Asm) {
     asm.note("the port").load(Size::Word, R2, R6, USER_PORT);
-    asm.from_network(R2, 16);
+    asm.network_order(R2, 16);
 }
 
 /// Either program.

@@ -226,17 +226,17 @@ pub fn load(kind: Kind, instructions: &[[u8; 8]]) -> Result<OwnedFd, (io::Error,
 #[derive(Default)]
 struct Attach {
     target_fd: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    attach_flags: u32,
+    bpf_fd: u32,
+    kind: u32,
+    flags: u32,
     replace_bpf_fd: u32,
 }
 
 impl Attach {
     fn of(kind: Kind, cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Self {
         let unsigned = |fd: RawFd| fd.cast_unsigned();
-        let (target_fd, attach_bpf_fd) = (unsigned(cgroup.as_raw_fd()), unsigned(program.as_raw_fd()));
-        Self { target_fd, attach_bpf_fd, attach_type: kind.attach, ..Self::default() }
+        let (target_fd, bpf_fd) = (unsigned(cgroup.as_raw_fd()), unsigned(program.as_raw_fd()));
+        Self { target_fd, bpf_fd, kind: kind.attach, ..Self::default() }
     }
 }
 
@@ -247,9 +247,9 @@ pub fn attach(
     program: BorrowedFd<'_>,
     before: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let mut attributes = Attach { attach_flags: ALLOW_MULTI, ..Attach::of(kind, cgroup, program) };
+    let mut attributes = Attach { flags: ALLOW_MULTI, ..Attach::of(kind, cgroup, program) };
     if let Some(before) = before {
-        attributes.attach_flags |= REPLACE;
+        attributes.flags |= REPLACE;
         attributes.replace_bpf_fd = before.as_raw_fd().cast_unsigned();
     }
     bpf(PROG_ATTACH, &mut attributes).map(drop)
@@ -264,7 +264,7 @@ pub fn detach(kind: Kind, cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io
 struct Query {
     target_fd: u32,
     attach_type: u32,
-    query_flags: u32,
+    flags: u32,
     attach_flags: u32,
     prog_ids: u64,
     prog_cnt: u32,
@@ -309,8 +309,8 @@ pub fn map(id: u32) -> io::Result<OwnedFd> {
 #[derive(Default)]
 struct Info {
     bpf_fd: u32,
-    info_len: u32,
-    info: u64,
+    len: u32,
+    to: u64,
 }
 
 /// The first part of `struct bpf_prog_info`.
@@ -334,9 +334,9 @@ struct MapInfo {
 }
 
 fn info<I>(of: BorrowedFd<'_>, info: &mut I) -> io::Result<()> {
-    let info_len = u32::try_from(size_of::<I>()).unwrap_or(u32::MAX);
-    let info = pointer(std::ptr::from_mut(info));
-    bpf(OBJ_GET_INFO_BY_FD, &mut Info { bpf_fd: of.as_raw_fd().cast_unsigned(), info_len, info }).map(drop)
+    let len = u32::try_from(size_of::<I>()).unwrap_or(u32::MAX);
+    let to = pointer(std::ptr::from_mut(info));
+    bpf(OBJ_GET_INFO_BY_FD, &mut Info { bpf_fd: of.as_raw_fd().cast_unsigned(), len, to }).map(drop)
 }
 
 /// The name of a program, and the ids of its maps.

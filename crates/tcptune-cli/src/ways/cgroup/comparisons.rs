@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tcptune_core::settings::rules::{Comparison, Ports, Prefix};
 
-use super::assembler::{FP, Is, Label, Op, R1, R2, R3, R4, R5, R6, R9, Size};
+use super::assembler::{FP, Is, Label, Op, R1, R2, R3, R4, R5, R6, R9, Reg, Size};
 use super::layout::Asm;
 use super::tuning::Tuning;
 
@@ -135,36 +135,36 @@ fn unless_port(asm: &mut Asm, ports: Ports, next: Label) {
 }
 
 /// `address` is in the network's byte order.
-fn unless_in_v4(asm: &mut Asm, address: super::assembler::Reg, net: Prefix<u32>, next: Label) {
-    if net.mask == 0 {
+fn unless_in_v4(asm: &mut Asm, address: Reg, network: Prefix<u32>, next: Label) {
+    if network.mask == 0 {
         return;
     }
-    let ip = IpAddr::from(net.network.to_be_bytes());
-    asm.note(format!("{ip}/{}", net.mask.count_ones()));
-    one_word(asm, address, net.network.to_be(), net.mask.to_be(), next);
+    let ip = IpAddr::from(network.network.to_be_bytes());
+    asm.note(format!("{ip}/{}", network.mask.count_ones()));
+    one_word(asm, address, network.network.to_be(), network.mask.to_be(), next);
 }
 
-fn unless_in_v6(asm: &mut Asm, address: i16, net: Prefix<u128>, next: Label) {
-    let ip = IpAddr::from(net.network.to_be_bytes());
-    let note = format!("{ip}/{}", net.mask.count_ones());
+fn unless_in_v6(asm: &mut Asm, address: i16, network: Prefix<u128>, next: Label) {
+    let ip = IpAddr::from(network.network.to_be_bytes());
+    let note = format!("{ip}/{}", network.mask.count_ones());
     for word in 0..4_i16 {
         let part = |all: u128| {
             let shifted = all >> (96 - 32 * word);
             u32::try_from(shifted & u128::from(u32::MAX)).unwrap_or_default().to_be()
         };
-        if part(net.mask) != 0 {
+        if part(network.mask) != 0 {
             asm.note(note.as_str()).load(Size::Word, R5, FP, address + 4 * word);
-            one_word(asm, R5, part(net.network), part(net.mask), next);
+            one_word(asm, R5, part(network.network), part(network.mask), next);
         }
     }
 }
 
-fn one_word(asm: &mut Asm, address: super::assembler::Reg, network: u32, mask: u32, next: Label) {
+fn one_word(asm: &mut Asm, address: Reg, wanted: u32, mask: u32, next: Label) {
     if mask == u32::MAX {
-        asm.jump_if(address, Is::NotEqual, network.cast_signed(), next);
+        asm.jump_if(address, Is::NotEqual, wanted.cast_signed(), next);
     } else {
         asm.copy(R4, address);
         asm.with32(Op::And, R4, mask.cast_signed());
-        asm.jump_if(R4, Is::NotEqual, network.cast_signed(), next);
+        asm.jump_if(R4, Is::NotEqual, wanted.cast_signed(), next);
     }
 }

@@ -103,9 +103,9 @@ pub enum Count {
 
 impl Count {
     /// How many there are.
-    pub const ALL: usize = 8;
+    pub const ALL: i32 = 8;
     /// The size of one set.
-    pub const BYTES: i32 = 8 * Self::ALL as i32;
+    pub const BYTES: i32 = 8 * Self::ALL;
 
     /// Where it is, in a set of counts.
     pub const fn offset(self) -> i32 {
@@ -114,4 +114,4 @@ impl Count {
 }
 
 /// The size of [`Map::State`].
-pub const STATE: usize = (state::COUNTS + 2 * Count::BYTES) as usize;
+pub const STATE: usize = (state::COUNTS + 2 * Count::BYTES).unsigned_abs() as usize;

@@ -56,7 +56,7 @@ fn keep(path: &Path) -> io::Result<()> {
             drop(writer);
             // SAFETY: as above.
             if rustix::process::setsid().is_ok() && unsafe { libc::fork() } == 0 {
-                remove_when_empty(path, reader, events);
+                remove_when_empty(path, reader, &events);
             }
             // SAFETY: ends the process, and runs nothing of it.
             unsafe { libc::_exit(0) };
@@ -74,7 +74,7 @@ fn keep(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_when_empty(path: &Path, begun: OwnedFd, events: File) {
+fn remove_when_empty(path: &Path, begun: OwnedFd, events: &File) {
     let _ = std::env::set_current_dir("/");
     let _ = rustix::thread::set_name(c"tcptune-cgroup");
     close_all_but([begun.as_raw_fd(), events.as_raw_fd()]);
@@ -82,7 +82,7 @@ fn remove_when_empty(path: &Path, begun: OwnedFd, events: File) {
     let mut text = String::new();
     loop {
         text.clear();
-        let mut events = &events;
+        let mut events = events;
         let is_empty = rustix::fs::seek(events, rustix::fs::SeekFrom::Start(0)).is_err()
             || events.read_to_string(&mut text).is_err()
             || text.contains("populated 0");

@@ -123,12 +123,13 @@ impl Cgroup {
 
     /// Why it holds more than an operator may mean by one process of it.
     pub fn is_wide(&self) -> Option<&'static str> {
-        let last = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let last = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let (stem, kind) = last.rsplit_once('.').unwrap_or((&last, ""));
         if self.name == "/" {
             Some("the root: all programs of the machine")
-        } else if last.starts_with("session-") && last.ends_with(".scope") {
+        } else if stem.starts_with("session-") && kind == "scope" {
             Some("a user's whole session")
-        } else if last.starts_with("user@") || (last.starts_with("user-") && last.ends_with(".slice")) {
+        } else if stem.starts_with("user@") || (stem.starts_with("user-") && kind == "slice") {
             Some("all programs of a user")
         } else {
             None

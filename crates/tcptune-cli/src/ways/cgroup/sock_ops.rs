@@ -49,7 +49,7 @@ const SERVER: Places = Places { port: local_port, ..CLIENT };
 
 fn remote_port(asm: &mut Asm) {
     asm.note("the peer's port").load(Size::Word, R2, R6, REMOTE_PORT);
-    asm.from_network(R2, 32);
+    asm.network_order(R2, 32);
 }
 
 fn local_port(asm: &mut Asm) {

@@ -12,7 +12,7 @@ use tcptune_core::settings::settled::Settings;
 use super::layout::profile;
 
 /// The value of a name takes that much room.
-const NAME: usize = 16;
+const NAME: i32 = 16;
 
 /// Shortest connect timeout, in milliseconds: the kernel's clock ticks are as long as 10 ms.
 pub const SHORTEST: i32 = 100;
@@ -32,7 +32,7 @@ pub struct Slot {
 impl Slot {
     /// How long its value is.
     pub fn len(&self) -> i32 {
-        if self.option.wire == Wire::Name { NAME as i32 } else { 4 }
+        if self.option.wire == Wire::Name { NAME } else { 4 }
     }
 
     /// Whether it is set when a socket is in such a phase.
@@ -59,6 +59,7 @@ impl Slot {
 
 /// What the programs are made of.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for at another place")]
 pub struct Tuning<'a> {
     pub slots: Vec<Slot>,
     /// The bytes of each profile.
@@ -241,5 +242,73 @@ fn reason(target: Target) -> &'static str {
         Target::Own(Own::Mptcp) => "socket(2) has its protocol before a BPF program sees the socket",
         Target::Own(Own::OnlyPrograms | Own::SkipPrograms) => "the cgroup says which programs are tuned",
         Target::Own(_) => "there is no library in the program that would do it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::settings;
+    use super::*;
+
+    /// A value that each option takes.
+    fn some_value(opt: &Opt) -> String {
+        match opt.kind {
+            Kind::Name => "reno".to_owned(),
+            Kind::Choice(choice) => choice.words().next().unwrap_or_default().to_owned(),
+            Kind::Addresses => "127.0.0.1".to_owned(),
+            _ => opt.range.1.min(1000).max(opt.range.0).to_string(),
+        }
+    }
+
+    #[test]
+    fn the_table_says_which_options_have_a_slot_and_the_others_are_left_out() {
+        for (opt, doc) in OPTIONS.iter().zip(&DOCS) {
+            let is_of_a_socket = match opt.target {
+                Target::Socket(_) => true,
+                Target::Own(own) => own.is_of_a_socket(),
+            };
+            if !is_of_a_socket {
+                continue;
+            }
+            let value = if opt.name() == "DSCP" { "63".to_owned() } else { some_value(opt) };
+            let settings = settings(&[(opt.name(), &value)]);
+            let tuning = Tuning::new(&settings, 250, 1, false);
+            let is_taken = doc.ways.contains(Ways::CGROUP);
+            assert_eq!(tuning.sets(opt), is_taken, "{}", opt.name());
+            let left_out: Vec<_> = left_out(&settings).into_iter().map(|it| it.name).collect();
+            assert_eq!(left_out.contains(&opt.name()), !is_taken, "{}: {left_out:?}", opt.name());
+        }
+    }
+
+    #[test]
+    fn a_profile_is_what_the_programs_read() {
+        let rule = "dst=10.0.0.0/8 : keepidle=30 connect_timeout=400ms precedence=program";
+        let settings = settings(&[("RULES", rule), ("KEEPCNT", "5"), ("CONGESTION", "reno")]);
+        let tuning = Tuning::new(&settings, 250, 1, false);
+        let names: Vec<_> = tuning.slots.iter().map(|slot| (slot.opt.name(), slot.offset)).collect();
+        let bytes = tuning.profiles();
+        let size = 1 << tuning.shift;
+        let word = |profile: usize, offset: i16| {
+            let at = profile * size + usize::from(offset.unsigned_abs());
+            u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four"))
+        };
+        assert_eq!(
+            names.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["KEEPALIVE", "KEEPIDLE", "KEEPCNT", "CONGESTION"]
+        );
+        let offset = |name: &str| names.iter().find(|(of, _)| *of == name).expect("a slot").1;
+        assert_eq!((word(0, profile::SETS), word(1, profile::SETS)), (0b1101, 0b1111));
+        assert_eq!((word(0, profile::YIELDS), word(1, profile::YIELDS)), (0, u32::MAX));
+        assert_eq!((word(0, profile::CONNECT_TIMEOUT), word(1, profile::CONNECT_TIMEOUT)), (0, 400));
+        assert_eq!((word(0, profile::INITIAL), word(1, profile::INITIAL)), (0, 50), "half of it, in ticks of 4 ms");
+        assert_eq!((word(0, offset("KEEPCNT")), word(1, offset("KEEPIDLE"))), (5, 30));
+        assert_eq!(word(1, offset("CONGESTION")).to_ne_bytes(), *b"reno");
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_bpf_program_is_left_out() {
+        let settings = settings(&[("MAX_PACING_RATE", "8G"), ("KEEPIDLE", "60")]);
+        assert_eq!(left_out(&settings).len(), 1);
+        assert_eq!(Tuning::new(&settings, 250, 1, false).slots.len(), 2, "KEEPALIVE and KEEPIDLE");
     }
 }
