@@ -117,11 +117,11 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let is_by_process = matches.get_one::<i32>("pid").is_some();
     if let (true, false, Some(wide)) = (is_by_process, matches.get_flag("yes"), cgroup.is_wide()) {
         let others = cgroup.processes().len().saturating_sub(1);
-        let message = format!("the cgroup of this process is {wide} ({}, {others} other processes in it)", cgroup.name);
+        let message = format!("the cgroup of this process is {wide} ({cgroup}, {others} other processes in it)");
         return Err(Error::usage(message).hint("--yes attaches all the same; nothing is attached"));
     }
     let file = cgroup.open()?;
-    place::lock(&file).map_err(|error| Error::failed(format!("{}: {error}", cgroup.path.display())))?;
+    place::lock(&file)?;
     let (about, has_replaced) = order.attach(&file)?;
     let processes = cgroup.processes().len();
     if out.is_json() {
@@ -135,7 +135,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let rules = if about.rules.is_empty() { String::new() } else { format!(" and {} rules", about.rules.len()) };
     let replaced = if has_replaced { ", in the place of what was attached before" } else { "" };
-    out.print(out.paint(Tone::Good, format!("{}: attached{replaced}", cgroup.path.display())))?;
+    out.print(out.paint(Tone::Good, format!("{cgroup}: attached{replaced}")))?;
     out.print(format!("  {}{rules}", settings.join(" ")))?;
     let many = if processes == 1 { "" } else { "es" };
     out.print(format!(

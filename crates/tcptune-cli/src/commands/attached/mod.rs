@@ -144,7 +144,7 @@ fn print(found: &[Found], out: &Output) -> Result<(), Error> {
 }
 
 fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
-    let path = out.paint(Tone::Heading, it.cgroup.path.display());
+    let path = out.paint(Tone::Heading, &it.cgroup);
     let Some(about) = &it.about else {
         return out.print(format!("{path}: attached by another version of tcptune; detach takes it off"));
     };

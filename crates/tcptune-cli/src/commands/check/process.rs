@@ -103,7 +103,7 @@ fn attached(pid: i32) -> Option<String> {
         }
         let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let rules = if about.rules.is_empty() { String::new() } else { format!(", {} rules", about.rules.len()) };
-        Some(format!("{}: {}{rules}", cgroup.path.display(), settings.join(" ")))
+        Some(format!("{cgroup}: {}{rules}", settings.join(" ")))
     })
 }
 

@@ -50,7 +50,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     } else {
         let cgroup = attach::chosen(matches)?;
         if !detach(&cgroup)? {
-            return Err(Error::failed(format!("{}: nothing of tcptune is attached", cgroup.path.display())));
+            return Err(Error::failed(format!("{cgroup}: nothing of tcptune is attached")));
         }
         detached.push(cgroup);
     }
@@ -59,7 +59,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         out.print_json(&json!({ "detached": paths }))?;
     } else {
         for cgroup in detached {
-            out.print(format!("{}: detached", cgroup.path.display()))?;
+            out.print(format!("{cgroup}: detached"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -68,7 +68,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 /// Whether there was something.
 fn detach(cgroup: &Cgroup) -> Result<bool, Error> {
     let file = cgroup.open()?;
-    place::lock(&file).map_err(|error| Error::failed(format!("{}: {error}", cgroup.path.display())))?;
+    place::lock(&file)?;
     let attached = Attached::find(file.as_fd())?;
     if attached.is_empty() {
         return Ok(false);

@@ -8,6 +8,9 @@ use super::layout::{Map, STATE, socket, state};
 use super::tuning::Tuning;
 use super::{KINDS, Kind, bpf, programs};
 
+/// The step that others may forbid.
+pub const ATTACHING: &str = "attaching a program";
+
 /// What could not be done.
 #[derive(Debug)]
 pub enum Failed {
@@ -154,7 +157,7 @@ pub fn attach(
         let new = loaded.iter().find(|(of, _)| *of == kind).map(|(_, program)| program.as_fd());
         let mut old = before.programs.iter().filter(|(of, _)| *of == kind).map(|(_, program)| program.as_fd());
         if let Some(new) = new {
-            bpf::attach(kind, cgroup, new, old.next()).map_err(refused("attaching a program"))?;
+            bpf::attach(kind, cgroup, new, old.next()).map_err(refused(ATTACHING))?;
         }
         for left in old {
             bpf::detach(kind, cgroup, left).map_err(refused("detaching a program of before"))?;

@@ -1,6 +1,6 @@
 //! The programs for bind(2) (`BPF_PROG_TYPE_CGROUP_SOCK_ADDR`), one for each family: what decides on the port.
 
-use super::assembler::{Is, R1, R2, R6, R9, Size};
+use super::assembler::{Is, R1, R2, R6, Size};
 use super::bpf::Kind;
 use super::comparisons::{self, Places};
 use super::layout::Asm;
@@ -34,9 +34,7 @@ pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
     if tuning.is_trial {
         steps::unless_over(asm, out);
     }
-    if tuning.rules.is_empty() {
-        asm.set(R9, tuning.rules.fallback().cast_signed());
-    } else {
+    if tuning.count() > 1 {
         comparisons::server(asm, tuning, &SERVER, "bind");
     }
     steps::address_of_profile(asm, tuning);

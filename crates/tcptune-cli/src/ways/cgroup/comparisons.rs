@@ -65,13 +65,13 @@ pub fn server(asm: &mut Asm, tuning: &Tuning<'_>, places: &Places, of: &str) {
     family(asm, places.family, places.src.1, v4, v6);
     asm.here(v4);
     asm.note("the own address").load(Size::Word, R1, R6, places.src.0);
-    servers(asm, tuning, found, |asm, net, next| match net {
+    servers(asm, tuning, found, &format!("{of}_ipv4"), |asm, net, next| match net {
         IpNet::V4(net) => unless_in_v4(asm, R1, prefix(net.network().to_bits(), net.netmask().to_bits()), next),
         IpNet::V6(_) => asm.jump(next),
     });
     asm.here(v6);
     words(asm, places.src.1, SRC_V6);
-    servers(asm, tuning, found, |asm, net, next| match net {
+    servers(asm, tuning, found, &format!("{of}_ipv6"), |asm, net, next| match net {
         IpNet::V6(net) => unless_in_v6(asm, SRC_V6, prefix(net.network().to_bits(), net.netmask().to_bits()), next),
         IpNet::V4(_) => asm.jump(next),
     });
@@ -82,9 +82,9 @@ fn prefix<A>(network: A, mask: A) -> Prefix<A> {
     Prefix { network, mask }
 }
 
-fn servers(asm: &mut Asm, tuning: &Tuning<'_>, found: Label, address: fn(&mut Asm, IpNet, Label)) {
+fn servers(asm: &mut Asm, tuning: &Tuning<'_>, found: Label, of: &str, address: fn(&mut Asm, IpNet, Label)) {
     for (rule, listener) in tuning.rules.servers().enumerate() {
-        let next = asm.label(format!("server_{}", rule + 1));
+        let next = asm.label(format!("{of}_{}", rule + 1));
         unless_port(asm, listener.ports, next);
         if let Some(net) = listener.src {
             address(asm, net, next);

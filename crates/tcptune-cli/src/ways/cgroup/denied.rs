@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::thread::CapabilitySet;
 
-use super::attachment::Failed;
+use super::attachment::{ATTACHING, Failed};
 use crate::screens::error::Error;
 
 /// Since which kernel all that is needed is there: bpf_setsockopt for any option that setsockopt(2) has (6.0).
@@ -33,6 +33,10 @@ impl From<Failed> for Error {
                 }
             },
             Failed::Refused { step, error } => match error.raw_os_error() {
+                Some(libc::EPERM) if step == ATTACHING => Self::failed(
+                    "another tool has attached a program to this cgroup, or one around it, that allows no other",
+                )
+                .hint("detach that one first"),
                 Some(libc::EPERM | libc::EACCES) => not_allowed(step, &error),
                 Some(libc::ENOSYS) => Self::not_executable("this kernel has no BPF (CONFIG_BPF_SYSCALL)")
                     .hint(format!("it takes {SINCE}; `tcptune run` preloads a library instead")),

@@ -39,7 +39,7 @@ pub fn enter(order: &Order) -> Result<(), Error> {
 fn into(path: &Path, order: &Order) -> Result<(), Error> {
     let cgroup = File::open(path).map_err(|error| Error::not_executable(format!("{}: {error}", path.display())))?;
     let failed = |error: io::Error| Error::not_executable(format!("{}: {error}", path.display()));
-    place::lock(&cgroup).map_err(failed)?;
+    place::lock(&cgroup)?;
     order.attach(&cgroup)?;
     keep(path).map_err(failed)
 }

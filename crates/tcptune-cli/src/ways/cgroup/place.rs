@@ -1,20 +1,26 @@
 //! Which cgroup: a path, a unit of systemd, or that of a process.
 
+use std::fmt;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use procfs::process::{MountInfo, Process};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::screens::error::Error;
+
+/// A detach waits for attempts to connect, and others for it.
+const LONGEST: Duration = Duration::from_secs(70);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A cgroup of version 2.
 #[derive(Debug)]
 pub struct Cgroup {
     /// Its directory.
     pub path: PathBuf,
-    /// The same below the mount: as /proc/PID/cgroup has it.
-    pub name: String,
+    is_root: bool,
 }
 
 /// Where the version 2 hierarchy is mounted; in a hybrid one below the others.
@@ -34,10 +40,18 @@ pub fn mount() -> Result<PathBuf, Error> {
     }
 }
 
+/// Its directory, whose name may be that of a user: on one line, whatever is in it.
+impl fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.path.to_string_lossy();
+        text.chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+    }
+}
+
 impl Cgroup {
     fn of(mount: &Path, path: PathBuf) -> Self {
-        let below = path.strip_prefix(mount).unwrap_or(&path);
-        Self { name: format!("/{}", below.display()), path }
+        Self { is_root: path == mount, path }
     }
 
     /// A directory, or one below the mount.
@@ -61,7 +75,7 @@ impl Cgroup {
             (Some(path), true) => Ok(Self::of(&mount, path)),
             (Some(path), false) => {
                 found.push(path);
-                let paths: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
+                let paths: Vec<_> = found.into_iter().map(|path| Self::of(&mount, path).to_string()).collect();
                 Err(Error::failed(format!("{unit}: several cgroups have this name: {}", paths.join(", ")))
                     .hint("choose one with --cgroup"))
             }
@@ -87,11 +101,9 @@ impl Cgroup {
         let below = Path::new(group.pathname.trim_start_matches('/'));
         let path = mount.join(below);
         if below.starts_with("..") || !path.is_dir() {
-            return Err(Error::failed(format!(
-                "process {pid}: its cgroup {} cannot be seen from here",
-                group.pathname
-            ))
-            .hint("run this on the host, outside of the container's cgroup namespace"));
+            let name = Self::of(&mount, group.pathname.clone().into());
+            return Err(Error::failed(format!("process {pid}: its cgroup {name} cannot be seen from here"))
+                .hint("run this on the host, outside of the container's cgroup namespace"));
         }
         Ok(Self::of(&mount, path))
     }
@@ -112,7 +124,7 @@ impl Cgroup {
 
     /// A descriptor of it.
     pub fn open(&self) -> Result<File, Error> {
-        File::open(&self.path).map_err(|error| Error::failed(format!("{}: {error}", self.path.display())))
+        File::open(&self.path).map_err(|error| Error::failed(format!("{self}: {error}")))
     }
 
     /// The processes in it, without those of cgroups below.
@@ -125,7 +137,7 @@ impl Cgroup {
     pub fn is_wide(&self) -> Option<&'static str> {
         let last = self.path.file_name().unwrap_or_default().to_string_lossy();
         let (stem, kind) = last.rsplit_once('.').unwrap_or((&last, ""));
-        if self.name == "/" {
+        if self.is_root {
             Some("the root: all programs of the machine")
         } else if stem.starts_with("session-") && kind == "scope" {
             Some("a user's whole session")
@@ -137,9 +149,21 @@ impl Cgroup {
     }
 }
 
-/// Keeps others of ours from changing what is attached to a cgroup; ends with the descriptor.
-pub fn lock(cgroup: &File) -> io::Result<()> {
-    Ok(rustix::fs::flock(cgroup, rustix::fs::FlockOperation::LockExclusive)?)
+/// Keeps others of ours from changing what is attached to a cgroup; ends with the descriptor. Whoever can read the
+/// directory can lock it, so that this does not wait for ever.
+pub fn lock(cgroup: &File) -> Result<(), Error> {
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        match rustix::fs::flock(cgroup, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                let message = format!("another process has locked the cgroup for {} s", LONGEST.as_secs());
+                return Err(Error::failed(message).hint("is another attach or detach waiting?"));
+            }
+            Err(error) => return Err(Error::failed(format!("the cgroup cannot be locked: {error}"))),
+        }
+    }
 }
 
 /// All directories below one.

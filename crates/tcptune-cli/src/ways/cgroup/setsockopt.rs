@@ -95,7 +95,9 @@ fn accepted(asm: &mut Asm, (low, high): (i32, i32), wire: Wire, pass: Label) {
     asm.note("the program's value").load(Size::Word, R1, R2, 0);
     asm.store(Size::Word, FP, SCRATCH, R1);
     if (low, high) != (i32::MIN, i32::MAX) {
-        asm.with32(Op::Sub, R1, low);
+        if low != 0 {
+            asm.with32(Op::Sub, R1, low);
+        }
         asm.note("out of range: the kernel says so").jump_if(R1, Is::Above, high.wrapping_sub(low), pass);
     }
 }

@@ -127,10 +127,16 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
         asm.with32(Op::Sub, R9, tuning.first_owner());
         asm.jump_if(R9, Is::Below, tuning.count(), inherited);
     }
-    choose(asm, tuning, call);
-    asm.with32(Op::Add, R9, tuning.first_owner());
-    asm.store(Size::Word, R8, socket::OWNER, R9);
-    steps::profile_of_socket(asm, tuning, out);
+    if tuning.count() == 1 {
+        asm.store_number(Size::Word, R8, socket::OWNER, tuning.first_owner());
+        steps::address_of_profile(asm, tuning);
+    } else {
+        choose(asm, tuning, call);
+        asm.with32(Op::Add, R9, tuning.first_owner());
+        asm.store(Size::Word, R8, socket::OWNER, R9);
+        // Read again: to the verifier it is any profile then, and it goes through what follows once.
+        steps::profile_of_socket(asm, tuning, out);
+    }
     if call == Call::Connect && tuning.has_timeouts {
         asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
         asm.store(Size::Word, R8, socket::LIMIT, R1);
@@ -176,9 +182,7 @@ fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot
 
 /// The index of the profile goes to `r9`.
 fn choose(asm: &mut Asm, tuning: &Tuning<'_>, call: Call) {
-    if tuning.rules.is_empty() {
-        asm.set(R9, tuning.rules.fallback().cast_signed());
-    } else if call == Call::Connect {
+    if call == Call::Connect {
         comparisons::client(asm, tuning, &CLIENT);
     } else {
         comparisons::server(asm, tuning, &SERVER, call.name());

@@ -61,13 +61,21 @@ pub fn beside(asm: &mut Asm, create: bool, none: Label) {
 /// The profile of the socket's owner goes to `r9`; jumps if none of this attachment holds.
 pub fn profile_of_socket(asm: &mut Asm, tuning: &Tuning<'_>, none: Label) {
     asm.note("the profile that holds").load(Size::Word, R9, R8, socket::OWNER);
-    asm.with32(Op::Sub, R9, tuning.first_owner());
-    asm.jump_if(R9, Is::AtLeast, tuning.count(), none);
+    if tuning.count() == 1 {
+        asm.jump_if(R9, Is::NotEqual, tuning.first_owner(), none);
+    } else {
+        asm.with32(Op::Sub, R9, tuning.first_owner());
+        asm.jump_if(R9, Is::AtLeast, tuning.count(), none);
+    }
     address_of_profile(asm, tuning);
 }
 
 /// From its index in `r9` to its address.
 pub fn address_of_profile(asm: &mut Asm, tuning: &Tuning<'_>) {
+    if tuning.count() == 1 {
+        asm.map_value(R9, Map::Profiles, 0);
+        return;
+    }
     asm.with(Op::Lsh, R9, tuning.shift);
     asm.map_value(R1, Map::Profiles, 0);
     asm.both(Op::Add, R9, R1);
