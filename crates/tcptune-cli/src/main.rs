@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, check, completions, env, explain, inspect, profile, run};
+use crate::commands::{apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
 use crate::system::inherited;
@@ -50,6 +50,9 @@ pub fn command() -> Command {
         .subcommand(check::command())
         .subcommand(inspect::command())
         .subcommand(apply::command())
+        .subcommand(attach::command())
+        .subcommand(attached::command())
+        .subcommand(detach::command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
 }
@@ -63,6 +66,9 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("check", of_it)) => check::run(of_it, out),
         Some(("inspect", of_it)) => inspect::run(of_it, out),
         Some(("apply", of_it)) => apply::run(of_it, out),
+        Some(("attach", of_it)) => attach::run(of_it, out),
+        Some(("attached", of_it)) => attached::run(of_it, out),
+        Some(("detach", of_it)) => detach::run(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
         Some(("man", of_it)) => completions::run_man(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),

@@ -12,7 +12,7 @@ use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 use crate::screens::error::Error;
 use crate::settings::profile::{self, Profile};
-use crate::system::kernel;
+use crate::system::{kernel, variables};
 
 const RULES: &str = "RULES";
 
@@ -156,6 +156,19 @@ impl Given {
         let Some((row, opt)) = table::find(name) else { return };
         self.0.retain(|said| OPTIONS[said.row].target != opt.target || said.origin == origin);
         self.0.push(Said { row, text, origin });
+    }
+
+    /// With those of the environment below them, as a program would find both.
+    pub fn over_environment(mut self) -> Self {
+        for (name, value) in variables::own().settings() {
+            let found = name.to_str().zip(value.to_str()).and_then(|(name, value)| Some((table::find(name)?, value)));
+            if let Some(((row, opt), value)) = found
+                && !self.0.iter().any(|said| OPTIONS[said.row].target == opt.target)
+            {
+                self.0.push(Said { row, text: value.to_owned(), origin: Origin::Flag });
+            }
+        }
+        self
     }
 
     /// Each of them.

@@ -1,6 +1,7 @@
 //! Looks at a running process: whether the library is in it, and what it has made of its settings.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use procfs::ProcError;
@@ -18,6 +19,8 @@ use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
 use crate::system::kernel;
 use crate::system::variables::Variables;
+use crate::ways::cgroup::attachment::Attached;
+use crate::ways::cgroup::place::Cgroup;
 use crate::ways::preload;
 
 /// Set in secure execution (getauxval(3)).
@@ -78,12 +81,30 @@ pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
         ("Settings", if shown.is_empty() { "none".to_owned() } else { shown }, Value::Object(machine)),
         ("Rules", rules.to_string(), json!(rules)),
     ];
+    if let Some(attached) = attached(pid) {
+        facts.push(("Attached", attached.clone(), json!(attached)));
+        reasons.clear(); // whatever keeps the library out
+    }
     if !wrong.is_empty() {
         let outcome = if start.secure { "not read" } else { "ignored" };
         let lines: Vec<_> = wrong.iter().map(|line| format!("{line}; {outcome}")).collect();
         facts.push(("Wrong", lines.join("\n"), json!(wrong)));
     }
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
+}
+
+/// What `tcptune attach` has attached to its cgroup, or the nearest around it that has some.
+fn attached(pid: i32) -> Option<String> {
+    let cgroup = Cgroup::of_process(pid).ok()?;
+    cgroup.with_ancestors().ok()?.find_map(|cgroup| {
+        let about = Attached::find(cgroup.open().ok()?.as_fd()).ok()?.about()?;
+        if about.left().is_some_and(|left| left.is_zero()) {
+            return None;
+        }
+        let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let rules = if about.rules.is_empty() { String::new() } else { format!(", {} rules", about.rules.len()) };
+        Some(format!("{cgroup}: {}{rules}", settings.join(" ")))
+    })
 }
 
 fn is_library(path: &Path) -> bool {
