@@ -137,7 +137,7 @@ fn setsockopt_refused_is_one_warning_for_each_option() {
 #[test]
 fn other_calls_refused_are_one_warning() {
     // getsockopt hides TCP_USER_TIMEOUT, so that nonblocking connects have no timeout; the others, blocking ones.
-    for call in ["getsockopt", "fcntl", "F_SETFL"] {
+    for call in ["getsockopt", "fcntl", "FIONBIO"] {
         for tuned in refused(call).iter().skip(1) {
             let warnings = warnings(tuned);
             assert_eq!(warnings.len(), 1, "{call}: {warnings:#?}");
