@@ -18,6 +18,8 @@ fn main() {
     // RELRO costs a system call and a page at each exec, and protects nothing here: the pointers worth protecting, to
     // the real functions, are found after relocation.
     link("-Wl,-z,norelro");
+    // Symbols of libc may lead here (src/plugins.rs): this library stays, even if a program loads it itself and closes it.
+    link("-Wl,-z,nodelete");
     if is("PROFILE", "release") {
         println!("cargo:rerun-if-changed=src/layout.ld");
         link(&format!("-Wl,-T,{}/src/layout.ld", env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")));

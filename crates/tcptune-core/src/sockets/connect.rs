@@ -16,7 +16,7 @@ use crate::system::clock::now;
 use crate::system::{errno, files, network, signals};
 
 /// A connect(2) as the program asked for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// The real functions.
     pub real: &'a Real,
@@ -28,6 +28,10 @@ pub struct Call<'a> {
     pub addr: *const sockaddr,
     /// Its length.
     pub len: socklen_t,
+    /// What connects in place of connect(2): sendto(2) or sendmsg(2) with `MSG_FASTOPEN`.
+    pub by: Option<&'a dyn Fn() -> Result<(), c_int>>,
+    /// Whether it shall not wait, whatever the file status flags (`MSG_DONTWAIT`).
+    pub dont_wait: bool,
 }
 
 impl Call<'_> {
@@ -42,6 +46,9 @@ impl Call<'_> {
     /// # Errors
     /// The kernel's errno.
     pub fn connect(&self) -> Result<(), c_int> {
+        if let Some(call) = self.by {
+            return call();
+        }
         // SAFETY: the kernel checks whatever the program passed, with EBADF and EFAULT.
         let r = unsafe { (self.real.connect)(self.fd, self.addr, self.len) };
         if r == 0 { Ok(()) } else { Err(errno::get()) }

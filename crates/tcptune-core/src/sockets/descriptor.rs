@@ -1,8 +1,8 @@
 //! What is known of a descriptor, so that a call on it needs no system call to find out.
 //!
 //! A mark is a hint. It is set where a descriptor is made by a hooked call and cleared where one ends by a hooked call;
-//! a number that changed hands in another way (fclose(3), `close_range(2)`, `SCM_RIGHTS`) may carry an old one. At worst
-//! that leaves a socket untuned: what would harm another kind of socket asks the kernel first.
+//! a number that changed hands in another way (fclose(3), a vfork child, `SCM_RIGHTS`) may carry an old one. At worst
+//! that leaves a socket untuned: before anything is changed, the kernel is asked what it is.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -203,6 +203,11 @@ impl Descriptors {
         }
     }
 
+    /// Forgets all between two descriptors, both included.
+    pub fn forget_range(&self, from: c_int, to: c_int) {
+        self.0.each(from, to, forget);
+    }
+
     #[cold]
     #[inline(never)]
     fn forget_other(&self, fd: c_int) {
@@ -212,6 +217,7 @@ impl Descriptors {
     }
 }
 
+/// As [`Descriptors::forget`].
 #[inline]
 fn forget(slot: &AtomicU64) {
     let mark = Mark(slot.load(Ordering::Relaxed));
