@@ -72,6 +72,7 @@ fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
 }
 
 /// Before all descriptors between these two are closed.
+#[cold]
 fn closing(first: c_uint, last: c_uint) {
     let end = |number| c_int::try_from(number).unwrap_or(c_int::MAX);
     if let Some(tuning) = TUNING.get() {

@@ -31,7 +31,7 @@ impl Tuning {
         &self,
         fd: c_int,
         address: (*const sockaddr, socklen_t),
-        flags: c_int,
+        dont_wait: bool,
         send: &dyn Fn(bool) -> Result<isize, c_int>,
     ) -> isize {
         let with_syn = Cell::new(None);
@@ -40,7 +40,6 @@ impl Tuning {
             with_syn.set(Some(send(true)?));
             if attempt::goes_on(&self.real, fd) { Err(libc::EINPROGRESS) } else { Ok(()) }
         };
-        let dont_wait = flags & libc::MSG_DONTWAIT != 0;
         let call = Call { by: Some(&connect), dont_wait, ..self.call(fd, address) };
         answered(|| match (self.connected(&call), with_syn.get()) {
             (Ok(()) | Err(libc::EINPROGRESS), Some(count)) => Ok(count),
@@ -152,7 +151,7 @@ impl Tuning {
     /// this one.
     fn file_status_flags(&self, fd: c_int) -> Option<c_int> {
         let flags = files::status_flags(fd).map_err(|error| apply::no_timeout(fd, "fcntl", error)).ok()?;
-        let lent = if self.descriptors.get(fd).is(Fact::STARTING) { libc::O_NONBLOCK } else { 0 };
+        let lent = if self.descriptors.get(fd).is_starting() { libc::O_NONBLOCK } else { 0 };
         Some(flags & !lent)
     }
 }

@@ -24,12 +24,8 @@ impl Tuning {
     /// What is known of `fd`, which is to be changed: a mark of TCP may be that of an earlier owner of the number, so
     /// the kernel is asked. Where `little` is changed, in one system call.
     pub(super) fn confirmed(&self, fd: c_int, mark: Mark, little: bool) -> Mark {
-        let is_right = if little {
-            apply::has_protocol_of(&self.real, fd, mark)
-        } else {
-            apply::mark(&self.real, fd).is_some_and(|found| found.family() == mark.family())
-        };
-        if is_right {
+        let found = if little { apply::has_protocol_of } else { apply::is };
+        if found(&self.real, fd, mark) {
             return mark;
         }
         self.descriptors.forget(fd);

@@ -91,6 +91,14 @@ fn shutdown_ends_another_threads_connect() {
 }
 
 #[test]
+fn flags_that_others_set_meanwhile_stay() {
+    let ended = same_socket("flags", Some(&[("CONNECT_TIMEOUT", "0.5")]));
+    ended.succeeded();
+    assert_eq!(ended.number("first_errno"), libc::ETIMEDOUT.into(), "{ended:#?}");
+    assert_eq!(ended.number("flags_kept"), 1, "{ended:#?}");
+}
+
+#[test]
 fn other_descriptors_of_the_socket_are_as_before() {
     let ended = same_socket("shared", Some(&[("CONNECT_TIMEOUT", "0.5")]));
     ended.succeeded();

@@ -144,8 +144,8 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
     })
 }
 
-/// Whether a socket with this mark, of TCP, has the protocol that it says. It is enough where a raw socket of TCP is not
-/// harmed.
+/// Whether a socket with this mark, of TCP, has the protocol that it says. That is enough where a raw socket of TCP is
+/// not harmed.
 #[must_use]
 pub fn has_protocol_of(real: &Real, fd: c_int, mark: Mark) -> bool {
     let protocol = if mark.family() == Some(Family::Mptcp) { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
@@ -156,6 +156,13 @@ pub fn has_protocol_of(real: &Real, fd: c_int, mark: Mark) -> bool {
             false
         }
     }
+}
+
+/// Whether a socket with this mark, of TCP, is what it says.
+#[must_use]
+pub fn is(real: &Real, fd: c_int, mark: Mark) -> bool {
+    has_protocol_of(real, fd, mark)
+        && errno::preserved(|| real.get_int(fd, libc::SOL_SOCKET, libc::SO_TYPE)) == Ok(libc::SOCK_STREAM)
 }
 
 /// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.
