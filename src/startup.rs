@@ -123,6 +123,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
+        process: system::process::id(),
         stats: settings.stats.then(|| &*Box::leak(Box::default())),
         syn,
     }));

@@ -106,8 +106,13 @@ mod waits;
 const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
-const OPTIONAL: [Wanted; 4] =
-    [waits::optional::WANTED, transfers::optional::WANTED, fortify::optional::WANTED, CLEANUP_WANTED];
+const OPTIONAL: [Wanted; 5] = [
+    descriptors::optional::WANTED,
+    waits::optional::WANTED,
+    transfers::optional::WANTED,
+    fortify::optional::WANTED,
+    CLEANUP_WANTED,
+];
 
 /// The macros of `pthread_cleanup_push(3)` call these, in glibc and in musl. A glibc before 2.34 has them in libpthread,
 /// which a program without threads may not have loaded.
