@@ -11,14 +11,13 @@ use std::ptr;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use crate::program::elf::Elf;
-use crate::program::{self, Program};
+use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::Error;
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::system::{inherited, variables};
-use crate::ways::preload;
 use crate::ways::preload::environment::{Environment, quoted};
+use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
 pub fn command() -> Command {
@@ -48,7 +47,7 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print what would be run, as lines for a shell, and run nothing"),
         )
-        .arg(preload::arg());
+        .arg(library::arg());
     flags::with(command, |_| true)
 }
 
@@ -60,10 +59,11 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
-    let library = preload::library(matches)?;
-    let environment = Environment::new(&given, &library);
-    let library = Elf::read(&library).ok().flatten();
-    let program = Program::look(path.clone(), args, search, library.as_ref());
+    let library = Library::find(matches)?;
+    let environment = Environment::new(&given, &library.path);
+    let around =
+        Around { search, preload: variables::own().ld_preload(), library: Some((&library.path, &library.elf)) };
+    let program = Program::look(path.clone(), args, around);
     refuse(&program, matches.get_flag("force"))?;
     if matches.get_flag("dry-run") {
         if out.is_json() {
@@ -104,7 +104,7 @@ fn refuse(program: &Program, force: bool) -> Result<(), Error> {
     if let Some(last) = messages.last_mut() {
         last.push_str("; not started");
     }
-    let advice = program.obstacles.iter().find_map(program::Obstacle::advice);
+    let advice = program.obstacles.iter().find_map(Obstacle::advice);
     messages.push(advice.map_or(String::new(), |advice| advice + "; ") + "--force starts it all the same");
     Err(Error::not_executable(messages.join("\ntcptune: ")))
 }

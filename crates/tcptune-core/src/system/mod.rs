@@ -4,3 +4,4 @@ pub mod clock;
 pub mod errno;
 pub mod files;
 pub mod memory;
+pub mod note;
