@@ -13,7 +13,7 @@ use crate::live::process::Target;
 use crate::live::snapshot::{self, Entry, Snapshot};
 use crate::live::socket::{Reading, shown};
 use crate::live::timers::Timers;
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 
 const LONG_ABOUT: &str = "\
@@ -87,20 +87,20 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     loop {
         let snapshot = Snapshot::take(&target, timers.as_ref())?;
         if out.is_json() {
-            out.print(snapshot.json(&target))?;
+            out.print_json_line(&snapshot.json(&target))?;
         } else {
             out.begin_screen()?;
             print(&target, &snapshot, out)?;
         }
         if target.ends_within(*every) {
-            eprintln!("tcptune: process {pid} has ended");
+            say(&format!("process {pid} has ended"));
             return Ok(ExitCode::SUCCESS);
         }
     }
 }
 
 fn timers(target: &Target) -> Option<Timers> {
-    Timers::of_process(target.proc()).inspect_err(|why| eprintln!("tcptune: {why}")).ok()
+    Timers::of_process(target.proc()).inspect_err(|why| say(why)).ok()
 }
 
 /// The error of a process that ended while it was looked at.

@@ -12,11 +12,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use crate::program::{self, Around, Obstacle, Program};
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::system::{inherited, variables};
-use crate::ways::preload::environment::{Environment, quoted};
+use crate::ways::preload::environment::{Environment, Shell};
 use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
@@ -72,9 +72,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
                 &json!({ "environment": environment.json(), "program": path.to_string_lossy(), "command": words }),
             )?;
         } else {
-            let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-            out.print(environment.lines().join("\n"))?;
-            out.print(format!("exec {}", words.join(" ")))?;
+            let words: Vec<_> = words.iter().map(|word| Shell::Posix.quoted(word)).collect();
+            out.print_bytes(&environment.lines(Shell::Posix))?;
+            out.print_bytes(&[b"exec ", words.join(&b' ').as_slice()].concat())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -97,7 +97,7 @@ fn refuse(program: &Program, force: bool) -> Result<(), Error> {
     let mut messages: Vec<_> = program.obstacles.iter().map(|obstacle| format!("{shown}: {obstacle}")).collect();
     if force {
         for message in messages {
-            eprintln!("tcptune: {message}; started all the same");
+            say(&format!("{message}; started all the same"));
         }
         return Ok(());
     }
@@ -106,7 +106,7 @@ fn refuse(program: &Program, force: bool) -> Result<(), Error> {
     }
     let advice = program.obstacles.iter().find_map(Obstacle::advice);
     messages.push(advice.map_or(String::new(), |advice| advice + "; ") + "--force starts it all the same");
-    Err(Error::not_executable(messages.join("\ntcptune: ")))
+    Err(Error::not_executable(messages))
 }
 
 /// A program that is not there may have been meant as a subcommand.

@@ -5,8 +5,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use procfs::FromBufRead;
 use procfs::ProcError;
-use procfs::process::{FDTarget, Process};
+use procfs::process::{FDTarget, Process, Status};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
@@ -54,13 +55,12 @@ impl Target {
                 .hint(format!("give the process's number: Tgid in /proc/{pid}/status")),
             error => denied::error("pidfd_open(2)", pid, None, error),
         })?;
-        let hidden = |_| {
+        let hidden = || {
             Error::failed(format!("/proc shows no process {pid}, though there is one"))
                 .hint("/proc may be mounted with hidepid (proc(5)): run tcptune as root")
         };
-        let proc = Process::new(pid).map_err(hidden)?;
-        // A process chooses its name (prctl(2), PR_SET_NAME), and a terminal would obey what is in it.
-        let name = proc.stat().map_err(hidden)?.comm.replace(char::is_control, "?");
+        let proc = Process::new(pid).map_err(|_| hidden())?;
+        let name = name(pid).ok_or_else(hidden)?;
         let target = Self { pid, pidfd, proc, name };
         if target.has_ended() {
             let why = format!("process {pid} ({}) has ended already", target.name);
@@ -149,6 +149,18 @@ impl Target {
             Err(error) => Err(denied::error("pidfd_getfd(2)", self.pid, Some(&self.proc), error)),
         }
     }
+}
+
+/// What a process calls itself: any bytes (prctl(2), `PR_SET_NAME`), so that this is none of /proc/PID/stat.
+pub fn name(pid: i32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned())
+}
+
+/// /proc/PID/status, whatever bytes the name in it has.
+pub fn status(pid: i32) -> Option<Status> {
+    let text = std::fs::read(format!("/proc/{pid}/status")).ok()?;
+    Status::from_buf_read(String::from_utf8_lossy(&text).as_bytes()).ok()
 }
 
 fn errno(error: &ProcError) -> Errno {

@@ -2,3 +2,5 @@
 
 pub mod error;
 pub mod output;
+mod text;
+pub mod usage;

@@ -12,4 +12,5 @@ mod runs;
 mod sanitizers;
 mod screens;
 mod scripts;
+mod text;
 mod wrappers;

@@ -17,7 +17,7 @@ use self::change::{Change, Filter};
 use crate::commands::inspect::{address, duration, ended, pid};
 use crate::live::process::{Descriptor, Target};
 use crate::live::socket::{Facts, Socket};
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given, Origin};
 use crate::system::kernel;
@@ -137,7 +137,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
             break;
         }
         if task.target.ends_within(pause.min(left)) {
-            eprintln!("tcptune: process {pid} has ended");
+            say(&format!("process {pid} has ended"));
             return tally.result(&task);
         }
     }
@@ -243,7 +243,7 @@ impl Task {
             return match watching {
                 false => out.print_json(&all),
                 true if changed.is_empty() => Ok(()),
-                true => out.print(all),
+                true => out.print_json_line(&all),
             };
         }
         if changed.is_empty() {

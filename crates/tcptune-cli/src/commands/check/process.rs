@@ -13,6 +13,7 @@ use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{self, Source};
 
 use super::{Reason, Report, kind};
+use crate::live;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
@@ -106,7 +107,7 @@ fn start(process: &Process, exe: &Path) -> Result<Start, ProcError> {
         preload: environment.ld_preload().map(text),
         variables: if secure { Vec::new() } else { settings.collect() },
         names,
-        uid: process.status()?.euid,
+        uid: live::process::status(process.pid).map_or(u32::MAX, |status| status.euid),
     })
 }
 
