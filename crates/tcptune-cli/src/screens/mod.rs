@@ -2,5 +2,5 @@
 
 pub mod error;
 pub mod output;
-mod text;
+pub mod text;
 pub mod usage;
