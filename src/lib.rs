@@ -1,7 +1,7 @@
 //! `libtcptune.so`: tunes the TCP sockets of the program it is preloaded into.
 //!
 //! Only what must live inside the other program is here; what is parsed, decided and done to a socket is in
-//! `tcptune-core`. A call takes this way: [`hooks`] (the exported functions) → [`sockets`] (which core function, on
+//! `tcptune-core`. A call takes this way: [`hooks`] (the exported functions) → [`tuning`] (which core function, on
 //! which descriptor) → core → the real function.
 //!
 //! # Start-up order
@@ -19,6 +19,7 @@ mod hooks;
 mod logging;
 mod lookup;
 mod note;
+mod plugins;
 mod runtime;
-mod sockets;
 mod startup;
+mod tuning;

@@ -8,6 +8,7 @@ mod harness;
 mod libraries;
 mod profiles;
 mod refusals;
+mod row;
 mod runs;
 mod sanitizers;
 mod screens;

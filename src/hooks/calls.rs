@@ -1,0 +1,104 @@
+//! The socket calls: made, connected, bound, listened on, accepted, options.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use libc::{c_int, c_void, sockaddr, socklen_t};
+use tcptune_core::sockets::connect::Call;
+use tcptune_core::sockets::family::Family;
+
+use super::settled;
+use crate::tuning::{TUNING, Tuning};
+
+hooks! {
+    required;
+
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+        |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            match Family::of_arguments(domain, kind, protocol) {
+                Family::Other => Tuning::other_socket(domain, kind, protocol, tuning),
+                Family::Tcp if tuning.mptcp => Tuning::multipath_socket(domain, kind, protocol, tuning),
+                Family::Tcp | Family::Mptcp => Tuning::tcp_socket(domain, kind, protocol, tuning),
+            }
+        }
+    }
+
+    fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+        |forward| match TUNING.get() {
+            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
+            None => forward(),
+        }
+    }
+
+    fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+        |forward| {
+            if let Some(tuning) = TUNING.get() {
+                tuning.before_bind(fd, addr, len);
+            }
+            forward()
+        }
+    }
+
+    fn listen(fd: c_int, backlog: c_int) -> c_int {
+        |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            let backlog = tuning.before_listen(fd, backlog);
+            // SAFETY: the program's own call, but for the backlog.
+            unsafe { real()(fd, backlog) }
+        }
+    }
+
+    fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+        |forward| accepting(fd, forward)
+    }
+
+    fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+        |forward| accepting(fd, forward)
+    }
+
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
+        |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            tuning.seen(fd);
+            let r = forward();
+            if r == 0 {
+                tuning.set_by_program(fd, level, name);
+            }
+            r
+        }
+    }
+
+    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
+        |forward| {
+            let Some(tuning) = TUNING.get() else { return forward() };
+            tuning.seen(fd);
+            tuning.attempts.settle(&tuning.real, fd);
+            let r = forward();
+            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && tuning.attempts.any() {
+                // SAFETY: the call has just succeeded.
+                unsafe { tuning.attempts.conceal(fd, value, len) };
+            }
+            if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+                // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
+                let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
+                tuning.told(fd, error);
+            }
+            r
+        }
+    }
+
+    fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+        |forward| settled(fd, forward)
+    }
+}
+
+/// accept(2) and accept4(2).
+fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    let Some(tuning) = TUNING.get() else { return forward() };
+    let mark = tuning.seen(listener);
+    let fd = forward();
+    if fd >= 0 {
+        tuning.accepted(listener, mark, fd);
+    }
+    fd
+}

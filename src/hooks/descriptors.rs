@@ -1,0 +1,43 @@
+//! What gives a descriptor another number, or ends one.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use libc::c_int;
+
+use crate::tuning::TUNING;
+
+hooks! {
+    required;
+
+    fn close(fd: c_int) -> c_int {
+        |forward| {
+            if let Some(tuning) = TUNING.get() {
+                tuning.descriptors.forget(fd);
+            }
+            forward()
+        }
+    }
+
+    fn dup(fd: c_int) -> c_int {
+        |forward| duplicated(fd, forward())
+    }
+
+    fn dup2(fd: c_int, new: c_int) -> c_int {
+        |forward| duplicated(fd, forward())
+    }
+
+    fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
+        |forward| duplicated(fd, forward())
+    }
+}
+
+/// After dup(2) and its kin.
+fn duplicated(old: c_int, new: c_int) -> c_int {
+    if new >= 0
+        && new != old
+        && let Some(tuning) = TUNING.get()
+    {
+        tuning.duplicated(old, new);
+    }
+    new
+}

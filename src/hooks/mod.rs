@@ -1,0 +1,208 @@
+//! The exported functions. Each has libc's signature, pinned at compile time, and is a few lines.
+//!
+//! Until settings are published a hook forwards with the same arguments and no system call of its own. The hooks by
+//! which a program can notice that a connect is over cost one relaxed load while no nonblocking connect goes on.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::{mem, ptr};
+
+use libc::{c_int, c_void};
+use tcptune_core::sockets::real::{Cleanup, CleanupBuffer, Real};
+
+use crate::lookup::{self, Wanted};
+use crate::tuning::{TUNING, Tuning};
+
+/// The signature in libc is that of the hook.
+macro_rules! pin {
+    (required, $name:ident, $type:ty) => {
+        const _: $type = libc::$name;
+    };
+    (optional, $name:ident, $type:ty) => {};
+}
+
+/// Hooks, which redhook exports. In the body, `$forward()` is the real function with the program's own arguments.
+///
+/// redhook would find the real one by dlsym(3), and panic over one that is missing; here [`lookup`] finds it, or [`missing`]
+/// names it.
+macro_rules! hooks {
+    ($set:ident; $(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { |$forward:ident| $body:expr })*) => {
+        /// The real functions of this set.
+        pub mod $set {
+            use std::ptr;
+            use std::sync::atomic::AtomicPtr;
+
+            use libc::c_void;
+
+            use $crate::lookup::{self, Name, Wanted};
+
+            #[allow(non_camel_case_types, reason = "names of functions")]
+            pub enum Hook { $($name,)* }
+
+            const COUNT: usize = [$(stringify!($name)),*].len();
+            const NAMES: &str = concat!($(stringify!($name), "\0",)*);
+            // In a page that relocation has written to, as all that start-up writes: behind the arena it would be one more.
+            // SAFETY: a section of initialised variables.
+            #[unsafe(link_section = ".data")]
+            pub static REAL: [AtomicPtr<c_void>; COUNT] = [const { AtomicPtr::new(ptr::null_mut()) }; COUNT];
+            static LIST: [Name; COUNT] = lookup::list(NAMES);
+            pub const WANTED: Wanted = Wanted { names: NAMES, list: &LIST, found: &REAL };
+        }
+
+        $(#[allow(clippy::disallowed_types, reason = "redhook names a Once, which is never called")]
+        pub mod $name {
+            use std::mem;
+            use std::sync::atomic::Ordering;
+
+            use tcptune_core::system::errno;
+
+            #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
+            use super::*;
+
+            type Function = unsafe extern "C" fn($($type),*) -> $ret;
+            pin!($set, $name, Function);
+
+            redhook::hook! {
+                unsafe fn $name($($arg: $type),*) -> $ret => hook {
+                    // SAFETY: the program's own call, with its arguments.
+                    let $forward = || unsafe { real()($($arg),*) };
+                    $body
+                }
+            }
+
+            /// The real function.
+            #[inline]
+            pub fn real() -> Function {
+                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
+                // SAFETY: null is None; any other is the function of this name, with libc's signature.
+                unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }.unwrap_or(unresolved)
+            }
+
+            /// In its place before start-up, and where this libc has none: `ENOSYS` then.
+            #[cold]
+            unsafe extern "C" fn unresolved($($arg: $type),*) -> $ret {
+                $crate::hooks::resolve();
+                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
+                // SAFETY: as above.
+                let Some(real) = (unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }) else {
+                    errno::set(libc::ENOSYS);
+                    return -1;
+                };
+                // SAFETY: the program's own call, with its arguments.
+                unsafe { real($($arg),*) }
+            }
+        })*
+    };
+}
+
+pub mod calls;
+mod descriptors;
+mod fortify;
+mod transfers;
+mod waits;
+
+/// What every supported libc has: glibc 2.17 and musl 1.2. Where one is missing, nothing is tuned.
+const REQUIRED: [Wanted; 4] =
+    [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
+/// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
+const OPTIONAL: [Wanted; 4] =
+    [waits::optional::WANTED, transfers::optional::WANTED, fortify::optional::WANTED, CLEANUP_WANTED];
+
+/// The macros of `pthread_cleanup_push(3)` call these, in glibc and in musl. A glibc before 2.34 has them in libpthread,
+/// which a program without threads may not have loaded.
+const CLEANUP_NAMES: &str = "_pthread_cleanup_push\0_pthread_cleanup_pop\0";
+// SAFETY: as with REAL.
+#[unsafe(link_section = ".data")]
+static CLEANUP: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+const CLEANUP_WANTED: Wanted =
+    Wanted { names: CLEANUP_NAMES, list: &const { lookup::list::<2>(CLEANUP_NAMES) }, found: &CLEANUP };
+
+/// What connect waits by: libc's own, since libfaketime stretches the waits that it sees; and since it is a cancellation
+/// point, no system call.
+const OWN_WAITS_NAMES: &str = "poll\0ppoll\0";
+// SAFETY: as with REAL.
+#[unsafe(link_section = ".data")]
+static OWN_WAITS: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+const OWN_WAITS_WANTED: Wanted =
+    Wanted { names: OWN_WAITS_NAMES, list: &const { lookup::list::<2>(OWN_WAITS_NAMES) }, found: &OWN_WAITS };
+
+/// Looks up every real function, once, so that no hook has to.
+pub fn resolve() {
+    // SAFETY: as with REAL.
+    #[unsafe(link_section = ".data")]
+    static RESOLVED: AtomicBool = AtomicBool::new(false);
+    if !RESOLVED.load(Ordering::Acquire) {
+        lookup::next(&[&REQUIRED, &OPTIONAL]);
+        RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
+    }
+}
+
+/// All hooked functions, and those of pthread_cleanup_push(3), which have no hook.
+pub fn all() -> impl Iterator<Item = &'static Wanted<'static>> {
+    REQUIRED.iter().chain(&OPTIONAL)
+}
+
+/// A function that this libc should have, and has not.
+pub fn missing() -> Option<&'static str> {
+    REQUIRED.iter().find_map(Wanted::missing)
+}
+
+/// What runs when a thread is cancelled inside connect.
+fn cleanup() -> Option<Cleanup> {
+    type Push = unsafe extern "C" fn(*mut CleanupBuffer, unsafe extern "C" fn(*mut c_void), *mut c_void);
+    type Pop = unsafe extern "C" fn(*mut CleanupBuffer, c_int);
+    let [push, pop] = CLEANUP.each_ref().map(|function| function.load(Ordering::Relaxed));
+    // SAFETY: null is None; under these names both glibc and musl have functions of these types.
+    unsafe {
+        Some(Cleanup {
+            push: mem::transmute::<*mut c_void, Option<Push>>(push)?,
+            pop: mem::transmute::<*mut c_void, Option<Pop>>(pop)?,
+        })
+    }
+}
+
+/// The real functions that core calls; `waits` if it is to wait for connections.
+pub fn real(waits: bool) -> Real {
+    if waits {
+        lookup::of_libc(&OWN_WAITS_WANTED);
+    }
+    let [plain, masked] = OWN_WAITS.each_ref().map(|function| function.load(Ordering::Relaxed));
+    // SAFETY: null is None; these are libc's functions, whose types the hooks pin.
+    let (plain, masked) =
+        unsafe { (mem::transmute::<*mut c_void, Option<_>>(plain), mem::transmute::<*mut c_void, Option<_>>(masked)) };
+    Real {
+        connect: calls::connect::real(),
+        setsockopt: calls::setsockopt::real(),
+        getsockopt: calls::getsockopt::real(),
+        poll: plain.unwrap_or(waits::poll::real()),
+        ppoll: masked.unwrap_or(waits::ppoll::real()),
+        cleanup: if waits { cleanup() } else { None },
+    }
+}
+
+/// The settings, while a nonblocking connect goes on.
+#[inline]
+fn attempting() -> Option<&'static Tuning> {
+    TUNING.get().filter(|tuning| tuning.attempts.any())
+}
+
+/// After a wait with this result.
+#[inline]
+fn waited(result: c_int) -> c_int {
+    if result > 0
+        && let Some(tuning) = attempting()
+    {
+        tuning.attempts.sweep(&tuning.real);
+    }
+    result
+}
+
+/// Before a call on `fd`.
+#[inline]
+fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
+    if let Some(tuning) = attempting() {
+        tuning.attempts.settle(&tuning.real, fd);
+    }
+    forward()
+}

@@ -1,0 +1,93 @@
+//! What a descriptor is, and what the program does to it.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use libc::c_int;
+use tcptune_core::options::phase::Stages;
+use tcptune_core::options::table::Opt;
+use tcptune_core::options::value::Value;
+use tcptune_core::settings::profile::Precedence;
+use tcptune_core::settings::rules::Endpoint;
+use tcptune_core::sockets::descriptor::{Fact, Mark};
+use tcptune_core::sockets::{address, apply, decision};
+use tcptune_core::system::errno;
+
+use super::{Tuning, is_tcp};
+
+impl Tuning {
+    /// What is known of `fd`; if nothing is, and it is a socket, it is looked up and tuned now.
+    pub fn seen(&self, fd: c_int) -> Mark {
+        let mark = self.descriptors.get(fd);
+        if mark.family().is_some() { mark } else { self.adopt(fd) }
+    }
+
+    #[cold]
+    fn adopt(&self, fd: c_int) -> Mark {
+        let Some(mark) = apply::mark(&self.real, fd) else { return Mark::default() };
+        let mut mark = mark.with(Fact::ADOPTED).and_set_on(self.descriptors.get(fd));
+        self.descriptors.set(fd, mark);
+        if !is_tcp(mark) {
+            return mark;
+        }
+        log::debug!("fd {fd}: first seen now, not made by socket");
+        self.count_seen(fd, self.everywhere);
+        if let Some(profile) = self.everywhere {
+            mark = self.pass(fd, mark, profile, Stages::SOCKET);
+        }
+        let (endpoint, stage) = if apply::listens(&self.real, fd) {
+            (address::local(fd).map(Endpoint::Server), Stages::LISTEN)
+        } else {
+            (address::peer(fd).map(Endpoint::Client), Stages::CONNECT)
+        };
+        if endpoint.is_some() {
+            // What is of bind(2) comes too late.
+            let (profile, settled) = self.settle(fd, mark.with(Fact::passed(Stages::BIND)), endpoint);
+            mark = profile.map_or(settled, |profile| self.pass(fd, settled, profile, stage));
+        }
+        mark
+    }
+
+    /// After dup(2) and its kin: `new` is another number of the same socket.
+    pub fn duplicated(&self, old: c_int, new: c_int) {
+        self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
+        self.choices.copy(old, new);
+        self.attempts.duplicate(old, new);
+        if let Some(stats) = self.stats {
+            stats.duplicated(old, new);
+        }
+    }
+
+    /// After a getsockopt(2) of `SO_ERROR` that gave this error.
+    pub fn told(&self, fd: c_int, error: c_int) {
+        if let Some(stats) = self.stats
+            && error != 0
+            && apply::never_connected(&self.real, fd)
+        {
+            stats.failed(fd, error);
+        }
+    }
+
+    /// After a program's own successful setsockopt(2).
+    pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
+        let mark = self.descriptors.get(fd);
+        let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
+        let follow_up = profile.and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()));
+        if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && self.attempts.any() {
+            let planned = match follow_up.map(|planned| &planned.value) {
+                Some(Value::Int(ms)) => c_int::try_from(*ms).ok(),
+                _ => None,
+            };
+            if self.attempts.set_by_program(&self.real, fd, planned) {
+                return;
+            }
+        }
+        if let Some(planned) = follow_up {
+            let name = planned.row().map_or("", Opt::name);
+            log::debug!("fd {fd}: the program set {name}; the environment wins");
+            errno::preserved(|| apply::one(&self.real, fd, mark, planned));
+        } else if is_tcp(mark) && self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program) {
+            // Where rules look at addresses, one of them may still let the program's values win.
+            self.descriptors.set(fd, mark.and_program_set(level, optname));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Which core function a hooked call leads to, on which descriptor.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod connect;
+mod descriptors;
+mod explain;
+mod listen;
+
+use libc::c_int;
+use once_cell::race::OnceBox;
+use tcptune_core::options::phase::Stages;
+use tcptune_core::settings::profile::Profile;
+use tcptune_core::settings::rules::Endpoint;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::sockets::attempt::Attempts;
+use tcptune_core::sockets::decision::Reason;
+use tcptune_core::sockets::descriptor::{Choices, Descriptors, Fact, Mark};
+use tcptune_core::sockets::family::Family;
+use tcptune_core::sockets::real::Real;
+use tcptune_core::sockets::stats::Stats;
+use tcptune_core::sockets::{address, apply};
+use tcptune_core::system::errno;
+
+/// Set once, by start-up, if there is anything to do.
+// SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
+#[unsafe(link_section = ".data")]
+pub static TUNING: OnceBox<Tuning> = OnceBox::new();
+
+/// What the hooks work with.
+pub struct Tuning {
+    pub settings: &'static Settings,
+    /// What holds for every socket, where no rule looks at addresses.
+    pub everywhere: Option<&'static Profile>,
+    /// Whether MPTCP sockets are made.
+    pub mptcp: bool,
+    pub real: Real,
+    /// What is known of each descriptor.
+    pub descriptors: Descriptors,
+    /// What holds for each descriptor, where rules look at addresses.
+    pub choices: Choices,
+    /// Nonblocking connects that are going on.
+    pub attempts: Attempts,
+    /// The real socket(2).
+    pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
+    /// What is counted, if it is.
+    pub stats: Option<&'static Stats>,
+    /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged: at level debug.
+    pub syn: Option<(u32, u32)>,
+}
+
+impl Tuning {
+    // The program's own arguments come first, where they are already.
+
+    /// socket(2) of what is not TCP.
+    #[inline]
+    pub fn other_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
+        // SAFETY: the program's own call, with its arguments.
+        let fd = unsafe { (tuning.real_socket)(domain, kind, protocol) };
+        if fd < 0 {
+            return fd;
+        }
+        tuning.descriptors.set(fd, Mark::of(Family::Other));
+        if tuning.attempts.any() || tuning.syn.is_some() {
+            return tuning.made_other(fd);
+        }
+        fd
+    }
+
+    /// Where attempts go on, or decisions are logged.
+    #[inline(never)]
+    fn made_other(&self, fd: c_int) -> c_int {
+        self.attempts.forget(fd);
+        log::debug!("fd {fd}: socket: left alone, {}", Reason::NotTcp);
+        fd
+    }
+
+    /// socket(2) of TCP, or MPTCP.
+    #[inline(never)]
+    pub fn tcp_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
+        let mark = Mark::of(if protocol == libc::IPPROTO_MPTCP { Family::Mptcp } else { Family::Tcp });
+        let mark = if domain == libc::AF_INET6 { mark.with(Fact::V6) } else { mark };
+        // SAFETY: the program's own call, but for MPTCP.
+        let fd = unsafe { (tuning.real_socket)(domain, kind, protocol) };
+        if fd < 0 {
+            return fd;
+        }
+        tuning.attempts.forget(fd);
+        tuning.count_seen(fd, tuning.everywhere);
+        // Where rules look at addresses, what holds is known when it connects or listens.
+        if let Some(profile) = tuning.everywhere {
+            tuning.descriptors.set(fd, mark.with(Fact::passed(Stages::SOCKET)));
+            apply::on_socket(&tuning.real, profile, fd, mark);
+        } else {
+            tuning.descriptors.set(fd, mark);
+        }
+        fd
+    }
+
+    /// socket(2) of TCP, as MPTCP where that can be had.
+    #[cold]
+    pub fn multipath_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
+        let fd = errno::preserved(|| Self::tcp_socket(domain, kind, libc::IPPROTO_MPTCP, tuning));
+        if fd < 0 {
+            log::debug!("socket: this kernel makes no MPTCP socket; TCP");
+            return Self::tcp_socket(domain, kind, protocol, tuning);
+        }
+        fd
+    }
+
+    /// A TCP socket is here; this holds for it, if that is known yet.
+    #[inline]
+    fn count_seen(&self, fd: c_int, profile: Option<&Profile>) {
+        if let Some(stats) = self.stats {
+            stats.forget(fd);
+            stats.seen();
+            if profile.is_some_and(|profile| !profile.is_empty()) {
+                stats.tuned();
+            }
+        }
+    }
+
+    /// Applies the options of a stage, and remembers it.
+    fn pass(&self, fd: c_int, mark: Mark, profile: &Profile, stage: Stages) -> Mark {
+        self.descriptors.add(fd, Fact::passed(stage));
+        apply::stage(&self.real, profile, fd, mark, stage);
+        mark.with(Fact::passed(stage))
+    }
+
+    /// What holds for `fd`, if that is known yet.
+    fn profile(&self, fd: c_int, mark: Mark) -> Option<&'static Profile> {
+        self.everywhere.or_else(|| {
+            let known = mark.passed() != Stages::NONE;
+            self.settings.profile(self.choices.get(fd).filter(|_| known)?)
+        })
+    }
+
+    /// What holds for a socket with this endpoint.
+    fn choose(&self, fd: c_int, endpoint: Endpoint) -> Option<&'static Profile> {
+        self.everywhere.or_else(|| {
+            let index = self.settings.rules.find(endpoint, || address::local(fd).map(|local| local.ip()));
+            self.choices.set(fd, index);
+            let profile = self.settings.profile(index)?;
+            if log::log_enabled!(log::Level::Debug) {
+                self.explain_choice(fd, endpoint, profile);
+            }
+            Some(profile)
+        })
+    }
+
+    /// What holds for a socket that connects or listens now; its options of socket(2) are on it then.
+    fn settle(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, Mark) {
+        let before = self.profile(fd, mark);
+        let Some(endpoint) = endpoint else { return (before, mark) };
+        if let Some(profile) = self.everywhere {
+            if self.tells_rules() {
+                self.explain_choice(fd, endpoint, profile);
+            }
+            return (before, mark);
+        }
+        // A connect that goes on or is over has its rule: what the socket is bound to now, the kernel has chosen.
+        if before.is_some() && mark.passed().contains(Stages::SOCKET) && !apply::is_closed(&self.real, fd) {
+            return (before, mark);
+        }
+        let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
+        let same = before.is_some_and(|before| std::ptr::eq(before, profile));
+        let settled = same && mark.passed().contains(Stages::SOCKET);
+        if let (Some(stats), false) = (self.stats, mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
+            stats.tuned();
+        }
+        (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
+    }
+
+    /// Whether rules are reported though one holds for every socket.
+    fn tells_rules(&self) -> bool {
+        self.everywhere.is_some_and(|profile| profile.rule.is_some()) && log::log_enabled!(log::Level::Debug)
+    }
+}
+
+fn is_tcp(mark: Mark) -> bool {
+    matches!(mark.family(), Some(Family::Tcp | Family::Mptcp))
+}
