@@ -1,5 +1,6 @@
 //! The `tcptune` command: runs programs with libtcptune.so preloaded, explains settings, and looks at live sockets.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)] // text of others is made safe in screens/
 #![deny(clippy::disallowed_methods)] // clippy.toml of this crate: only system/variables.rs reads the environment
 
 mod commands;
@@ -18,6 +19,7 @@ use clap::{ArgMatches, Command};
 use crate::commands::{apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
+use crate::screens::usage;
 use crate::system::inherited;
 
 const LONG_ABOUT: &str = "\
@@ -78,13 +80,10 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 fn main() -> ExitCode {
     inherited::restore_sigpipe();
     let args: Vec<OsString> = run::without_run(std::env::args_os().collect(), &command());
-    let matches = command().get_matches_from(args);
-    let out = Output::new(&matches);
-    match dispatch(&matches, &out) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tcptune: {error}");
-            error.code()
-        }
-    }
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let result = match command().try_get_matches_from(&args) {
+        Ok(matches) => dispatch(&matches, &Output::new(&matches)),
+        Err(error) => usage::wrong(&error, &args),
+    };
+    result.unwrap_or_else(|error| error.tell(json))
 }
