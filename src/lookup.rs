@@ -8,7 +8,11 @@
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr, slice};
 
-use libc::{Elf64_Phdr, Elf64_Sym, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+#[cfg(target_pointer_width = "32")]
+use libc::{Elf32_Addr as Addr, Elf32_Phdr as Phdr, Elf32_Sym as Sym};
+#[cfg(target_pointer_width = "64")]
+use libc::{Elf64_Addr as Addr, Elf64_Phdr as Phdr, Elf64_Sym as Sym};
+use libc::{PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
 
 /// Tags of the dynamic section.
 mod tag {
@@ -130,7 +134,7 @@ pub fn next(wanted: &[&[Wanted]]) {
 struct Segments<'a> {
     /// What is added to an address of the file.
     base: usize,
-    headers: &'a [Elf64_Phdr],
+    headers: &'a [Phdr],
 }
 
 /// Calls `visit` for each object in the loader's order, until it returns true. The loader holds its lock meanwhile.
@@ -153,10 +157,10 @@ fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
     unsafe { libc::dl_iterate_phdr(Some(call::<F>), (&raw mut visit).cast()) };
 }
 
-/// A 64-bit word of a file that this process has loaded.
+/// A word of a file that this process has loaded.
 #[allow(clippy::cast_possible_truncation, reason = "a usize is as large")]
-const fn word(value: u64) -> usize {
-    const { assert!(size_of::<usize>() == 8, "the tables are read as those of ELF64") };
+const fn word(value: Addr) -> usize {
+    const { assert!(size_of::<usize>() == size_of::<Addr>()) };
     value as usize
 }
 
@@ -180,7 +184,7 @@ impl Segments<'_> {
 /// The tables of an object that has been loaded.
 struct Object {
     base: usize,
-    symbols: *const Elf64_Sym,
+    symbols: *const Sym,
     strings: *const libc::c_char,
     versions: Option<*const u16>,
     hash: Hash,
@@ -233,18 +237,18 @@ impl Object {
         })
     }
 
-    fn by_gnu_hash(&self, table: *const u32, hash: u32, name: &[u8]) -> Option<&Elf64_Sym> {
+    fn by_gnu_hash(&self, table: *const u32, hash: u32, name: &[u8]) -> Option<&Sym> {
         // SAFETY: the loader searches these tables itself in this way: a header of four words, the words of the filter,
         // the buckets, and one word for each symbol from `first` on, of which the last of a bucket is odd.
         unsafe {
             let [buckets, first, words, shift] = *table.cast::<[u32; 4]>();
             #[allow(clippy::cast_ptr_alignment, reason = "the table is aligned as its words are")]
-            let filter = table.add(4).cast::<u64>();
-            let bits = *filter.add((hash / 64).checked_rem(words)? as usize);
-            if bits >> (hash % 64) & bits >> ((hash >> (shift % 32)) % 64) & 1 == 0 {
+            let filter = table.add(4).cast::<usize>();
+            let bits = *filter.add((hash / usize::BITS).checked_rem(words)? as usize);
+            if bits >> (hash % usize::BITS) & bits >> ((hash >> (shift % 32)) % usize::BITS) & 1 == 0 {
                 return None;
             }
-            let bucket = table.add(4 + 2 * words as usize);
+            let bucket = table.add(4 + size_of::<usize>() / size_of::<u32>() * words as usize);
             let chain = bucket.add(buckets as usize);
             let mut index = *bucket.add(hash.checked_rem(buckets)? as usize);
             while index >= first {
@@ -263,7 +267,7 @@ impl Object {
         None
     }
 
-    fn by_sysv_hash(&self, table: *const u32, name: &[u8]) -> Option<&Elf64_Sym> {
+    fn by_sysv_hash(&self, table: *const u32, name: &[u8]) -> Option<&Sym> {
         let hash = name.iter().fold(0u32, |hash, byte| {
             let hash = (hash << 4).wrapping_add((*byte).into());
             (hash ^ (hash >> 28 << 4)) & 0x0fff_ffff
@@ -288,7 +292,7 @@ impl Object {
     ///
     /// # Safety
     /// The index is from the object's own hash table.
-    unsafe fn symbol(&self, index: u32, name: &[u8]) -> Option<&Elf64_Sym> {
+    unsafe fn symbol(&self, index: u32, name: &[u8]) -> Option<&Sym> {
         let index = index as usize;
         // SAFETY: symbols and versions have an entry for each index.
         let (symbol, version, own_name) = unsafe {

@@ -6,7 +6,11 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-use libc::{c_int, c_long, mode_t, stat};
+#[cfg(target_pointer_width = "64")]
+use libc::{SYS_fstat as FSTAT, stat};
+#[cfg(target_pointer_width = "32")]
+use libc::{SYS_fstat64 as FSTAT, stat64 as stat};
+use libc::{c_int, c_long, mode_t};
 
 use crate::system::errno;
 
@@ -23,7 +27,7 @@ pub fn answer(result: c_long) -> Result<c_long, c_int> {
 pub fn status(fd: c_int) -> Option<stat> {
     let mut status = MaybeUninit::<stat>::uninit();
     // SAFETY: fstat fills the live local if it succeeds. A glibc before 2.33 has no function of this name.
-    unsafe { (libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+    unsafe { (libc::syscall(FSTAT, fd, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
 }
 
 /// The file status flags of a descriptor (fcntl(2), `F_GETFL`).
@@ -56,7 +60,7 @@ impl File {
     /// Those of open(2).
     #[inline]
     pub fn open(path: &CStr, flags: c_int, mode: mode_t) -> Result<Self, c_int> {
-        let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
+        let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_LARGEFILE;
         // SAFETY: the path is a C string.
         let fd = answer(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode) })?;
         c_int::try_from(fd).map(Self).map_err(|_| libc::EBADF)
