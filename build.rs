@@ -19,6 +19,8 @@ fn main() {
     // RELRO costs a system call and a page at each exec, and protects nothing here: the pointers worth protecting, to
     // the real functions, are found after relocation.
     link("-Wl,-z,norelro");
+    // Symbols of libc may lead here (src/plugins.rs): this library stays, even if a program loads it itself and closes it.
+    link("-Wl,-z,nodelete");
     if is("PROFILE", "release") {
         println!("cargo:rerun-if-changed=src/layout.ld");
         link(&format!("-Wl,-T,{}/src/layout.ld", env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")));
@@ -40,8 +42,7 @@ fn main() {
 
 /// What the release library takes from libc. musl has all of it. What is not here is linked without a version, which
 /// scripts/package refuses.
-const LIBC: &str = "__errno_location _exit abort bcmp clock_gettime dl_iterate_phdr environ getauxval memcmp memcpy memmove \
-    memset sigaction strlen syscall";
+const LIBC: &str = "__errno_location abort bcmp dl_iterate_phdr environ getauxval memcmp memcpy memmove memset strlen";
 
 /// The version of a function in the oldest glibc for this library that the machine has.
 fn version(arch: &str, function: &str) -> Option<&'static str> {

@@ -19,6 +19,7 @@ mod entry;
 mod hooks;
 mod logging;
 mod lookup;
+mod plugins;
 mod runtime;
 mod startup;
 mod tuning;

@@ -7,14 +7,13 @@
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use once_cell::race::OnceBox;
-use tcptune_core::system::errno;
-use tcptune_core::system::files::{self, File, answer};
+use tcptune_core::system::files::{self, File};
+use tcptune_core::system::{errno, network, process, signals};
 
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;
@@ -40,14 +39,19 @@ struct Identity {
     mode: libc::mode_t,
 }
 
+/// What kind of file has this mode.
+const fn kind(mode: libc::mode_t) -> libc::mode_t {
+    mode & libc::S_IFMT
+}
+
 impl Identity {
     fn of(fd: c_int) -> Option<Self> {
-        let status = files::status(fd)?;
+        let status = files::status(fd).ok()?;
         Some(Self { device: status.st_dev, inode: status.st_ino, mode: status.st_mode })
     }
 
     fn is_socket(self) -> bool {
-        self.mode & libc::S_IFMT == libc::S_IFSOCK
+        kind(self.mode) == libc::S_IFSOCK
     }
 
     /// Whether `JOURNAL_STREAM` (systemd.exec(5)) names this file: `device:inode`.
@@ -72,7 +76,7 @@ pub fn start(level: LevelFilter, file: Option<&'static CStr>, journal_stream: Op
 /// A line that was asked for by a setting of its own, whatever the level.
 pub fn always(text: fmt::Arguments) {
     if let Some(backend) = BACKEND.get() {
-        errno::preserved(|| backend.write(&Line::new(Level::Info, text)));
+        backend.write(&Line::new(Level::Info, text));
     }
 }
 
@@ -94,6 +98,7 @@ impl Log for Backend {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
+            // What is shown may be asked of the kernel by functions of libc.
             errno::preserved(|| self.write(&Line::new(record.level(), *record.args())));
         }
     }
@@ -115,7 +120,10 @@ impl Backend {
 
     fn to_stderr(&self, line: &Line) {
         let fd = libc::STDERR_FILENO;
-        if self.stderr.is_some() && Identity::of(fd) == self.stderr && takes_a_line(fd) {
+        if let Some(stderr) = self.stderr
+            && Identity::of(fd) == Some(stderr)
+            && takes_a_line(fd, stderr.mode)
+        {
             let _ = write(fd, line);
         }
     }
@@ -137,8 +145,7 @@ impl Line {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        // SAFETY: getpid cannot fail.
-        let pid = unsafe { libc::syscall(libc::SYS_getpid) };
+        let pid = process::id();
         // A write that fails has filled the buffer: what fits is the line.
         let _ = write!(line, "tcptune[{pid}]: {level}: {text}");
         if let Some(last) = line.bytes.get_mut(line.len) {
@@ -161,40 +168,33 @@ impl Write for Line {
     }
 }
 
-/// A null pointer among arguments without types.
-const NOTHING: *const u8 = ptr::null();
-
 fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
-    // A write past RLIMIT_FSIZE raises SIGXFSZ, which would end the program.
-    let (mut before, xfsz) = (0u64, 1u64 << (libc::SIGXFSZ - 1));
-    // SAFETY: live masks of the kernel's size.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const xfsz, &raw mut before, 8usize) };
-    // SAFETY: the first `len` bytes of a live buffer.
-    let written = answer(unsafe { libc::syscall(libc::SYS_write, fd, line.bytes.as_ptr(), line.len) });
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: as above, and a live timespec.
-    unsafe {
-        if written == Err(libc::EFBIG) && before & xfsz == 0 {
-            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const xfsz, NOTHING, &raw const now, 8usize);
-        }
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, NOTHING, 8usize);
+    // A write past RLIMIT_FSIZE raises SIGXFSZ, one that nobody reads SIGPIPE: either would end the program.
+    let [too_large, no_reader] = [libc::SIGXFSZ, libc::SIGPIPE].map(signals::bit);
+    let before = signals::block(too_large | no_reader);
+    let written = files::write(fd, line.bytes.get(..line.len).unwrap_or_default());
+    let raised = match written {
+        Err(libc::EFBIG) => too_large,
+        Err(libc::EPIPE) => no_reader,
+        _ => 0,
+    };
+    if raised & !before != 0 {
+        signals::discard(raised);
     }
-    let written = written?;
-    if usize::try_from(written) == Ok(line.len) { Ok(()) } else { Err(libc::ENOSPC) }
+    signals::set_mask(before);
+    if written? == line.len { Ok(()) } else { Err(libc::ENOSPC) }
 }
 
-/// Whether a write of a line would neither wait nor raise SIGPIPE (pipe(7): `POLLOUT` means room for `PIPE_BUF`).
-fn takes_a_line(fd: c_int) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: one live pollfd, a live timespec, no signal mask.
-    let ready = unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poll, 1usize, &raw const now, NOTHING, 0usize) };
-    ready == 1 && poll.revents == libc::POLLOUT
+/// Whether a write of a line to a file of this mode would not wait (pipe(7): `POLLOUT` means room for `PIPE_BUF`), as far
+/// as the kernel tells: a sandbox that refuses the question lets the program write.
+fn takes_a_line(fd: c_int, mode: libc::mode_t) -> bool {
+    kind(mode) == libc::S_IFREG || network::ready(fd, libc::POLLOUT).unwrap_or(libc::POLLOUT) == libc::POLLOUT
 }
 
 /// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.
 fn append(path: &CStr, line: &Line) -> Result<(), c_int> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = File::open(path, flags, 0o600)?;
-    if takes_a_line(file.fd()) { write(file.fd(), line) } else { Err(libc::ENXIO) }
+    let mode = files::status(file.fd())?.st_mode;
+    if takes_a_line(file.fd(), mode) { write(file.fd(), line) } else { Err(libc::ENXIO) }
 }

@@ -1,25 +1,25 @@
-//! Pages, by system calls: a function of libc that is not used is a symbol less to look up at each exec.
+//! Pages.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ptr;
 
-use crate::system::files::answer;
+use libc::c_int;
 
-/// On 32 bits, mmap(2) is another call with one struct (i386), or is not there (arm).
-#[cfg(target_pointer_width = "64")]
-const MMAP: libc::c_long = libc::SYS_mmap;
-#[cfg(target_pointer_width = "32")]
-const MMAP: libc::c_long = libc::SYS_mmap2;
+use crate::system::call::call;
 
 /// Maps so many bytes, all zeroes (mmap(2)); null if there is no memory. A page takes memory once it is written to.
 #[must_use]
 pub fn map(size: usize) -> *mut u8 {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    let no_address = ptr::null_mut::<u8>();
+    let (anywhere, no_file): (*mut u8, c_int) = (ptr::null_mut(), -1);
     // SAFETY: an anonymous mapping at an address of the kernel's choice.
-    let block = unsafe { libc::syscall(MMAP, no_address, size, protection, flags, -1, 0usize) };
-    answer(block).ok().map_or(no_address, |block| ptr::with_exposed_provenance_mut(block.cast_unsigned() as usize))
+    #[cfg(target_pointer_width = "64")]
+    let block = unsafe { call!(mmap, anywhere, size, protection, flags, no_file, 0) };
+    // SAFETY: as above. mmap(2) itself takes a struct on i386, and is not there on arm.
+    #[cfg(target_pointer_width = "32")]
+    let block = unsafe { call!(mmap2, anywhere, size, protection, flags, no_file, 0) };
+    block.map_or(anywhere, ptr::with_exposed_provenance_mut)
 }
 
 /// Gives pages back (munmap(2)).
@@ -28,5 +28,33 @@ pub fn map(size: usize) -> *mut u8 {
 /// They came from [`map`] with this size, and nothing refers to them any more.
 pub unsafe fn unmap(block: *mut u8, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { libc::syscall(libc::SYS_munmap, block, size) };
+    let _ = unsafe { call!(munmap, block, size) };
+}
+
+/// Lets a forked child find zeroes in pages that [`map`] gave. Not before Linux 4.14 (madvise(2), `MADV_WIPEONFORK`).
+pub fn wipe_on_fork(block: *mut u8, size: usize) {
+    // SAFETY: the advice changes nothing here.
+    let _ = unsafe { call!(madvise, block, size, libc::MADV_WIPEONFORK) };
+}
+
+/// Whether 8 bytes can be read there. signalfd4(2) copies them as a set of signals, and then refuses flags that it does not
+/// have; every program may call it, and valgrind knows it.
+#[must_use]
+pub fn readable(at: *const u8) -> bool {
+    let (no_descriptor, unknown_flags): (c_int, c_int) = (-1, -1);
+    // SAFETY: the kernel checks the pointer, and changes nothing.
+    let refused = unsafe { call!(signalfd4, no_descriptor, at, 8, unknown_flags) };
+    refused == Err(libc::EINVAL)
+}
+
+/// Changes how the pages of these bytes may be used (mprotect(2)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn protect(address: usize, size: usize, protection: c_int) -> Result<(), c_int> {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096).max(4096);
+    let before = address % page;
+    // SAFETY: the kernel checks the address; what is taken from the pages is the caller's affair.
+    unsafe { call!(mprotect, address - before, before + size, protection) }.map(drop)
 }
