@@ -4,7 +4,7 @@
 
 use std::ptr;
 
-use libc::{c_int, epoll_event, nfds_t, pollfd, ssize_t, timespec, timeval};
+use libc::{c_int, epoll_event, nfds_t, pollfd, ssize_t, time_t, timespec, timeval};
 use tcptune_core::sockets::silence::select::{Sets, can_be_read};
 use tcptune_core::sockets::silence::{FOREVER, Silence};
 use tcptune_core::system::memory;
@@ -163,7 +163,7 @@ fn of_timespec(time: *const timespec) -> Option<u64> {
     }
     // SAFETY: it can be read.
     let timespec { tv_sec, tv_nsec } = unsafe { time.read_unaligned() };
-    sum(tv_sec, tv_nsec, 1)
+    sum(tv_sec.into(), tv_nsec.into(), 1)
 }
 
 fn of_timeval(time: *const timeval) -> Option<u64> {
@@ -172,7 +172,7 @@ fn of_timeval(time: *const timeval) -> Option<u64> {
     }
     // SAFETY: the caller knows that it can be read.
     let timeval { tv_sec, tv_usec } = unsafe { time.read_unaligned() };
-    sum(tv_sec, tv_usec, 1000)
+    sum(tv_sec.into(), tv_usec.into(), 1000)
 }
 
 /// What the kernel would refuse is its own affair.
@@ -196,9 +196,11 @@ fn in_timeval(time: u64) -> timeval {
     timeval { tv_sec, tv_usec: tv_nsec / 1000 }
 }
 
-#[allow(clippy::cast_possible_wrap, reason = "far from the end")]
 fn in_timespec(time: u64) -> timespec {
-    timespec { tv_sec: (time / SECOND) as i64, tv_nsec: (time % SECOND) as i64 }
+    timespec {
+        tv_sec: (time / SECOND).try_into().unwrap_or(time_t::MAX),
+        tv_nsec: (time % SECOND).try_into().unwrap_or(0),
+    }
 }
 
 fn with_timespec(time: u64, call: &mut impl FnMut(*const timespec) -> c_int) -> c_int {

@@ -11,17 +11,20 @@ use std::mem;
 use libc::{c_int, sockaddr};
 
 use super::verdict::Facts;
-use crate::system::network;
+use crate::system::{files, network};
 
 /// asm-generic/ioctls.h: `FIONREAD`, what has not been read.
 const SIOCINQ: c_int = 0x541B;
 /// linux/sockios.h: what has not been sent at all.
 const SIOCOUTQNSD: c_int = 0x894B;
 
-/// Who a socket is, for as long as it is there, whatever its number: `SO_COOKIE` (Linux 4.12); 0 if that cannot be said.
+/// Who a socket is, for as long as it is there, whatever its number: `SO_COOKIE`, before Linux 4.12 its inode; 0 if that
+/// cannot be said.
 #[must_use]
 pub fn identity(fd: c_int) -> u64 {
-    network::option(fd, libc::SOL_SOCKET, libc::SO_COOKIE, 0).unwrap_or(0)
+    network::option(fd, libc::SOL_SOCKET, libc::SO_COOKIE, 0)
+        .or_else(|_| files::status(fd).map(|status| status.st_ino))
+        .unwrap_or(0)
 }
 
 /// The first fields of the kernel's `struct tcp_info` (linux/tcp.h), up to those that are looked at.

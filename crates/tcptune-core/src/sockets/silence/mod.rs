@@ -96,6 +96,11 @@ impl Silence {
         }
     }
 
+    /// Forgets all between these two.
+    pub fn forget_range(&self, first: c_int, last: c_int) {
+        (first..=last.min(self.end.load(Ordering::Relaxed))).for_each(|fd| self.forget(fd));
+    }
+
     #[cold]
     fn forget_slot(&self, slot: &Slot) {
         slot.when_nobody_ends_it();

@@ -11,7 +11,7 @@ use super::{FOREVER, Silence, Wait};
 use crate::system::{errno, memory};
 
 /// Bits of a word of an `fd_set`, which the kernel takes for longs.
-const BITS: usize = 64;
+const BITS: usize = usize::BITS as usize;
 
 /// The sets of a program: to read, to write, exceptional.
 pub type Sets = [*mut fd_set; 3];
@@ -24,15 +24,15 @@ const WORDS: usize = libc::FD_SETSIZE / BITS;
 #[must_use]
 pub fn can_be_read(count: c_int, sets: Sets, time: (*const u8, usize)) -> bool {
     let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
-    let [read, write, except] = sets.map(|set| (set.cast_const().cast::<u8>(), words * 8));
+    let [read, write, except] = sets.map(|set| (set.cast_const().cast::<u8>(), words * size_of::<usize>()));
     (1..=WORDS).contains(&words) && memory::are_readable(&[read, write, except, time])
 }
 
 /// A set of a program, and what it was before the kernel has overwritten it.
 struct Set {
-    at: *mut u64,
+    at: *mut usize,
     words: usize,
-    wanted: [u64; WORDS],
+    wanted: [usize; WORDS],
 }
 
 impl Set {
@@ -62,7 +62,7 @@ impl Set {
     ///
     /// # Safety
     /// The words can be read.
-    unsafe fn ready(&self, word: usize, interrupted: bool) -> u64 {
+    unsafe fn ready(&self, word: usize, interrupted: bool) -> usize {
         // SAFETY: the caller's promise.
         if interrupted { 0 } else { unsafe { self.at.add(word).read_unaligned() } }
     }
