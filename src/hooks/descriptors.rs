@@ -4,20 +4,19 @@
 
 use libc::{c_int, c_long, c_uint};
 
-use crate::tuning::TUNING;
+use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;
 
     fn close(fd: c_int) -> c_int {
-        |forward| {
-            if let Some(tuning) = TUNING.get() {
+        |forward| match TUNING.get() {
+            Some(tuning) if tuning.silence.is_some() => close_watched(tuning, fd, real()),
+            Some(tuning) => {
                 tuning.descriptors.forget(fd);
-                if let Some(silence) = &tuning.silence {
-                    silence.forget(fd);
-                }
+                forward()
             }
-            forward()
+            None => forward(),
         }
     }
 
@@ -66,6 +65,17 @@ hooks! {
             forward()
         }
     }
+}
+
+/// close(2), where a timeout may be about to end the connection; out of the way of all others.
+#[cold]
+fn close_watched(tuning: &Tuning, fd: c_int, real: unsafe extern "C" fn(c_int) -> c_int) -> c_int {
+    tuning.descriptors.forget(fd);
+    if let Some(silence) = &tuning.silence {
+        silence.forget(fd);
+    }
+    // SAFETY: the program's own call, with its argument.
+    unsafe { real(fd) }
 }
 
 /// After fcntl(2).

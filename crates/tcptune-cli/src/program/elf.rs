@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, Sym};
 use object::{Endianness, FileKind, ReadCache, ReadRef, elf};
 use tcptune_core::system::errno::Named;
 use tcptune_core::system::note;
@@ -23,11 +23,29 @@ pub struct Elf {
     pub is_library: bool,
     /// Whether Go's compiler made it.
     pub is_go: bool,
+    /// Of [`WAITS`], those that it takes from its libraries itself.
+    pub waits: Vec<&'static str>,
     /// The libraries that it is linked with.
     pub needed: Vec<String>,
     /// The version of the library, if it is libtcptune.so.
     pub tcptune: Option<String>,
 }
+
+/// Functions in which a program waits for something to read, as libc has them.
+const WAITS: [&str; 12] = [
+    "read",
+    "recv",
+    "recvfrom",
+    "recvmsg",
+    "poll",
+    "ppoll",
+    "__poll_chk",
+    "select",
+    "pselect",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+];
 
 /// What it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +136,15 @@ impl Elf {
         let header = H::parse(data)?;
         let endian = header.endian()?;
         let machine = Machine { code: header.e_machine(endian), bits, little: endian == Endianness::Little };
-        let mut found =
-            Self { machine, loader: None, is_library: false, is_go: false, needed: Vec::new(), tcptune: None };
+        let mut found = Self {
+            machine,
+            loader: None,
+            is_library: false,
+            is_go: false,
+            needed: Vec::new(),
+            tcptune: None,
+            waits: Vec::new(),
+        };
         let length = data.len().unwrap_or(0);
         let segments = header.program_headers(endian, data)?;
         if segments.is_empty() {
@@ -157,6 +182,13 @@ impl Elf {
         found.is_go = [&b".go.buildinfo"[..], b".note.go.buildid"]
             .iter()
             .any(|name| sections.section_by_name(endian, name).is_some());
+        let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
+        let imported: Vec<_> = symbols
+            .iter()
+            .filter(|symbol| symbol.is_undefined(endian))
+            .filter_map(|symbol| symbol.name(endian, symbols.strings()).ok())
+            .collect();
+        found.waits = WAITS.into_iter().filter(|name| imported.contains(&name.as_bytes())).collect();
         Ok(Some(found))
     }
 

@@ -134,11 +134,16 @@ fn check_program(words: &[OsString], library: Result<Library, Error>) -> Result<
             "none".to_owned()
         }
     };
-    let facts = vec![
+    let mut facts = vec![
         ("Program", chain.join(" → "), json!(chain)),
         ("Kind", kind.clone(), json!(kind)),
         ("Library", library.clone(), json!(library)),
     ];
+    let waits = program.elf.as_ref().map(|elf| elf.waits.as_slice()).unwrap_or_default();
+    if !waits.is_empty() {
+        // RECV_TIMEOUT reaches all of them.
+        facts.push(("Waits in", format!("{}, and what its libraries call", waits.join(", ")), json!(waits)));
+    }
     Ok(Report { question: ("Can be tuned", "tunable"), facts, reasons })
 }
 
