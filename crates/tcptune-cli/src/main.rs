@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, check, completions, env, explain, inspect, profile, run};
+use crate::commands::{apply, check, completions, env, explain, inspect, profile, run, unit};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
 use crate::system::inherited;
@@ -50,6 +50,8 @@ pub fn command() -> Command {
         .subcommand(check::command())
         .subcommand(inspect::command())
         .subcommand(apply::command())
+        .subcommand(unit::enable_command())
+        .subcommand(unit::disable_command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
 }
@@ -63,6 +65,8 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("check", of_it)) => check::run(of_it, out),
         Some(("inspect", of_it)) => inspect::run(of_it, out),
         Some(("apply", of_it)) => apply::run(of_it, out),
+        Some(("enable", of_it)) => unit::enable(of_it, out),
+        Some(("disable", of_it)) => unit::disable(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
         Some(("man", of_it)) => completions::run_man(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),

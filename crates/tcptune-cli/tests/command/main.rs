@@ -10,3 +10,4 @@ mod refusals;
 mod row;
 mod runs;
 mod screens;
+mod units;
