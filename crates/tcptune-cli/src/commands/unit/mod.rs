@@ -15,6 +15,7 @@ use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::ways::preload;
 use crate::ways::preload::environment::Environment;
+use crate::ways::preload::library::{self, Library};
 
 /// Below the directory of a unit.
 const FILE: &str = "50-tcptune.conf";
@@ -51,7 +52,7 @@ pub fn enable_command() -> Command {
         )
         .arg(unit())
         .args([runtime, dry_run, root()]);
-    flags::with(command.arg(preload::arg()), |_| true)
+    flags::with(command.arg(library::arg()), |_| true)
 }
 
 /// Flags of `disable`.
@@ -71,7 +72,7 @@ pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if given.iter().next().is_none() {
         return Err(Error::usage("no setting is given").hint("see tcptune enable --help"));
     }
-    let library = preload::library(matches)?;
+    let library = Library::find(matches)?.path;
     let environment = Environment::of(&given);
     let list = preload::list(unit.preload().as_deref(), &library);
     let text = dropin::text(&list, environment.variables());
