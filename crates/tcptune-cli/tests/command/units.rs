@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::harness::{directory, library, said, tcptune};
 
-const UNIT: &str = "[Unit]\nDescription=A service that nobody can change\n[Service]\nExecStart=/bin/true\n";
+const UNIT: &str = "[Unit]\nDescription=A service that nobody can change\nDefaultDependencies=no\n[Service]\nExecStart=/bin/true\n";
 
 #[test]
 fn a_service_is_enabled_and_disabled() {
@@ -14,6 +14,8 @@ fn a_service_is_enabled_and_disabled() {
     let units = directory.path().join("etc/systemd/system");
     fs::create_dir_all(&units).expect("made");
     fs::write(units.join("legacy.service"), UNIT).expect("written");
+    fs::create_dir_all(directory.path().join("bin")).expect("made");
+    fs::copy("/bin/true", directory.path().join("bin/true")).expect("copied");
     let file = units.join("legacy.service.d/50-tcptune.conf");
 
     let args = ["enable", "legacy", "--keepidle", "60", "--rule", "dst=::1 : off", "--root", root];
