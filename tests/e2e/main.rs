@@ -8,6 +8,7 @@ mod exhaustion;
 mod harness;
 mod libraries;
 mod lookup;
+mod machines;
 mod mptcp;
 mod namespaces;
 mod nonblocking;
