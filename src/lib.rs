@@ -19,6 +19,7 @@ mod entry;
 mod hooks;
 mod logging;
 mod lookup;
+mod note;
 mod plugins;
 mod runtime;
 mod startup;

@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
-use tcptune_core::sockets::connect::Call;
 use tcptune_core::sockets::family::Family;
 
 use super::settled;
@@ -23,9 +22,23 @@ hooks! {
         }
     }
 
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
+        |forward| {
+            let r = forward();
+            if let (0, Some(tuning)) = (r, TUNING.get()) {
+                // SAFETY: the call has just succeeded.
+                let pair = unsafe { pair.cast::<[c_int; 2]>().read_unaligned() };
+                for fd in pair {
+                    tuning.made_other(fd);
+                }
+            }
+            r
+        }
+    }
+
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
         |forward| match TUNING.get() {
-            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
+            Some(tuning) => tuning.connect(fd, addr, len),
             None => forward(),
         }
     }

@@ -109,6 +109,7 @@ const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
 const OPTIONAL: &[Wanted] = &[
+    descriptors::optional::WANTED,
     waits::optional::WANTED,
     transfers::optional::WANTED,
     fortify::optional::WANTED,

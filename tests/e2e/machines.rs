@@ -10,7 +10,7 @@ use crate::harness::Program;
 fn whatever_the_alignment_of_the_stack() {
     let (_listener, port) = listener();
     let settings = [("KEEPIDLE", "33"), ("CONNECT_TIMEOUT", "5"), ("STATS", "on"), ("LOG", "debug")];
-    let ended = Program::probe("stack").args(["127.0.0.1", &port]).tuned(&settings).run();
+    let ended = Program::probe("alignment").args(["127.0.0.1", &port]).tuned(&settings).run();
     ended.succeeded();
     let shifts = ended.stdout.matches("_connected=").count();
     assert!(shifts == 1 || shifts == 4, "{ended:#?}");
