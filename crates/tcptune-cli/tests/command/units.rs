@@ -5,7 +5,8 @@ use std::process::Command;
 
 use crate::harness::{directory, library, said, tcptune};
 
-const UNIT: &str = "[Unit]\nDescription=A service that nobody can change\nDefaultDependencies=no\n[Service]\nExecStart=/bin/true\n";
+const UNIT: &str =
+    "[Unit]\nDescription=A service that nobody can change\nDefaultDependencies=no\n[Service]\nExecStart=/bin/true\n";
 
 #[test]
 fn a_service_is_enabled_and_disabled() {
