@@ -18,6 +18,7 @@ mod plugins;
 mod processes;
 mod programs;
 mod protocols;
+mod readme;
 mod rules;
 mod security;
 mod servers;

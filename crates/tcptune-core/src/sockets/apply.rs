@@ -149,17 +149,20 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
 #[must_use]
 pub fn has_protocol_of(fd: c_int, mark: Mark) -> bool {
     let protocol = if mark.family() == Some(Family::Mptcp) { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
-    match network::option(fd, libc::SO_PROTOCOL, 0) {
-        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK),
-        found => found == Ok(protocol),
-    }
+    has(fd, libc::SO_PROTOCOL, protocol)
 }
 
 /// Whether a socket with this mark, of TCP, is what it says.
 #[must_use]
 pub fn is(fd: c_int, mark: Mark) -> bool {
-    has_protocol_of(fd, mark)
-        && network::option(fd, libc::SO_TYPE, 0).is_ok_and(|found: c_int| found == libc::SOCK_STREAM)
+    has_protocol_of(fd, mark) && has(fd, libc::SO_TYPE, libc::SOCK_STREAM)
+}
+
+fn has(fd: c_int, name: c_int, value: c_int) -> bool {
+    match network::option(fd, name, 0) {
+        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK),
+        found => found == Ok(value),
+    }
 }
 
 /// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.

@@ -270,7 +270,8 @@ fn outcome(result: c_int, revents: libc::c_short) -> Wait {
 fn send_timeout(fd: c_int) -> Option<u64> {
     let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let time = network::option(fd, libc::SO_SNDTIMEO, none).ok()?;
-    let micros = u64::try_from(time.tv_sec.checked_mul(1_000_000)?.checked_add(time.tv_usec)?).ok()?;
+    let micros =
+        u64::try_from(i64::from(time.tv_sec).checked_mul(1_000_000)?.checked_add(time.tv_usec.into())?).ok()?;
     (micros > 0).then(|| micros.saturating_mul(1000))
 }
 
