@@ -10,6 +10,7 @@ mod harness;
 mod identity;
 mod libraries;
 mod lookup;
+mod machines;
 mod mptcp;
 mod namespaces;
 mod nonblocking;
