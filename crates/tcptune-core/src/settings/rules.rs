@@ -113,6 +113,20 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
         self.profiles.push(profile);
     }
 
+    fn reserve(&mut self, rules: usize) {
+        self.dst.reserve_exact(rules);
+        self.ports.reserve_exact(rules);
+        self.src.reserve_exact(rules);
+        self.profiles.reserve_exact(rules);
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        self.dst.append(&mut other.dst);
+        self.ports.append(&mut other.ports);
+        self.src.append(&mut other.src);
+        self.profiles.append(&mut other.profiles);
+    }
+
     fn find(&self, address: A, port: u16, src: A) -> Option<u32> {
         let mut rules = self.dst.iter().zip(&self.ports).zip(&self.src);
         let at =
@@ -196,6 +210,20 @@ impl Tables {
         }
     }
 
+    /// Adds the rules of others behind these.
+    fn append(&mut self, mut others: Self) {
+        self.clients_v4.append(&mut others.clients_v4);
+        self.clients_v6.append(&mut others.clients_v6);
+        self.servers.append(&mut others.servers);
+        self.src |= others.src;
+    }
+
+    /// Numbers the profiles from another one on.
+    fn shift(&mut self, by: u32) {
+        let profiles = self.clients_v4.profiles.iter_mut().chain(&mut self.clients_v6.profiles);
+        profiles.chain(self.servers.iter_mut().map(|rule| &mut rule.profile)).for_each(|profile| *profile += by);
+    }
+
     fn is_empty(&self) -> bool {
         self.clients_v4.dst.is_empty() && self.clients_v6.dst.is_empty() && self.servers.is_empty()
     }
@@ -230,6 +258,23 @@ impl Rules {
     /// Adds a rule after those that are there.
     pub fn push(&mut self, conditions: &Conditions, profile: u32) {
         self.tables.get_or_insert_default().push(conditions, profile);
+    }
+
+    /// Makes room for so many rules for IPv4 clients, which most are.
+    pub fn reserve(&mut self, rules: usize) {
+        self.tables.get_or_insert_default().clients_v4.reserve(rules);
+    }
+
+    /// Adds the rules of another source after those that are there; their first profile is this one.
+    pub fn append(&mut self, others: Self, first: u32) {
+        let Some(mut others) = others.tables else { return };
+        if first != 0 {
+            others.shift(first);
+        }
+        match &mut self.tables {
+            Some(tables) => tables.append(*others),
+            None => self.tables = Some(others),
+        }
     }
 
     /// Ends the rules: this profile holds where none of them matches.
