@@ -26,7 +26,7 @@ const SUGGESTIONS: usize = 16;
 const MISTAKES: usize = 100;
 
 /// So many lists of settings are known at a time.
-const KNOWN: usize = 64;
+const KNOWN: usize = 256;
 
 /// Settings of variables alone, given without their prefix. What is wrong with one is in the list, and that one is
 /// left out.
@@ -260,9 +260,8 @@ impl Draft {
 
     #[cold]
     fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
-        let name = setting.name.to_ascii_uppercase();
-        let problem = match table::find(&name) {
-            None => Some(self.unknown(&name, str::to_ascii_lowercase)),
+        let problem = match table::find_in_any_case(setting.name) {
+            None => Some(self.unknown(&setting.name.to_ascii_uppercase(), str::to_ascii_lowercase)),
             Some((row, opt)) => match stands.refuses(opt.target) {
                 Some(problem) => Some(problem.to_owned()),
                 None => values.assign(row, opt, setting.value, Place::of(source, setting.word)).err(),
@@ -386,19 +385,19 @@ impl Draft {
         let mut profiles = Vec::with_capacity(1 + layers.iter().map(|layer| layer.rules.len()).sum::<usize>());
         profiles.push(profile);
         let mut rules = Rules::default();
-        let lists = std::mem::take(&mut self.lists);
+        let mut lists = std::mem::take(&mut self.lists);
         let mut finished: Vec<Option<Profile>> = vec![None; lists.len()];
         for layer in layers {
             let Ok(first) = u32::try_from(profiles.len()) else { break };
             rules.append(layer.conditions, first);
             let mut of_rule = Vec::new();
             for DraftRule { place, over } in layer.rules {
-                let shared = over.and_then(|list| Some((lists.get(list)?, finished.get_mut(list)?)));
+                let shared = over.and_then(|list| Some((lists.get_mut(list)?, finished.get_mut(list)?)));
                 let profile = match shared {
                     None => Profile::default(),
                     Some((_, Some(profile))) => profile.clone(),
                     Some((over, profile)) => {
-                        let (new, settings) = self.finish(globals.under(over.clone()), kernel, None);
+                        let (new, settings) = self.finish(globals.under(std::mem::take(over)), kernel, None);
                         of_rule = settings;
                         profile.insert(new).clone()
                     }
@@ -474,7 +473,8 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn new(text: &str) -> Self {
-        let entries = 1 + text.bytes().filter(|byte| matches!(byte, b'\n' | b';')).count();
+        let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
+        let entries = 1 + count(b'\n') + count(b';');
         Self { lists: [("", false, List::Right); KNOWN], entries }
     }
 
@@ -483,7 +483,7 @@ impl<'a> Known<'a> {
         let (words, rest) = text.as_bytes().as_chunks::<8>();
         let words = words.iter().map(|word| u64::from_ne_bytes(*word)).chain(rest.iter().map(|byte| (*byte).into()));
         let hash = words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
-        usize::try_from(hash >> 58).unwrap_or(0)
+        usize::try_from(hash >> 56).unwrap_or(0)
     }
 
     fn find(&self, text: &str, of_all: bool) -> Option<List> {

@@ -55,20 +55,34 @@ impl<'a> Word<'a> {
     fn words(self) -> impl Iterator<Item = Self> {
         let mut rest = self.text;
         std::iter::from_fn(move || {
-            rest = rest.trim_start();
-            let text = rest.get(..end_of_word(rest)).filter(|text| !text.is_empty())?;
-            rest = rest.get(text.len()..)?;
+            rest = after_spaces(rest);
+            let (text, behind) = rest.split_at_checked(end_of_word(rest)).filter(|(text, _)| !text.is_empty())?;
+            rest = behind;
             Some(self.part(text))
         })
     }
 }
 
-/// Where the first word ends. ASCII, as nearly all is, is looked at byte by byte.
+/// Whether it is in a word: ASCII, as nearly all is, is looked at byte by byte.
+const fn is_plain(byte: u8) -> bool {
+    byte > b' ' && byte.is_ascii()
+}
+
+/// The text from its first word on.
+fn after_spaces(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, ..] if is_plain(*first) => text,
+        [b' ', second, ..] if is_plain(*second) => text.get(1..).unwrap_or_default(),
+        _ => text.trim_start(),
+    }
+}
+
+/// Where the first word ends.
 fn end_of_word(text: &str) -> usize {
     let bytes = text.as_bytes();
-    match bytes.iter().position(|byte| *byte <= b' ' || !byte.is_ascii()) {
+    match bytes.iter().position(|byte| !is_plain(*byte)) {
         None => bytes.len(),
-        Some(at) if matches!(bytes.get(at), Some(b' ' | b'\t' | b'\r')) => at,
+        Some(at) if bytes.get(at) == Some(&b' ') => at,
         Some(_) => text.find(char::is_whitespace).unwrap_or(bytes.len()),
     }
 }
@@ -143,42 +157,61 @@ pub(crate) struct Part<'a> {
     /// All of it.
     whole: Word<'a>,
     /// Its first word.
-    pub first: Word<'a>,
-    /// What is before and behind `:`, if it has one.
-    sides: Option<(Word<'a>, Word<'a>)>,
+    first: &'a str,
+    /// Where its first word stands that is a colon.
+    colon: Option<usize>,
 }
 
-/// The parts of a text in which something stands.
+/// The parts of a text in which something stands. Each byte is looked at once: a text may have thousands of rules.
 pub(crate) fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
-    let lines = (1..).zip(text.split('\n'));
-    lines.flat_map(|(line, text)| {
-        let text = text.split_once('#').map_or(text, |(before, _)| before);
-        let whole = Word::whole(text, line, 1);
-        let mut rest = Some(text);
-        let mut column = 1_u32;
-        let words = std::iter::from_fn(move || {
-            let (text, behind) = rest?.split_once(';').map_or((rest?, None), |(text, behind)| (text, Some(behind)));
-            let part = Word { whole: (text, column), ..whole.part(text) };
-            if behind.is_some() {
-                column = column.saturating_add(u32::try_from(text.chars().count() + 1).unwrap_or(u32::MAX));
-            }
-            rest = behind;
-            Some(part)
-        });
-        words.filter_map(Part::new)
+    let (mut rest, mut line, mut column) = (Some(text), 1_u32, 1_u32);
+    let parts = std::iter::from_fn(move || {
+        let text = rest?;
+        let (end, colon) = end_of_part(text);
+        let (part, behind) = text.split_at_checked(end)?;
+        let whole = Word::whole(part, line, column);
+        let of_line = match behind.as_bytes().first() {
+            Some(b'#') => behind.split_once('\n').map(|(_, next)| (true, next)),
+            end => behind.get(1..).map(|next| (end == Some(&b'\n'), next)),
+        };
+        rest = of_line.map(|(_, next)| next);
+        if of_line.is_some_and(|(ends, _)| ends) {
+            (line, column) = (line.saturating_add(1), 1);
+        } else if rest.is_some() {
+            column = column.saturating_add(u32::try_from(part.chars().count() + 1).unwrap_or(u32::MAX));
+        }
+        Some((whole, colon))
+    });
+    parts.filter_map(|(whole, colon)| {
+        let first = after_spaces(whole.text);
+        let first = first.get(..end_of_word(first)).filter(|first| !first.is_empty())?;
+        Some(Part { whole, first, colon })
     })
 }
 
-impl<'a> Part<'a> {
-    fn new(whole: Word<'a>) -> Option<Self> {
-        let first = whole.words().next()?;
-        Some(Self { whole, first, sides: sides(whole) })
-    }
+/// Where the first part of a text ends, and its first word that is a colon.
+fn end_of_part(text: &str) -> (usize, Option<usize>) {
+    let bytes = text.as_bytes();
+    let end = memchr::memchr3(b'\n', b';', b'#', bytes).unwrap_or(bytes.len());
+    let mut colons = memchr::memchr_iter(b':', bytes.get(..end).unwrap_or_default());
+    (end, colons.find(|at| stands_alone(text, *at)))
+}
 
+/// Whether there are spaces around the character there, which is of one byte.
+fn stands_alone(text: &str, at: usize) -> bool {
+    let (before, behind) = (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default());
+    before.chars().next_back().is_none_or(char::is_whitespace)
+        && behind.chars().next().is_none_or(|c| c.is_whitespace() || matches!(c, ';' | '#'))
+}
+
+impl<'a> Part<'a> {
     /// Whether it is a rule, or meant to be one.
     pub fn is_rule(&self) -> bool {
-        let name = self.first.text.split_once('=').map_or(self.first.text, |(name, _)| name);
-        self.sides.is_some() || MATCHES.split_ascii_whitespace().any(|m| name.eq_ignore_ascii_case(m))
+        if self.colon.is_some() {
+            return true;
+        }
+        let name = self.first.split_once('=').map_or(self.first, |(name, _)| name);
+        MATCHES.split_ascii_whitespace().any(|m| name.eq_ignore_ascii_case(m))
     }
 
     /// All that it says.
@@ -198,17 +231,6 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What is before and behind the first word that is a colon.
-fn sides(whole: Word<'_>) -> Option<(Word<'_>, Word<'_>)> {
-    for (at, _) in whole.text.match_indices(':') {
-        let (before, behind) = (whole.text.get(..at)?, whole.text.get(at + 1..)?);
-        if !before.ends_with(|c: char| !c.is_whitespace()) && !behind.starts_with(|c: char| !c.is_whitespace()) {
-            return Some((whole.part(before), whole.part(behind)));
-        }
-    }
-    None
-}
-
 fn setting(word: Word<'_>) -> Result<Setting<'_>, Wrong<'_>> {
     let Some((name, value)) = word.text.split_once('=') else {
         let problem = "expected NAME = VALUE, or a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
@@ -226,15 +248,17 @@ impl<'a> Rule<'a> {
 
     /// Reads a rule in the place of the one before, all but its settings.
     pub(crate) fn read(&mut self, part: Part<'a>) -> Result<(), Wrong<'a>> {
-        let word = part.first;
-        let Some((matches, list)) = part.sides else {
+        let Part { whole, first, colon } = part;
+        let word = whole.part(first);
+        let sides = colon.and_then(|at| Some((whole.text.get(..at)?, whole.text.get(at + 1..)?)));
+        let Some((matches, list)) = sides else {
             let problem = "a rule needs \" : \", with spaces around it, and settings or off behind it".to_owned();
-            return Err(Wrong { word: part.whole.words().last().unwrap_or(word), problem });
+            return Err(Wrong { word: whole.words().last().unwrap_or(word), problem });
         };
         self.word = word;
         self.clear();
         let mut any = false;
-        for word in matches.words() {
+        for word in whole.part(matches).words() {
             any = true;
             self.condition(word.text).map_err(|problem| Wrong { word, problem })?;
         }
@@ -246,7 +270,7 @@ impl<'a> Rule<'a> {
             let problem = "no socket has both dst and role=server: expected src, a listener's own address".to_owned();
             return Err(Wrong { word, problem });
         }
-        let list = list.part(list.text.trim());
+        let list = whole.part(after_spaces(list).trim_end());
         if list.text.is_empty() {
             return Err(Wrong { word, problem: "expected settings, or off, behind \":\"".to_owned() });
         }
@@ -275,7 +299,8 @@ impl<'a> Rule<'a> {
     }
 
     fn condition(&mut self, text: &'a str) -> Result<(), String> {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let at = memchr::memchr(b'=', text.as_bytes());
+        let (name, value) = at.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))).unwrap_or((text, ""));
         let (conditions, scope) = (&mut self.conditions, &mut self.scope);
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
         if is("dst") {
@@ -309,8 +334,13 @@ fn list<'a, T>(
     if !target.is_empty() {
         return Err("stands twice; several values have commas between".to_owned());
     }
-    if has_an_empty_item(value) {
+    let several = memchr::memchr(b',', value.as_bytes()).is_some();
+    if value.is_empty() || (several && has_an_empty_item(value)) {
         return Err("expected a value, or several with commas between".to_owned());
+    }
+    if !several {
+        target.push(parse(value)?);
+        return Ok(());
     }
     for item in value.split(',') {
         target.push(parse(item)?);
@@ -344,7 +374,8 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn ports(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let dash = memchr::memchr(b'-', text.as_bytes());
+    let (first, last) = dash.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))).unwrap_or((text, text));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
         _ => Err("expected ports from 0 to 65535, or ranges such as 5432-5439".to_owned()),

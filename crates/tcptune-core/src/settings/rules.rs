@@ -163,9 +163,15 @@ struct Tables {
     src: bool,
 }
 
-/// The list, or one that stands for everything where it is empty.
-fn or_any<T: Copy>(list: &[T]) -> impl Iterator<Item = Option<T>> + Clone {
-    list.iter().copied().map(Some).chain(list.is_empty().then_some(None))
+/// For each of the list, or for one that stands for everything where it is empty.
+#[inline]
+fn each<T: Copy>(list: &[T], mut work: impl FnMut(Option<T>)) {
+    if list.is_empty() {
+        work(None);
+    }
+    for one in list {
+        work(Some(*one));
+    }
 }
 
 /// As a prefix of IPv4; one that stands for everything, if it may be any. None if it is of IPv6.
@@ -188,8 +194,8 @@ fn v6(net: Option<IpNet>) -> Option<Prefix<u128>> {
 
 impl Tables {
     fn push(&mut self, conditions: &Conditions, profile: u32) {
-        for src in or_any(&conditions.src) {
-            for ports in or_any(&conditions.ports) {
+        each(&conditions.src, |src| {
+            each(&conditions.ports, |ports| {
                 let ports = ports.map_or(Ports::ALL, Ports::new);
                 if conditions.role != Some(Role::Client) && conditions.dst.is_empty() {
                     self.servers.push(Listener { src, ports, profile });
@@ -197,17 +203,17 @@ impl Tables {
                 if conditions.role != Some(Role::Server) {
                     self.src |= src.is_some();
                     // An IPv4 peer is reached from an IPv4 address.
-                    for dst in or_any(&conditions.dst) {
+                    each(&conditions.dst, |dst| {
                         if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
                             self.clients_v4.push(dst, ports, src, profile);
                         }
                         if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
                             self.clients_v6.push(dst, ports, src, profile);
                         }
-                    }
+                    });
                 }
-            }
-        }
+            });
+        });
     }
 
     /// Adds the rules of others behind these.
