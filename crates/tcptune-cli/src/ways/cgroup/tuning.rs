@@ -91,7 +91,9 @@ impl<'a> Tuning<'a> {
     pub fn new(settings: &'a Settings, ticks: u32, generation: u16, is_trial: bool) -> Self {
         let mut slots: Vec<Slot> = Vec::new();
         let mut offset = profile::VALUES;
-        for planned in settings.profiles.iter().flat_map(|profile| profile.plan.iter()).filter(|planned| is_taken(planned)) {
+        for planned in
+            settings.profiles.iter().flat_map(|profile| profile.plan.iter()).filter(|planned| is_taken(planned))
+        {
             let Some(opt) = planned.row() else { continue };
             if !slots.iter().any(|slot| is_same(&slot.option, &planned.option)) {
                 let is_same_for_all = settings.profiles.len() == 1;
