@@ -234,6 +234,14 @@ static void tcp(void) { close(tcp_socket(0)); }
 static void udp(void) { close(socket(AF_INET, SOCK_DGRAM, 0)); }
 static void local(void) { close(socket(AF_UNIX, SOCK_STREAM, 0)); }
 
+/* A command of a shell script, without its exec. */
+static void forked(void) {
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    check(child > 0 && waitpid(child, NULL, 0) == child, "fork");
+}
+
 static void blocking(void) {
     int fd = tcp_socket(0);
     if (inline_calls == TIMEOUT) {
@@ -367,7 +375,7 @@ static int memory(const char *field) {
 static int work(const char *name, const char *style, const char *keepalive) {
     static const struct { const char *name; void (*run)(void); int connections; } workloads[] = {
         {"tcp", tcp, 0}, {"udp", udp, 0}, {"unix", local, 0}, {"blocking", blocking, 0}, {"blocking6", blocking, 0},
-        {"nonblocking", nonblocking, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
+        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
         {"select", wait_by_select, 1}, {"select10", wait_by_select, 10}, {"epoll", wait_by_epoll, 1},
         {"epoll9900", wait_by_epoll, 9900}, {0}}, *w;
     double times[BLOCKS];

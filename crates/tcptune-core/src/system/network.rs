@@ -34,16 +34,6 @@ pub fn shut_down(fd: c_int) -> Result<(), c_int> {
     unsafe { call!(shutdown, fd, libc::SHUT_RDWR) }.map(drop)
 }
 
-/// getsockopt(2) of a C type, of which every bit pattern is valid: what is there at first stays where the kernel knows less.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn option<T: Copy>(fd: c_int, level: c_int, name: c_int, mut value: T) -> Result<T, c_int> {
-    let mut len: socklen_t = size_of::<T>().try_into().unwrap_or(0);
-    // SAFETY: a live value and its length.
-    unsafe { call!(getsockopt, fd, level, name, &raw mut value, &raw mut len) }.map(|_| value)
-}
-
 /// How many bytes are in a queue of a connection: an ioctl(2) of tcp(7).
 ///
 /// # Errors
@@ -81,6 +71,24 @@ pub fn peer_name(fd: c_int, room: &mut [u8]) -> Result<usize, c_int> {
     let mut len = room_of(room);
     // SAFETY: live room, and its length.
     unsafe { call!(getpeername, fd, room.as_mut_ptr(), &raw mut len) }.map(|_| len as usize)
+}
+
+/// An option of any socket (`SOL_SOCKET`), as long as `value`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn option<T: Copy>(fd: c_int, name: c_int, value: T) -> Result<T, c_int> {
+    option_of(fd, libc::SOL_SOCKET, name, value)
+}
+
+/// An option of a level; what is in `value` stays where the kernel knows less.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn option_of<T: Copy>(fd: c_int, level: c_int, name: c_int, mut value: T) -> Result<T, c_int> {
+    let mut len = socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    // SAFETY: a live value, and its length.
+    unsafe { call!(getsockopt, fd, level, name, &raw mut value, &raw mut len) }.map(|_| value)
 }
 
 fn room_of(room: &[u8]) -> socklen_t {

@@ -11,20 +11,18 @@ use std::mem;
 use libc::{c_int, sockaddr};
 
 use super::verdict::Facts;
-use crate::system::{files, network};
+use crate::sockets::identity::Identity;
+use crate::system::network;
 
 /// asm-generic/ioctls.h: `FIONREAD`, what has not been read.
 const SIOCINQ: c_int = 0x541B;
 /// linux/sockios.h: what has not been sent at all.
 const SIOCOUTQNSD: c_int = 0x894B;
 
-/// Who a socket is, for as long as it is there, whatever its number: `SO_COOKIE`, before Linux 4.12 its inode; 0 if that
-/// cannot be said.
+/// Who a socket is, for as long as it is there, whatever its number; 0 if that cannot be said.
 #[must_use]
 pub fn identity(fd: c_int) -> u64 {
-    network::option(fd, libc::SOL_SOCKET, libc::SO_COOKIE, 0)
-        .or_else(|_| files::status(fd).map(|status| status.st_ino))
-        .unwrap_or(0)
+    Identity::of(fd).map_or(0, Identity::number)
 }
 
 /// The first fields of the kernel's `struct tcp_info` (linux/tcp.h), up to those that are looked at.
@@ -50,7 +48,7 @@ const _: () = assert!(mem::offset_of!(Info, last_data_sent) == 44 && mem::offset
 #[must_use]
 pub fn facts(fd: c_int) -> Option<Facts> {
     // SAFETY: all zeroes is a valid Info.
-    let info: Info = network::option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, unsafe { mem::zeroed() }).ok()?;
+    let info: Info = network::option_of(fd, libc::IPPROTO_TCP, libc::TCP_INFO, unsafe { mem::zeroed() }).ok()?;
     Some(Facts {
         state: info.state,
         retransmits: info.retransmits != 0,
