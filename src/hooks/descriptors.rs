@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_long, c_uint};
+use tcptune_core::system::process;
 
 use crate::tuning::{TUNING, Tuning};
 
@@ -71,7 +72,11 @@ hooks! {
 #[cold]
 fn close_watched(tuning: &Tuning, fd: c_int, real: unsafe extern "C" fn(c_int) -> c_int) -> c_int {
     tuning.descriptors.forget(fd);
-    if let Some(silence) = &tuning.silence {
+    // A child of vfork(2) closes descriptors of its own, and what is known is the parent's.
+    if let Some(silence) = &tuning.silence
+        && silence.knows(fd)
+        && process::id() == tuning.process
+    {
         silence.forget(fd);
     }
     // SAFETY: the program's own call, with its argument.

@@ -331,6 +331,24 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 }
 
 #[test]
+fn a_child_that_closes_its_descriptors_changes_nothing() {
+    let script = "
+import subprocess
+s = connect()
+subprocess.run(['true'], close_fds=True, check=True)
+if os.fork() == 0:
+    s.close()
+    os._exit(0)
+os.wait()
+call('poll', poll, s, 60000)
+call('recv', s.recv, 1)
+";
+    let ended = run(script, serve(Answer::None), RECEIVE);
+    assert_ended(&ended, "poll");
+    assert_eq!(ended.number("recv"), ETIMEDOUT, "{ended:#?}");
+}
+
+#[test]
 fn a_timeout_is_logged_with_the_peer() {
     let port = serve(Answer::None);
     let script = "

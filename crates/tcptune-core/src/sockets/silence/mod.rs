@@ -87,11 +87,20 @@ impl Silence {
         }
     }
 
+    /// Whether there is anything to forget.
+    pub fn knows(&self, fd: c_int) -> bool {
+        self.used(fd).is_some()
+    }
+
+    fn used(&self, fd: c_int) -> Option<&Slot> {
+        self.slot(fd).filter(|slot| slot.is_used())
+    }
+
     /// Forgets `fd`: it is closed, or another socket's now. Where another thread is about to end this very connection,
     /// it is waited for, so that nobody hears of a descriptor that is closed.
     #[inline]
     pub fn forget(&self, fd: c_int) {
-        if let Some(slot) = self.slot(fd).filter(|slot| slot.is_used()) {
+        if let Some(slot) = self.used(fd) {
             self.forget_slot(slot);
         }
     }
