@@ -67,7 +67,7 @@ hooks! {
 
 /// After fcntl(2).
 #[inline]
-fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
+pub fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
     if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { duplicated(fd, result) } else { result }
 }
 

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod cost;
+mod deploy;
 mod differential;
 mod documents;
 mod exhaustion;
@@ -10,6 +11,7 @@ mod harness;
 mod identity;
 mod libraries;
 mod lookup;
+mod machines;
 mod mptcp;
 mod namespaces;
 mod nonblocking;

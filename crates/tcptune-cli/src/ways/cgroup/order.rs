@@ -13,7 +13,7 @@ use super::about::{About, since_boot, ticks};
 use super::attachment::{self, Attached, Failed};
 use super::programs;
 use super::tuning::{self, LeftOut, SHORTEST, Tuning};
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::settings::flags::Given;
 
 /// Settings to be attached.
@@ -61,11 +61,11 @@ impl Order {
             return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>().join("\ntcptune: ")));
         }
         for line in lines {
-            eprintln!("tcptune: {line}");
+            say(&line);
         }
         let shortest = self.settings.profiles.iter().filter_map(|profile| profile.connect_timeout).min();
         if let Some(ms) = shortest.filter(|ms| *ms < SHORTEST) {
-            eprintln!("tcptune: CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to");
+            say(&format!("CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to"));
         }
         Ok(())
     }
