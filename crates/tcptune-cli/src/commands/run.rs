@@ -76,20 +76,27 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if matches.get_one::<String>("backend").is_some_and(|way| way == "cgroup") {
         return in_a_cgroup(given, &path, &words, matches.get_flag("dry-run"), out);
     }
-    let library = Library::find(matches)?;
+    let mut around = Around { search, preload: variables::own().ld_preload(), library: None };
+    let kind = Program::look(path.clone(), args, around).elf;
+    let library = Library::find(matches, kind.as_ref())?;
     let environment = Environment::new(&given, &library.path);
-    let around =
-        Around { search, preload: variables::own().ld_preload(), library: Some((&library.path, &library.elf)) };
+    around.library = Some((&library.file, &library.elf));
     let program = Program::look(path.clone(), args, around);
     refuse(&program, matches.get_flag("force"))?;
     if matches.get_flag("dry-run") {
         if out.is_json() {
             let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-            out.print_json(
-                &json!({ "environment": environment.json(), "program": path.to_string_lossy(), "command": words }),
-            )?;
+            out.print_json(&json!({
+                "environment": environment.json(), "library": library.file.to_string_lossy(),
+                "program": path.to_string_lossy(), "command": words,
+            }))?;
         } else {
             let words: Vec<_> = words.iter().map(|word| Shell::Posix.quoted(word)).collect();
+            if !library.also.is_empty() {
+                let also: Vec<_> = library.also.iter().map(|lib| lib.display().to_string()).collect();
+                let file = library.file.display();
+                out.print(format!("# $LIB leads to {file}, and programs of other kinds to {}", also.join(", ")))?;
+            }
             out.print_bytes(&environment.lines(Shell::Posix))?;
             out.print_bytes(&[b"exec ", words.join(&b' ').as_slice()].concat())?;
         }
