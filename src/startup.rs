@@ -37,7 +37,7 @@ static DESTRUCTOR: extern "C" fn() = at_exit;
 /// exit(3) is called with the program's stack.
 #[cfg_attr(target_arch = "x86", unsafe(naked))]
 extern "C" fn at_exit() {
-    realigned!(end)
+    realigned!(end);
 }
 
 /// When the process ends by exit(3).

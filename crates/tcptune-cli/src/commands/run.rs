@@ -73,8 +73,8 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
-    if matches.get_one::<String>("backend").is_some_and(|way| way == "cgroup") {
-        return in_a_cgroup(given, &path, &words, matches.get_flag("dry-run"), out);
+    if matches!(matches.try_get_one::<String>("backend"), Ok(Some(way)) if way == "cgroup") {
+        return in_a_cgroup(given, &path, words, dry_run, out);
     }
     let mut around = Around { search, preload: variables::own().ld_preload(), library: None };
     let kind = Program::look(path.clone(), args, around).elf;
