@@ -11,6 +11,7 @@ use tcptune_core::settings::settled::Settings;
 
 use super::about::{About, since_boot, ticks};
 use super::attachment::{self, Attached, Failed};
+use super::denied::may_attach;
 use super::programs;
 use super::tuning::{self, LeftOut, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
@@ -39,6 +40,17 @@ impl Order {
         }
         let left_out = tuning::left_out(&settings);
         Ok(Self { settings, rules, left_out, trial })
+    }
+
+    /// The same for a program that is to be started, if this user may, and all of it can be set there.
+    pub fn that_sets_all(given: &Given) -> Option<Self> {
+        let order = may_attach().then(|| Self::new(&given.clone().over_environment(), None).ok())??;
+        (order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)
+    }
+
+    /// Of the environment alone.
+    pub fn of_environment() -> Option<Self> {
+        Self::that_sets_all(&Given::default())
     }
 
     /// What cannot be set.

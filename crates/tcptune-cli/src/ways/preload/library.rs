@@ -114,6 +114,14 @@ impl Library {
         listable(Self { path, file, elf, also: Vec::new() })
     }
 
+    /// What is said of other programs, if they are served as well.
+    pub fn also_leads_to(&self) -> Option<String> {
+        let also: Vec<_> = self.also.iter().map(|lib| lib.display().to_string()).collect();
+        let file = self.file.display();
+        (!also.is_empty())
+            .then(|| format!("$LIB leads to {file} here, and to {} in programs of other kinds", also.join(", ")))
+    }
+
     /// With `$LIB` in its path, if programs of other kinds, whose loaders this system has, find theirs there.
     fn also(mut self, path: &Path) -> Self {
         let own = self.elf.machine;
