@@ -37,7 +37,7 @@ pub fn phase(asm: &mut Asm, at: &str) {
     asm.store_number(Size::Double, FP, PHASE, 0);
     asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
     asm.load(Size::Double, R7, R7, 0);
-    asm.call(Helper::KtimeGetBootNs);
+    asm.call(Helper::KtimeGetCoarseNs);
     asm.jump_if_both(R0, Is::Below, R7, during);
     asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
     asm.here(during);
@@ -47,7 +47,7 @@ pub fn phase(asm: &mut Asm, at: &str) {
 pub fn unless_over(asm: &mut Asm, over: Label) {
     asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
     asm.load(Size::Double, R7, R7, 0);
-    asm.call(Helper::KtimeGetBootNs);
+    asm.call(Helper::KtimeGetCoarseNs);
     asm.jump_if_both(R0, Is::AtLeast, R7, over);
 }
 
