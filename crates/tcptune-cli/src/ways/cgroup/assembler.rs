@@ -101,6 +101,7 @@ pub enum Helper {
     MapUpdate = 2,
     MapDelete = 3,
     GetSocketCookie = 46,
+    KtimeGetNs = 5,
     KtimeGetCoarseNs = 160,
     Setsockopt = 49,
     Getsockopt = 57,
@@ -108,7 +109,8 @@ pub enum Helper {
     SkStorageGet = 107,
 }
 
-const HELPERS: [(i32, &str); 9] = [
+const HELPERS: [(i32, &str); 10] = [
+    (Helper::KtimeGetNs as i32, "ktime_get_ns"),
     (Helper::MapLookup as i32, "map_lookup_elem"),
     (Helper::MapUpdate as i32, "map_update_elem"),
     (Helper::MapDelete as i32, "map_delete_elem"),
