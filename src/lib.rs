@@ -15,9 +15,11 @@
 //! 6. It publishes the settings. From here on the hooks tune.
 
 mod arena;
+mod entry;
 mod hooks;
 mod logging;
 mod lookup;
+mod note;
 mod plugins;
 mod runtime;
 mod startup;

@@ -15,6 +15,7 @@ use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
 use tcptune_core::system::{self, clock, files};
 
+use crate::entry::realigned;
 use crate::tuning::{TUNING, Tuning};
 use crate::{arena, hooks, logging, lookup};
 
@@ -31,7 +32,13 @@ unsafe extern "C" {
 
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static DESTRUCTOR: extern "C" fn() = end;
+static DESTRUCTOR: extern "C" fn() = at_exit;
+
+/// exit(3) is called with the program's stack.
+#[cfg_attr(target_arch = "x86", unsafe(naked))]
+extern "C" fn at_exit() {
+    realigned!(end);
+}
 
 /// When the process ends by exit(3).
 extern "C" fn end() {
@@ -63,6 +70,10 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
     let file = settings.log_file.as_deref().and_then(leaked);
     let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
+    if settings.backend.is_not_the_library() {
+        log::info!("in force: nothing, TCPTUNE_BACKEND says that sockets are tuned another way");
+        return;
+    }
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
         return;
@@ -123,6 +134,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
+        process: system::process::id(),
         stats: settings.stats.then(|| &*Box::leak(Box::default())),
         syn,
     }));
@@ -141,12 +153,19 @@ fn process() -> Process {
         let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
         if name.is_null() { c"" } else { CStr::from_ptr(name) }
     };
-    let started = started.to_string_lossy();
-    let mut room = [0; 4096]; // PATH_MAX
-    let executable = files::link(c"/proc/self/exe", &mut room).unwrap_or_default();
-    let executable = String::from_utf8_lossy(executable);
-    let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    Process { names: vec![base_name(&executable), base_name(&started)], uid: system::process::effective_user() }
+    let mut rooms = [[0; 4096]; 3]; // PATH_MAX
+    let [executable, directory, arguments] = &mut rooms;
+    let link = |path, room| String::from_utf8_lossy(files::link(path, room).unwrap_or_default()).into_owned();
+    let file = files::File::open(c"/proc/self/cmdline", libc::O_RDONLY, 0);
+    let length = file.and_then(|file| file.read(arguments)).unwrap_or(0);
+    let arguments = String::from_utf8_lossy(arguments.get(..length).unwrap_or_default());
+    Process::new(
+        &link(c"/proc/self/exe", executable),
+        &started.to_string_lossy(),
+        arguments.split('\0'),
+        &link(c"/proc/self/cwd", directory),
+        system::process::effective_user(),
+    )
 }
 
 /// The entries of the environment that begin with this, without it.

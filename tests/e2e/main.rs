@@ -2,12 +2,16 @@
 
 mod blocking;
 mod cost;
+mod deploy;
 mod differential;
 mod documents;
 mod exhaustion;
+mod fast_open;
 mod harness;
+mod identity;
 mod libraries;
 mod lookup;
+mod machines;
 mod mptcp;
 mod namespaces;
 mod nonblocking;
@@ -16,6 +20,7 @@ mod plugins;
 mod processes;
 mod programs;
 mod protocols;
+mod readme;
 mod rules;
 mod security;
 mod servers;

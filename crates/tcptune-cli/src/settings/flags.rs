@@ -1,6 +1,7 @@
 //! Settings as flags: one for each row of the option table, `--keepidle 60` for `TCPTUNE_KEEPIDLE=60`.
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tcptune_core::options::table::{self, DOCS, OPTIONS, Opt, Own, PREFIX, Target};
 use tcptune_core::options::value::{Kind, Word};
@@ -92,13 +93,18 @@ const fn suggested(kind: Kind) -> &'static str {
 
 /// Takes any text, so that a wrong value gets the library's own message; offers some to shells.
 #[derive(Clone)]
-struct Text(&'static str);
+pub struct Text(pub &'static str);
 
 impl TypedValueParser for Text {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &std::ffi::OsStr) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, arg, value)
+        let Some(text) = value.to_str() else {
+            let name = arg.map_or(String::new(), ToString::to_string);
+            let message = format!("the value of {name} is not UTF-8: {}", value.display());
+            return Err(clap::Error::raw(ErrorKind::InvalidUtf8, message).with_cmd(command));
+        };
+        Ok(text.to_owned())
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -123,7 +129,7 @@ pub struct Said {
 }
 
 /// The settings that the command line gives. Several rules are lines of one text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Given(Vec<Said>);
 
 impl Given {
@@ -212,5 +218,5 @@ pub fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
         }
         diagnostic.to_string()
     });
-    Err(Error::usage(lines.collect::<Vec<_>>().join("\ntcptune: ")).hint("nothing is started or changed"))
+    Err(Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed"))
 }

@@ -47,9 +47,9 @@ pub fn tcptune(subcommand: &str, pid: u32, args: &[&str]) -> Ended {
     Ended::of(Command::new(TCPTUNE).args([subcommand, &pid.to_string()]).args(args).env("LC_ALL", "C"))
 }
 
-/// What `tcptune inspect` says of a process.
+/// What `tcptune inspect` says of a process, listeners among its sockets.
 pub fn inspect(pid: u32) -> Json {
-    tcptune("inspect", pid, &["--json"]).json()
+    tcptune("inspect", pid, &["--json", "--options", "all"]).json()
 }
 
 /// The socket of this `local` and `peer`; a part of an address may be given.

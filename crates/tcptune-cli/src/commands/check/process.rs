@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use procfs::ProcError;
 use procfs::process::{MMapPath, Process};
@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::draft::Draft;
-use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::settled::{Backend, Settings};
 use tcptune_core::settings::source::{self, Source};
 
 use super::{Reason, Report, kind};
+use crate::live;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
@@ -21,7 +22,8 @@ use crate::system::kernel;
 use crate::system::variables::Variables;
 use crate::ways::cgroup::attachment::Attached;
 use crate::ways::cgroup::place::Cgroup;
-use crate::ways::preload;
+use crate::ways::choice::Way;
+use crate::ways::preload::{self, library::Library};
 
 /// Set in secure execution (getauxval(3)).
 const AT_SECURE: u64 = libc::AT_SECURE;
@@ -37,11 +39,11 @@ struct Start {
 }
 
 /// Looks at it. `library`: the one that would be preloaded.
-pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
+pub fn check(pid: i32, library: Option<Library>) -> Result<Report, Error> {
     let of = |what: &'static str| move |error| cannot(pid, what, &error);
     let process = Process::new(pid).map_err(of("/proc"))?;
     let exe = process.exe().map_err(of("its executable"))?;
-    let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok().flatten();
+    let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok();
     let mapped = process.maps().map_err(of("its memory map"))?.into_iter().find_map(|map| match map.pathname {
         MMapPath::Path(path) if is_library(&path) => Some(path),
         _ => None,
@@ -49,12 +51,14 @@ pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
     let start = start(&process, &exe).map_err(of("its environment"))?;
     let (settings, wrong) = settings(pid, &start);
 
-    let elf_of_library = library.and_then(|library| Elf::read(&library).ok().flatten());
+    let elf_of_library = library.map(|library| library.elf);
     let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, elf_of_library.as_ref())).unwrap_or_default();
     // It runs, so it has found its loader, be it in another root directory.
     let obstacles = obstacles.iter().filter(|obstacle| !matches!(obstacle, Obstacle::NoLoader(_)));
     let mut reasons: Vec<_> = obstacles.map(Reason::from).collect();
+    let way = way(&process, &settings, mapped.is_some());
     match &mapped {
+        _ if way == Some(Way::Notify) => reasons = why_left_alone(&settings).into_iter().collect(),
         None if reasons.is_empty() => reasons.push(why_not_mapped(pid, &start)),
         None => {}
         Some(_) => reasons.extend(why_left_alone(&settings)),
@@ -78,6 +82,7 @@ pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
             mapped.as_ref().map_or("not in it".to_owned(), |path| path.display().to_string()),
             json!(mapped.map(|path| path.display().to_string())),
         ),
+        ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
         ("Settings", if shown.is_empty() { "none".to_owned() } else { shown }, Value::Object(machine)),
         ("Rules", rules.to_string(), json!(rules)),
     ];
@@ -107,6 +112,16 @@ fn attached(pid: i32) -> Option<String> {
     })
 }
 
+/// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
+fn way(process: &Process, settings: &Settings, mapped: bool) -> Option<Way> {
+    const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
+    match settings.backend {
+        Backend::Notify => (process.status().ok()?.seccomp == Some(FILTERED)).then_some(Way::Notify),
+        Backend::Cgroup => attached(process.pid).is_some().then_some(Way::Cgroup),
+        Backend::Auto | Backend::Preload => mapped.then_some(Way::Preload),
+    }
+}
+
 fn is_library(path: &Path) -> bool {
     // One that was replaced by an update meanwhile is shown as deleted.
     let path = path.to_string_lossy();
@@ -127,7 +142,7 @@ fn start(process: &Process, exe: &Path) -> Result<Start, ProcError> {
         preload: environment.ld_preload().map(text),
         variables: if secure { Vec::new() } else { settings.collect() },
         names,
-        uid: process.status()?.euid,
+        uid: live::process::status(process.pid).map_or(u32::MAX, |status| status.euid),
     })
 }
 

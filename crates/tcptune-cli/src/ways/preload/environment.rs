@@ -25,10 +25,14 @@ pub struct Environment {
 impl Environment {
     /// Of the settings that the command line gives. Those that the environment has already stay.
     pub fn new(given: &Given, library: &Path) -> Self {
-        let mut environment = Self::of(given);
+        Self::of(given).preloading(library)
+    }
+
+    /// With the library.
+    pub fn preloading(mut self, library: &Path) -> Self {
         let list = preload::list(variables::own().ld_preload(), library);
-        environment.set.insert(0, (PRELOAD.to_owned(), list));
-        environment
+        self.set.insert(0, (PRELOAD.to_owned(), list));
+        self
     }
 
     /// The same, without the library.
@@ -48,6 +52,14 @@ impl Environment {
         let is_set = |name: &String| environment.set.iter().any(|(set, _)| set == name);
         environment.unset = names.map(variable).filter(|name| !is_set(name) && is_inherited(name)).collect();
         environment
+    }
+
+    /// Telling the program, and all that it starts, by which other way they are reached: the library stays quiet.
+    pub fn announcing(mut self, backend: &str) -> Self {
+        let name = variable("BACKEND");
+        self.set.retain(|(set, _)| *set != name);
+        self.set.push((name, backend.into()));
+        self
     }
 
     /// Puts them into the environment of this process, which a program that takes its place inherits.
@@ -75,10 +87,21 @@ impl Environment {
         inherited.filter(|(name, _)| !changed(name)).chain(set).collect()
     }
 
+    /// What is set, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        self.set.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// Lines that a shell takes.
-    pub fn lines(&self) -> Vec<String> {
-        let unset = self.unset.iter().map(|name| format!("unset {name}"));
-        unset.chain(self.set.iter().map(|(name, value)| format!("export {name}={}", quoted(value)))).collect()
+    pub fn lines(&self, shell: Shell) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for name in &self.unset {
+            lines.push([shell.unset(), name.as_bytes()].concat());
+        }
+        for (name, value) in &self.set {
+            lines.push([shell.set(), name.as_bytes(), shell.between(), &shell.quoted(value)].concat());
+        }
+        lines.join(&b'\n')
     }
 
     /// For machines: null is to be unset.
@@ -104,9 +127,52 @@ fn text(opt: &Opt, text: &str) -> OsString {
     }
 }
 
-/// A word as a shell takes it.
-pub fn quoted(word: &OsStr) -> String {
-    // It refuses only null bytes, which no argument and no variable can have.
-    let bytes = shlex::bytes::try_quote(word.as_bytes()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// For which shell lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// sh(1), and so bash, dash and zsh.
+    Posix,
+    Fish,
+}
+
+impl Shell {
+    const fn set(self) -> &'static [u8] {
+        match self {
+            Self::Posix => b"export ",
+            Self::Fish => b"set -gx ",
+        }
+    }
+
+    const fn unset(self) -> &'static [u8] {
+        match self {
+            Self::Posix => b"unset ",
+            Self::Fish => b"set -e ",
+        }
+    }
+
+    const fn between(self) -> &'static [u8] {
+        match self {
+            Self::Posix => b"=",
+            Self::Fish => b" ",
+        }
+    }
+
+    /// A word as the shell takes it.
+    pub fn quoted(self, word: &OsStr) -> Vec<u8> {
+        match self {
+            // It refuses only null bytes, which no argument and no variable can have.
+            Self::Posix => shlex::bytes::try_quote(word.as_bytes()).unwrap_or_default().into_owned(),
+            Self::Fish => {
+                let mut quoted = b"'".to_vec();
+                for byte in word.as_bytes() {
+                    if matches!(byte, b'\\' | b'\'') {
+                        quoted.push(b'\\');
+                    }
+                    quoted.push(*byte);
+                }
+                quoted.push(b'\'');
+                quoted
+            }
+        }
+    }
 }
