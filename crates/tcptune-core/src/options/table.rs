@@ -684,6 +684,13 @@ pub fn find(name: &str) -> Option<(usize, &'static Opt)> {
     Some((row, OPTIONS.get(row)?))
 }
 
+/// The same, of a name in upper or lower case.
+pub(crate) fn find_in_any_case(name: &str) -> Option<(usize, &'static Opt)> {
+    let is_it = |named: &&Named| usize::from(named.len) == name.len() && named.text().eq_ignore_ascii_case(name);
+    let row = NAMED.iter().find(is_it)?.row();
+    Some((row, OPTIONS.get(row)?))
+}
+
 /// The index of a name in [`NAMED`].
 pub(crate) fn position(name: &str) -> Option<usize> {
     NAMED.iter().position(|named| usize::from(named.len) == name.len() && named.text() == name)

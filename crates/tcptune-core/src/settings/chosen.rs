@@ -104,6 +104,7 @@ impl Values {
     }
 
     /// With others over them.
+    #[cold]
     pub fn under(&self, over: Self) -> Self {
         if self.0.is_empty() {
             return over;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::settings::config::{self, Trust};
-use tcptune_core::settings::grammar::{self, Entry, Scope};
+use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::settled::Settings;
 
 use super::about::{About, since_boot, ticks};
@@ -104,9 +104,9 @@ impl Order {
 
 /// The rules of a text, as they are written. One of programs or users is an error.
 fn add_rules(rules: &mut Vec<String>, source: &str, text: &str) -> Result<(), Error> {
-    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if rule.scope != Scope::default());
+    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if !rule.scope.is_empty());
     if let Some(Entry::Rule(rule)) = grammar::entries(text).flatten().find(of_sockets) {
-        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column);
+        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column());
         return Err(Error::usage(format!(
             "{place}: program= and uid= are not known where the kernel calls a BPF program"
         ))
