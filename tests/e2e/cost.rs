@@ -1,7 +1,6 @@
 //! What the hooks cost, in instructions: the same each time, whatever else the machine does (times are in scripts/bench).
 
 use std::fs;
-use std::os::fd::AsRawFd;
 
 use tempfile::NamedTempFile;
 
@@ -127,11 +126,6 @@ fn a_thousand_rules_cost_the_start_of_a_program_little() {
 /// KiB of the library's own mappings that are resident in a program which has made a TCP socket: its file, and the
 /// anonymous pages behind it.
 fn resident(settings: &[(&str, &str)]) -> u64 {
-    // What has just been linked lies in memory in larger pieces than what is read from disk, and they are mapped whole.
-    let file = fs::File::open(library()).expect("the library");
-    file.sync_all().expect("on disk");
-    // SAFETY: advice touches no memory.
-    assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);
     let script = "import socket, time; s = socket.socket(); print('made', flush=True); time.sleep(20)";
     // Without the log lines that prove the library elsewhere: here it must be among the mappings.
     let program = Program::python(script).env("LD_PRELOAD", library());
