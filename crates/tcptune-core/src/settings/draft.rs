@@ -9,14 +9,15 @@ use log::LevelFilter;
 use crate::options::table::{self, IN_LOWER_CASE, LIBRARY, NAMED, Named, OPTIONS, Own, PREFIX, Target};
 use crate::options::value::Value;
 use crate::settings::chosen::{
-    self, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values, is_unset,
+    self, BACKEND, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values,
+    is_unset,
 };
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
 use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
 use crate::settings::profile::{InForce, Profile};
 use crate::settings::rules::Rules;
-use crate::settings::settled::Settings;
+use crate::settings::settled::{Backend, Settings};
 use crate::settings::source::{KeepaliveDefaults, Place, Process, Source};
 
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
@@ -367,9 +368,10 @@ impl Draft {
             let (profile, in_force) = self.finish(globals, kernel, None);
             (vec![profile], Rules::default(), in_force)
         };
-        let OfProcess { in_scope, strict, disabled, stats, log, log_file } = of_process;
+        let OfProcess { in_scope, backend, strict, disabled, stats, log, log_file } = of_process;
         let config = self.config;
-        let settings = Settings { profiles, rules, in_force, config, in_scope, strict, disabled, stats, log, log_file };
+        let settings =
+            Settings { profiles, rules, in_force, config, in_scope, backend, strict, disabled, stats, log, log_file };
         (settings, self.wrong)
     }
 
@@ -502,6 +504,7 @@ impl<'a> Known<'a> {
 #[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 struct OfProcess {
     in_scope: bool,
+    backend: Backend,
     strict: bool,
     disabled: bool,
     stats: bool,
@@ -510,8 +513,15 @@ struct OfProcess {
 }
 
 impl OfProcess {
-    const NONE: Self =
-        Self { in_scope: true, strict: false, disabled: false, stats: false, log: LevelFilter::Warn, log_file: None };
+    const NONE: Self = Self {
+        in_scope: true,
+        backend: Backend::Auto,
+        strict: false,
+        disabled: false,
+        stats: false,
+        log: LevelFilter::Warn,
+        log_file: None,
+    };
 
     #[cold]
     fn new<'a>(globals: &Values, process: impl Fn() -> &'a Process) -> Self {
@@ -520,6 +530,12 @@ impl OfProcess {
         let log = globals.int(LOG).and_then(|i| LevelFilter::iter().nth(usize::try_from(i).ok()?));
         Self {
             in_scope: lists(ONLY_PROGRAMS) != Some(false) && lists(SKIP_PROGRAMS) != Some(true),
+            backend: match globals.int(BACKEND) {
+                Some(1) => Backend::Preload,
+                Some(2) => Backend::Notify,
+                Some(3) => Backend::Cgroup,
+                _ => Backend::Auto,
+            },
             strict: is_on(STRICT),
             disabled: is_on(DISABLE),
             stats: is_on(STATS),

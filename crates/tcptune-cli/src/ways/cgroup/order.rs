@@ -9,8 +9,9 @@ use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::settled::Settings;
 
-use super::about::{About, since_boot, ticks};
+use super::about::{About, now, ticks};
 use super::attachment::{self, Attached, Failed};
+use super::denied::may_attach;
 use super::programs;
 use super::tuning::{self, LeftOut, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
@@ -39,6 +40,17 @@ impl Order {
         }
         let left_out = tuning::left_out(&settings);
         Ok(Self { settings, rules, left_out, trial })
+    }
+
+    /// The same for a program that is to be started, if this user may, and all of it can be set there.
+    pub fn that_sets_all(given: &Given) -> Option<Self> {
+        let order = may_attach().then(|| Self::new(&given.clone().over_environment(), None).ok())??;
+        (order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)
+    }
+
+    /// Of the environment alone.
+    pub fn of_environment() -> Option<Self> {
+        Self::that_sets_all(&Given::default())
     }
 
     /// What cannot be set.
@@ -80,8 +92,7 @@ impl Order {
     pub fn attach(&self, cgroup: &File) -> Result<(About, bool), Error> {
         let before = Attached::find(cgroup.as_fd())?;
         let generation = before.about().map_or(0, |about| about.generation).wrapping_add(1) & 0x7fff;
-        let until =
-            self.trial.map(|trial| since_boot().saturating_add(u64::try_from(trial.as_nanos()).unwrap_or(u64::MAX)));
+        let until = self.trial.map(|trial| now().saturating_add(u64::try_from(trial.as_nanos()).unwrap_or(u64::MAX)));
         let tuning = self.tuning(generation);
         let about = About::new(&self.settings, self.rules.clone(), &tuning, until);
         let text = serde_json::to_string(&about).map_err(std::io::Error::from)?;
