@@ -181,7 +181,11 @@ fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
         fact("incomplete", Tone::Warning, "an attach has not come to its end; attach or detach again".to_owned());
     }
     if it.state.as_ref().is_some_and(|state| state.counts(false, false).unbounded > 0) {
-        fact("unbounded", Tone::Bad, "more connects at a time than the programs keep: some had no timeout".to_owned());
+        fact(
+            "unbounded",
+            Tone::Bad,
+            "some connects had no timeout: too many at a time, or a kernel before 6.1".to_owned(),
+        );
     }
     out.print_table(&facts)?;
     let Some(state) = &it.state else { return Ok(()) };

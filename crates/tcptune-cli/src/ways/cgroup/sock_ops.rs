@@ -213,16 +213,21 @@ fn new_attempt(asm: &mut Asm) {
 
 /// The connect timeout takes the place of the user timeout, which is kept.
 fn lend(asm: &mut Asm, tuning: &Tuning<'_>) {
-    let none = asm.label("no_timeout");
+    let [none, known] = ["no_timeout", "lent"].map(|name| asm.label(name));
     if tuning.has_choice() {
         asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
         asm.jump_if(R1, Is::Equal, 0, none);
     }
-    asm.store_number(Size::Word, FP, ATTEMPT + attempt::IS_LENT, 1);
     asm.store_number(Size::Word, FP, SCRATCH, 0);
     asm.copy(R1, R6);
     steps::user_timeout(asm);
     asm.note("the one to put back").call(Helper::Getsockopt);
+    // Before Linux 6.1 it cannot be asked for, so that it could not be put back.
+    asm.note("not known: nothing is lent").jump_if64(R0, Is::Equal, 0, known);
+    steps::count(asm, tuning, Count::Unbounded);
+    asm.jump(none);
+    asm.here(known);
+    asm.store_number(Size::Word, FP, ATTEMPT + attempt::IS_LENT, 1);
     asm.load(Size::Word, R1, FP, SCRATCH);
     asm.store(Size::Word, FP, ATTEMPT + attempt::USER_TIMEOUT, R1);
     if tuning.has_initial {
