@@ -232,6 +232,7 @@ static void close_connected(int fd) {
 
 static void tcp(void) { close(tcp_socket(0)); }
 static void udp(void) { close(socket(AF_INET, SOCK_DGRAM, 0)); }
+static void call(void) { syscall(SYS_getppid); }
 static void local(void) { close(socket(AF_UNIX, SOCK_STREAM, 0)); }
 
 /* A command of a shell script, without its exec. */
@@ -375,7 +376,7 @@ static int memory(const char *field) {
 static int work(const char *name, const char *style, const char *keepalive) {
     static const struct { const char *name; void (*run)(void); int connections; } workloads[] = {
         {"tcp", tcp, 0}, {"udp", udp, 0}, {"unix", local, 0}, {"blocking", blocking, 0}, {"blocking6", blocking, 0},
-        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
+        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"call", call, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
         {"select", wait_by_select, 1}, {"select10", wait_by_select, 10}, {"epoll", wait_by_epoll, 1},
         {"epoll9900", wait_by_epoll, 9900}, {0}}, *w;
     double times[BLOCKS];

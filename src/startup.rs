@@ -2,14 +2,12 @@
 
 use std::ffi::{CStr, CString, c_char};
 
-use tcptune_core::options::table::{OPTIONS, Own, PREFIX, Target};
-use tcptune_core::options::value::{Kind, Value};
-use tcptune_core::options::words::Choice;
+use tcptune_core::options::table::PREFIX;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::profile::Limits;
-use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::settled::{Settings, Summary};
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
 use tcptune_core::sockets::attempt::Attempts;
@@ -113,7 +111,7 @@ fn complain(wrong: &[Diagnostic], strict: bool) {
 
 #[cold]
 fn tell(settings: &Settings) {
-    log::info!("in force: {}", InForce(settings));
+    log::info!("in force: {}", Summary(settings));
 }
 
 fn publish(settings: Settings) {
@@ -230,35 +228,5 @@ fn keepalive_defaults() -> KeepaliveDefaults {
         idle: sysctl("tcp_keepalive_time").unwrap_or(7200),
         interval: sysctl("tcp_keepalive_intvl").unwrap_or(75),
         count: sysctl("tcp_keepalive_probes").unwrap_or(9),
-    }
-}
-
-/// Displays the settings in force.
-struct InForce<'a>(&'a Settings);
-
-impl std::fmt::Display for InForce<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let settings = self.0;
-        if settings.leaves_all_alone() {
-            return f.write_str("nothing, every socket is left alone");
-        }
-        let of_a_socket = |target| match target {
-            Target::Socket(_) => true,
-            Target::Own(own) => own.is_of_a_socket() && own != Own::Precedence,
-        };
-        for (setting, option) in settings.in_force.iter().filter_map(|s| Some((s, OPTIONS.get(s.row)?))) {
-            let value = option.kind.show(&setting.value);
-            if of_a_socket(option.target) {
-                write!(f, "{}={value} ", option.name())?;
-            }
-        }
-        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as i64);
-        write!(f, "PRECEDENCE={}", Kind::Choice(Choice::Precedence).show(&Value::Int(precedence)))?;
-        match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
-            (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),
-            (None, 0) => Ok(()),
-            (None, 1) => f.write_str(", 1 rule"),
-            (None, rules) => write!(f, ", {rules} rules"),
-        }
     }
 }

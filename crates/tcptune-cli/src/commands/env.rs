@@ -27,7 +27,7 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
-    let environment = Environment::new(&given, &Library::find(matches)?.path);
+    let environment = Environment::new(&given, &Library::find(matches, None)?.path);
     if out.is_json() {
         out.print_json(&environment.json())?;
     } else {

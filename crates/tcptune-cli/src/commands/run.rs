@@ -71,12 +71,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
-    let library = Library::find(matches);
-    let around = Around {
-        search,
-        preload: variables::own().ld_preload(),
-        library: library.as_ref().ok().map(|library| (library.path.as_path(), &library.elf)),
-    };
+    let mut around = Around { search, preload: variables::own().ld_preload(), library: None };
+    let library = Library::find(matches, Program::look(path.clone(), args, around).elf.as_ref());
+    around.library = library.as_ref().ok().map(|library| (library.file.as_path(), &library.elf));
     let program = Program::look(path.clone(), args, around);
     let environment = Environment::of(&given);
     let (policy, wrong) = Policy::new(environment.settings(), &program.process());
@@ -93,6 +90,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         say(&format!("{error}; notify in its place"));
         choice = choice.instead(Way::Notify, policy.first());
     }
+    let also = library.as_ref().ok().filter(|_| choice.way == Way::Preload).and_then(Library::also_leads_to);
     let environment = match choice.way {
         Way::Preload => environment.preloading(&library?.path),
         Way::Notify | Way::Cgroup => environment.announcing(choice.way.name()),
@@ -101,7 +99,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         if choice.way == Way::Cgroup {
             return attach::dry_run(&Order::new(&given.over_environment(), None)?, out);
         }
-        return dry_run(&environment, &choice, &path, &words, out).map(|()| ExitCode::SUCCESS);
+        return dry_run(&environment, &choice, also.as_deref(), &path, &words, out).map(|()| ExitCode::SUCCESS);
     }
     if !choice.left_out.is_empty() && choice.way != Way::Cgroup {
         say(&format!("{} does not set {}", choice.way, choice.left_out.join(", ")));
@@ -125,6 +123,7 @@ fn in_a_cgroup(given: &Given) -> Result<(), Error> {
 fn dry_run(
     environment: &Environment,
     choice: &Choice,
+    also: Option<&str>,
     path: &Path,
     words: &[OsString],
     out: &Output,
@@ -136,6 +135,7 @@ fn dry_run(
             "reason": choice.reason,
             "left_out": choice.left_out,
             "environment": environment.json(),
+            "other_kinds": also,
             "program": path.to_string_lossy(),
             "command": words,
         }));
@@ -143,6 +143,9 @@ fn dry_run(
     out.print(format!("# {}: {}", choice.way, choice.reason))?;
     if !choice.left_out.is_empty() {
         out.print(format!("# does not set {}", choice.left_out.join(", ")))?;
+    }
+    if let Some(also) = also {
+        out.print(format!("# {also}"))?;
     }
     let words: Vec<_> = words.iter().map(|word| Shell::Posix.quoted(word)).collect();
     let run: &[u8] = if choice.way == Way::Preload { b"exec " } else { b"exec tcptune run -- " };

@@ -193,3 +193,20 @@ fn an_attempt_goes_on_under_settings_that_take_the_place_of_its_own() {
     assert_eq!(said["user_timeout"], 7777, "{said}");
     assert_eq!(group.attached().expect("attached")["pending"], 0);
 }
+
+#[test]
+fn an_attempt_of_a_program_that_is_killed_is_over() {
+    let Some(group) = Group::or_skip("an_attempt_of_a_program_that_is_killed_is_over") else { return };
+    let hole = BlackHole::v4();
+    group.attach(&["--connect-timeout", "1h"]);
+    let mut command = std::process::Command::new(client());
+    command.args([hole.ip(), hole.port()]);
+    group.enter(&mut command);
+    let mut running = Running::start(&mut command);
+    let pending = || group.attached().expect("attached")["pending"].clone();
+    crate::harness::eventually("an attempt is going on", || pending() == 1);
+    running.kill();
+    running.wait();
+    crate::harness::eventually("none is", || pending() == 0);
+    group.detach();
+}

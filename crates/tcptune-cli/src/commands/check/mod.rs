@@ -46,9 +46,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
             let pid = pid.to_str().and_then(|pid| pid.parse().ok());
             let pid =
                 pid.ok_or_else(|| Error::failed(format!("{}: no process can have this number", words[0].display())))?;
-            process::check(pid, Library::find(matches).ok())?
+            process::check(pid, |elf| Library::find(matches, elf).ok())?
         }
-        words => check_program(words, Library::find(matches))?,
+        words => check_program(words, |elf| Library::find(matches, elf))?,
     };
     report.print(out)?;
     Ok(if report.reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -119,15 +119,16 @@ impl Report {
     }
 }
 
-fn check_program(words: &[OsString], library: Result<Library, Error>) -> Result<Report, Error> {
+fn check_program(
+    words: &[OsString],
+    library: impl FnOnce(Option<&Elf>) -> Result<Library, Error>,
+) -> Result<Report, Error> {
     let (command, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let variables = variables::own();
     let path = program::find(command, variables.path())?;
-    let around = Around {
-        search: variables.path(),
-        preload: variables.ld_preload(),
-        library: library.as_ref().ok().map(|library| (library.path.as_path(), &library.elf)),
-    };
+    let mut around = Around { search: variables.path(), preload: variables.ld_preload(), library: None };
+    let library = library(Program::look(path.clone(), args, around).elf.as_ref());
+    around.library = library.as_ref().ok().map(|library| (library.file.as_path(), &library.elf));
     let program = Program::look(path, args, around);
     let chain: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
     let kind = kind(program.elf.as_ref());
@@ -136,7 +137,7 @@ fn check_program(words: &[OsString], library: Result<Library, Error>) -> Result<
     let choice = Choice::new(&program, policy.first(), Order::of_environment().as_ref());
     let mut reasons: Vec<_> = choice.obstacles.iter().map(Reason::from).collect();
     let library = match library {
-        Ok(library) => library.path.display().to_string(),
+        Ok(library) => library.file.display().to_string(),
         Err(error) => {
             if choice.way == Way::Preload {
                 reasons.push(Reason::new("no-library", error.to_string()));

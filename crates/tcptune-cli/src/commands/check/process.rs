@@ -38,8 +38,8 @@ struct Start {
     uid: u32,
 }
 
-/// Looks at it. `library`: the one that would be preloaded.
-pub fn check(pid: i32, library: Option<Library>) -> Result<Report, Error> {
+/// Looks at it. `library`: the one that would be preloaded into such a program.
+pub fn check(pid: i32, library: impl FnOnce(Option<&Elf>) -> Option<Library>) -> Result<Report, Error> {
     let of = |what: &'static str| move |error| cannot(pid, what, &error);
     let process = Process::new(pid).map_err(of("/proc"))?;
     let exe = process.exe().map_err(of("its executable"))?;
@@ -51,7 +51,7 @@ pub fn check(pid: i32, library: Option<Library>) -> Result<Report, Error> {
     let start = start(&process, &exe).map_err(of("its environment"))?;
     let (settings, wrong) = settings(pid, &start);
 
-    let elf_of_library = library.map(|library| library.elf);
+    let elf_of_library = library(elf.as_ref()).map(|library| library.elf);
     let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, elf_of_library.as_ref())).unwrap_or_default();
     // It runs, so it has found its loader, be it in another root directory.
     let obstacles = obstacles.iter().filter(|obstacle| !matches!(obstacle, Obstacle::NoLoader(_)));
