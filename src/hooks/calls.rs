@@ -2,6 +2,8 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::ptr;
+
 use libc::{c_int, c_void, sockaddr, socklen_t};
 use tcptune_core::sockets::connect::Call;
 use tcptune_core::sockets::family::Family;
@@ -42,6 +44,7 @@ hooks! {
     fn listen(fd: c_int, backlog: c_int) -> c_int {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
+            tuning.attempts.settle(&tuning.real, fd);
             let backlog = tuning.before_listen(fd, backlog);
             // SAFETY: the program's own call, but for the backlog.
             unsafe { real()(fd, backlog) }
@@ -60,8 +63,13 @@ hooks! {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
             tuning.seen(fd);
+            tuning.attempts.settle(&tuning.real, fd);
+            let attempting = tuning.attempts.has(fd);
             let r = forward();
-            if r == 0 {
+            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) {
+                // SAFETY: the call has just succeeded: an int could be read.
+                tuning.user_timeout_set(fd, unsafe { value.cast::<c_int>().read_unaligned() }, attempting);
+            } else if r == 0 {
                 tuning.set_by_program(fd, level, name);
             }
             r
@@ -73,10 +81,15 @@ hooks! {
             let Some(tuning) = TUNING.get() else { return forward() };
             tuning.seen(fd);
             tuning.attempts.settle(&tuning.real, fd);
+            let is_user_timeout = (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+            let own = if is_user_timeout { tuning.attempts.concealed(fd) } else { None };
             let r = forward();
-            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && tuning.attempts.any() {
-                // SAFETY: the call has just succeeded.
-                unsafe { tuning.attempts.conceal(fd, value, len) };
+            if r == 0
+                && is_user_timeout
+                && let Some(own) = own.or_else(|| tuning.attempts.concealed(fd))
+            {
+                // SAFETY: the call has just succeeded: so many bytes were written there.
+                unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
             }
             if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
                 // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
@@ -85,6 +98,10 @@ hooks! {
             }
             r
         }
+    }
+
+    fn shutdown(fd: c_int, how: c_int) -> c_int {
+        |forward| settled(fd, forward)
     }
 
     fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {

@@ -12,6 +12,8 @@ hooks! {
     fn close(fd: c_int) -> c_int {
         |forward| {
             if let Some(tuning) = TUNING.get() {
+                tuning.attempts.settle(&tuning.real, fd); // other processes may have it
+                tuning.attempts.forget(fd);
                 tuning.descriptors.forget(fd);
             }
             forward()

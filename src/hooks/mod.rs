@@ -51,6 +51,7 @@ macro_rules! hooks {
         }
 
         $(#[allow(clippy::disallowed_types, reason = "redhook names a Once, which is never called")]
+        #[allow(non_snake_case, reason = "names of functions")]
         pub mod $name {
             use std::mem;
             use std::sync::atomic::Ordering;
@@ -87,7 +88,7 @@ macro_rules! hooks {
                 // SAFETY: as above.
                 let Some(real) = (unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }) else {
                     errno::set(libc::ENOSYS);
-                    return -1;
+                    return $crate::hooks::Failure::FAILURE;
                 };
                 // SAFETY: the program's own call, with its arguments.
                 unsafe { real($($arg),*) }
@@ -96,9 +97,28 @@ macro_rules! hooks {
     };
 }
 
+/// What a function of libc returns where it fails.
+trait Failure {
+    const FAILURE: Self;
+}
+
+impl Failure for c_int {
+    const FAILURE: Self = -1;
+}
+
+impl Failure for libc::ssize_t {
+    const FAILURE: Self = -1;
+}
+
+impl Failure for *mut libc::FILE {
+    const FAILURE: Self = ptr::null_mut();
+}
+
+mod aliases;
 pub mod calls;
 mod descriptors;
-mod fortify;
+mod parts;
+pub mod time;
 mod transfers;
 mod waits;
 
@@ -107,7 +127,7 @@ const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
 const OPTIONAL: [Wanted; 4] =
-    [waits::optional::WANTED, transfers::optional::WANTED, fortify::optional::WANTED, CLEANUP_WANTED];
+    [waits::optional::WANTED, transfers::optional::WANTED, aliases::optional::WANTED, CLEANUP_WANTED];
 
 /// The macros of `pthread_cleanup_push(3)` call these, in glibc and in musl. A glibc before 2.34 has them in libpthread,
 /// which a program without threads may not have loaded.
@@ -166,17 +186,6 @@ fn attempting() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.attempts.any())
 }
 
-/// After a wait with this result.
-#[inline]
-fn waited(result: c_int) -> c_int {
-    if result > 0
-        && let Some(tuning) = attempting()
-    {
-        tuning.attempts.sweep(&tuning.real);
-    }
-    result
-}
-
 /// Before a call on `fd`.
 #[inline]
 fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
@@ -184,4 +193,11 @@ fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
         tuning.attempts.settle(&tuning.real, fd);
     }
     forward()
+}
+
+/// Before a call on `fd` that sends or receives with these flags, and may wait.
+#[inline]
+fn transferring<T>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    let _ = flags;
+    settled(fd, forward)
 }

@@ -61,6 +61,34 @@ fn readable(at: *const u8) -> bool {
     r == -1 && errno::get() == libc::EINVAL
 }
 
+/// Whether all of these can be read: pointers of the program, and how many bytes each, of which null ones have none. A
+/// page that several of them lie on is asked about once. Leaves `errno` alone.
+#[must_use]
+pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
+    errno::preserved(|| {
+        let mut known = usize::MAX;
+        parts.iter().filter(|(at, _)| !at.is_null()).all(|(at, len)| {
+            let pages = at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE;
+            pages.into_iter().all(|page| {
+                let asked = page == known || readable(at.with_addr(page * PAGE));
+                known = page;
+                asked
+            })
+        })
+    })
+}
+
+/// Whether so many bytes can be written to; of at least 8, the first and the last 8 are overwritten. The kernel copies the
+/// thread's signal mask there (rt_sigprocmask(2)). Leaves `errno` alone.
+#[must_use]
+pub fn is_writable(at: *mut u8, len: usize) -> bool {
+    let takes_8 = |at: *mut u8| {
+        // SAFETY: the kernel checks the pointer; no mask is set.
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u8>(), at, 8usize) == 0 }
+    };
+    errno::preserved(|| takes_8(at) && takes_8(at.wrapping_add(len - 8)))
+}
+
 /// The address behind a program's pointer; `None` where it is not one of TCP, or cannot be read: the kernel has the
 /// answer to that. Leaves `errno` alone.
 #[must_use]

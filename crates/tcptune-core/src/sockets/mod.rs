@@ -9,5 +9,6 @@ pub mod descriptor;
 pub mod family;
 pub mod real;
 pub mod signal;
+pub mod slots;
 pub mod stats;
 pub mod syn;

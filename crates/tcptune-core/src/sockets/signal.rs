@@ -8,6 +8,8 @@ use std::ptr;
 
 use libc::{c_int, sigset_t};
 
+use crate::system::errno;
+
 /// Highest signal number (`_NSIG` of x86 and ARM Linux, less one).
 const LAST: c_int = 64;
 
@@ -64,6 +66,24 @@ impl Signals {
         // SAFETY: a live set of the size given.
         unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size_of::<u64>()) };
         self.set & pending != 0
+    }
+
+    /// Holds back those of a program's set as well, and gives the thread's mask of before. `None` where that cannot be
+    /// read. Leaves `errno` alone.
+    #[must_use]
+    pub fn block(set: *const sigset_t) -> Option<Self> {
+        let mut before = Self::none();
+        // SAFETY: the kernel checks the program's pointer; the old mask goes to a live set of the size given.
+        let r = errno::preserved(|| unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_BLOCK,
+                set.expose_provenance(),
+                &raw mut before.set,
+                size_of::<u64>(),
+            )
+        });
+        (r == 0 && !set.is_null()).then_some(before)
     }
 
     /// Makes this the calling thread's mask.

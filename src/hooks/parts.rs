@@ -1,0 +1,171 @@
+//! Waits in parts: each ends where something of an attempt is due, and goes on. `call` is the real function, with the time
+//! of a part. While no attempt goes on, each costs one load.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::ptr;
+
+use libc::{c_int, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
+use tcptune_core::sockets::address;
+use tcptune_core::sockets::signal::Signals;
+
+use super::attempting;
+use super::time::{FOREVER, in_timeval, milliseconds, of_milliseconds, of_timespec, of_timeval, with_timespec};
+
+/// poll(2), which says what it reports.
+#[inline]
+pub fn poll(fds: *const pollfd, count: nfds_t, timeout: c_int, mut call: impl FnMut(c_int) -> c_int) -> c_int {
+    let Some(tuning) = attempting() else { return call(timeout) };
+    let result = tuning.wait(of_milliseconds(timeout), |time| call(milliseconds(time)));
+    tuning.settle_polled(fds, count, result);
+    result
+}
+
+/// ppoll(2).
+#[inline]
+pub fn ppoll(
+    fds: *const pollfd,
+    count: nfds_t,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+    call: impl FnMut(*const timespec) -> c_int,
+) -> c_int {
+    let result = with_mask(timeout, mask, call);
+    if let Some(tuning) = attempting() {
+        tuning.settle_polled(fds, count, result);
+    }
+    result
+}
+
+/// What takes its time so, and a mask of signals: epoll_pwait2(2) as well.
+#[inline]
+pub fn with_mask(
+    timeout: *const timespec,
+    mask: *const sigset_t,
+    mut call: impl FnMut(*const timespec) -> c_int,
+) -> c_int {
+    match attempting().and_then(|tuning| Some((tuning, of_timespec(timeout)?))) {
+        Some((tuning, limit)) => held_back(mask, || tuning.wait(limit, |time| with_timespec(time, &mut call))),
+        None => call(timeout),
+    }
+}
+
+/// epoll_wait(2) and epoll_pwait(2).
+#[inline]
+pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) -> c_int) -> c_int {
+    match attempting() {
+        Some(tuning) => held_back(mask, || tuning.wait(of_milliseconds(timeout), |time| call(milliseconds(time)))),
+        None => call(timeout),
+    }
+}
+
+/// The sets of a select(2): to read, to write, of exceptions.
+pub type Sets = [*mut fd_set; 3];
+
+/// select(2), which writes back what is left of the time.
+#[inline]
+pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
+    let Some(tuning) = attempting() else { return call(timeout) };
+    let (Some(limit), Some(asked)) = (of_timeval(timeout), Asked::of(count, sets)) else { return call(timeout) };
+    let mut left = limit;
+    let result = tuning.wait(limit, |time| {
+        asked.ask();
+        let mut part = in_timeval(time);
+        let result = call(if time == FOREVER { ptr::null_mut() } else { &raw mut part });
+        let spent = time - of_timeval(&raw const part).unwrap_or(0).min(time);
+        left = if left == FOREVER { left } else { left.saturating_sub(spent) };
+        result
+    });
+    if !timeout.is_null() && address::is_writable(timeout.cast(), size_of::<timeval>()) {
+        // SAFETY: it can be written to; without a time limit there is none.
+        unsafe { timeout.write_unaligned(in_timeval(left)) };
+    }
+    asked.settle(result);
+    result
+}
+
+/// pselect(2).
+#[inline]
+pub fn pselect(
+    count: c_int,
+    sets: Sets,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+    mut call: impl FnMut(*const timespec) -> c_int,
+) -> c_int {
+    if attempting().is_none() {
+        return call(timeout);
+    }
+    let Some(asked) = Asked::of(count, sets) else { return call(timeout) };
+    let result = with_mask(timeout, mask, |time| {
+        asked.ask();
+        call(time)
+    });
+    asked.settle(result);
+    result
+}
+
+/// Bits of a word of an `fd_set`, which the kernel takes for longs.
+const BITS: usize = 64;
+const WORDS: usize = libc::FD_SETSIZE / BITS;
+
+/// What a program has asked select(2) for: the kernel writes its answer over it.
+struct Asked {
+    sets: Sets,
+    words: usize,
+    copies: [[u64; WORDS]; 3],
+}
+
+impl Asked {
+    /// `None` where the sets cannot be read, or are larger than an `fd_set`: that is the kernel's affair.
+    fn of(count: c_int, sets: Sets) -> Option<Self> {
+        let words = usize::try_from(count).ok()?.div_ceil(BITS);
+        if words > WORDS || !address::are_readable(&sets.map(|set| (set.cast_const().cast(), words * size_of::<u64>())))
+        {
+            return None;
+        }
+        let copies = sets.map(|set| {
+            let mut copy = [0; WORDS];
+            if !set.is_null() {
+                // SAFETY: so many words can be read.
+                unsafe { ptr::copy_nonoverlapping(set.cast(), copy.as_mut_ptr(), words) };
+            }
+            copy
+        });
+        Some(Self { sets, words, copies })
+    }
+
+    /// Asks for the same again.
+    fn ask(&self) {
+        for (set, copy) in self.sets.iter().zip(&self.copies).filter(|(set, _)| !set.is_null()) {
+            // SAFETY: the kernel has written there, or will: the program's own sets.
+            unsafe { ptr::copy_nonoverlapping(copy.as_ptr(), set.cast(), self.words) };
+        }
+    }
+
+    /// Settles what is reported.
+    fn settle(&self, result: c_int) {
+        let Some(tuning) = attempting().filter(|_| result > 0) else { return };
+        for set in self.sets.iter().filter(|set| !set.is_null()) {
+            for word in 0..self.words {
+                // SAFETY: the kernel has written so many words there.
+                let mut bits = unsafe { set.cast::<u64>().add(word).read_unaligned() };
+                while bits != 0 {
+                    let fd = c_int::try_from(word * BITS).unwrap_or(-1) + bits.trailing_zeros().cast_signed();
+                    tuning.attempts.settle(&tuning.real, fd);
+                    bits &= bits - 1;
+                }
+            }
+        }
+    }
+}
+
+/// Holds back what `mask` holds back, while a wait is made of parts: between them it would have its turn.
+fn held_back(mask: *const sigset_t, wait: impl FnOnce() -> c_int) -> c_int {
+    let before = if mask.is_null() { None } else { Signals::block(mask) };
+    let result = wait();
+    if let Some(before) = before {
+        before.mask();
+    }
+    result
+}
