@@ -18,6 +18,8 @@ fn main() {
     // RELRO costs a system call and a page at each exec, and protects nothing here: the pointers worth protecting, to
     // the real functions, are found after relocation.
     link("-Wl,-z,norelro");
+    // Symbols of libc may lead here (src/plugins.rs): this library stays, even if a program loads it itself and closes it.
+    link("-Wl,-z,nodelete");
     if is("PROFILE", "release") {
         println!("cargo:rerun-if-changed=src/layout.ld");
         link(&format!("-Wl,-T,{}/src/layout.ld", env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")));
@@ -39,14 +41,10 @@ fn main() {
 
 /// What the release library takes from libc, in the version that the oldest glibc for it has (x86-64). musl has all of it.
 /// What is not here is linked without a version, which scripts/package refuses.
-const LIBC: [(&str, &str); 4] = [
-    (
-        "GLIBC_2.2.5",
-        "__errno_location _exit abort bcmp dl_iterate_phdr environ memcmp memmove memset sigaction strlen syscall",
-    ),
+const LIBC: [(&str, &str); 3] = [
+    ("GLIBC_2.2.5", "__errno_location abort bcmp dl_iterate_phdr environ memcmp memmove memset strlen"),
     ("GLIBC_2.14", "memcpy"),
     ("GLIBC_2.16", "getauxval"),
-    ("GLIBC_2.17", "clock_gettime"),
 ];
 
 /// Makes the linker see a libc.so that has these symbols and nothing else, so that one file loads wherever it is built.

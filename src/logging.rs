@@ -7,14 +7,13 @@
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use once_cell::race::OnceBox;
-use tcptune_core::system::errno;
-use tcptune_core::system::files::{self, File, answer};
+use tcptune_core::system::files::{self, File};
+use tcptune_core::system::{errno, network, process, signals};
 
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;
@@ -42,7 +41,7 @@ struct Identity {
 
 impl Identity {
     fn of(fd: c_int) -> Option<Self> {
-        let status = files::status(fd)?;
+        let status = files::status(fd).ok()?;
         Some(Self { device: status.st_dev, inode: status.st_ino, mode: status.st_mode })
     }
 
@@ -72,7 +71,7 @@ pub fn start(level: LevelFilter, file: Option<&'static CStr>, journal_stream: Op
 /// A line that was asked for by a setting of its own, whatever the level.
 pub fn always(text: fmt::Arguments) {
     if let Some(backend) = BACKEND.get() {
-        errno::preserved(|| backend.write(&Line::new(Level::Info, text)));
+        backend.write(&Line::new(Level::Info, text));
     }
 }
 
@@ -94,6 +93,7 @@ impl Log for Backend {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
+            // What is shown may be asked of the kernel by functions of libc.
             errno::preserved(|| self.write(&Line::new(record.level(), *record.args())));
         }
     }
@@ -137,8 +137,7 @@ impl Line {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        // SAFETY: getpid cannot fail.
-        let pid = unsafe { libc::syscall(libc::SYS_getpid) };
+        let pid = process::id();
         // A write that fails has filled the buffer: what fits is the line.
         let _ = write!(line, "tcptune[{pid}]: {level}: {text}");
         if let Some(last) = line.bytes.get_mut(line.len) {
@@ -161,35 +160,22 @@ impl Write for Line {
     }
 }
 
-/// A null pointer among arguments without types.
-const NOTHING: *const u8 = ptr::null();
-
 fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
+    let bytes = line.bytes.get(..line.len).unwrap_or_default();
     // A write past RLIMIT_FSIZE raises SIGXFSZ, which would end the program.
-    let (mut before, xfsz) = (0u64, 1u64 << (libc::SIGXFSZ - 1));
-    // SAFETY: live masks of the kernel's size.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const xfsz, &raw mut before, 8usize) };
-    // SAFETY: the first `len` bytes of a live buffer.
-    let written = answer(unsafe { libc::syscall(libc::SYS_write, fd, line.bytes.as_ptr(), line.len) });
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: as above, and a live timespec.
-    unsafe {
-        if written == Err(libc::EFBIG) && before & xfsz == 0 {
-            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const xfsz, NOTHING, &raw const now, 8usize);
-        }
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, NOTHING, 8usize);
+    let xfsz = signals::bit(libc::SIGXFSZ);
+    let before = signals::block(xfsz);
+    let written = files::write(fd, bytes);
+    if written == Err(libc::EFBIG) && before & xfsz == 0 {
+        signals::discard(xfsz);
     }
-    let written = written?;
-    if usize::try_from(written) == Ok(line.len) { Ok(()) } else { Err(libc::ENOSPC) }
+    signals::set_mask(before);
+    if written? == line.len { Ok(()) } else { Err(libc::ENOSPC) }
 }
 
 /// Whether a write of a line would neither wait nor raise SIGPIPE (pipe(7): `POLLOUT` means room for `PIPE_BUF`).
 fn takes_a_line(fd: c_int) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: one live pollfd, a live timespec, no signal mask.
-    let ready = unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poll, 1usize, &raw const now, NOTHING, 0usize) };
-    ready == 1 && poll.revents == libc::POLLOUT
+    network::ready(fd, libc::POLLOUT) == Ok(libc::POLLOUT)
 }
 
 /// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.

@@ -5,10 +5,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr, slice};
 
-use libc::{Elf64_Phdr, Elf64_Sym, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+pub use libc::Elf64_Sym as Symbol;
+use libc::{Elf64_Ehdr, Elf64_Phdr, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+use tcptune_core::system::clock;
 
 /// Tags of the dynamic section.
 mod tag {
@@ -16,6 +19,7 @@ mod tag {
     pub const HASH: usize = 4;
     pub const STRTAB: usize = 5;
     pub const SYMTAB: usize = 6;
+    pub const SONAME: usize = 14;
     pub const GNU_HASH: usize = 0x6fff_fef5;
     pub const VERSYM: usize = 0x6fff_fff0;
 }
@@ -75,6 +79,11 @@ pub const fn list<const COUNT: usize>(names: &str) -> [Name; COUNT] {
 }
 
 impl Wanted<'_> {
+    /// The names, and where each one's function is kept.
+    pub fn each(&self) -> impl Iterator<Item = (Name, &'static [u8], *mut c_void)> {
+        self.list.iter().zip(self.found).map(|(name, slot)| (*name, name.of(self.names), slot.load(Ordering::Relaxed)))
+    }
+
     /// Fills what is still missing from `object`.
     fn fill(&self, object: &Object) {
         for (name, slot) in self.list.iter().zip(self.found) {
@@ -126,15 +135,38 @@ pub fn next(wanted: &[&[Wanted]]) {
     });
 }
 
+/// The kernel's own clock_gettime(2), in the object that it maps into each process (vdso(7)), if it does.
+pub fn vdso_clock() -> Option<clock::Vdso> {
+    const NAMES: &str =
+        if cfg!(target_arch = "aarch64") { "__kernel_clock_gettime\0" } else { "__vdso_clock_gettime\0" };
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let start = word(unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) });
+    let header = ptr::with_exposed_provenance::<Elf64_Ehdr>(start);
+    if header.is_null() {
+        return None;
+    }
+    // SAFETY: there is an object, which begins with its ELF header; the program headers are behind it.
+    let headers = unsafe {
+        let headers = start.wrapping_add(word((*header).e_phoff));
+        slice::from_raw_parts(ptr::with_exposed_provenance::<Elf64_Phdr>(headers), (*header).e_phnum.into())
+    };
+    let first = headers.iter().find(|header| header.p_type == PT_LOAD)?;
+    let base = start.wrapping_sub(word(first.p_vaddr));
+    let [name] = const { list::<1>(NAMES) };
+    let function = Object::new(&Segments { base, headers })?.function(name, name.of(NAMES));
+    // SAFETY: null is None; under this name the vdso has a function of this type.
+    unsafe { mem::transmute::<*mut c_void, Option<clock::Vdso>>(function) }
+}
+
 /// Where an object is in memory.
-struct Segments<'a> {
+pub struct Segments<'a> {
     /// What is added to an address of the file.
     base: usize,
     headers: &'a [Elf64_Phdr],
 }
 
 /// Calls `visit` for each object in the loader's order, until it returns true. The loader holds its lock meanwhile.
-fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
+pub fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
     unsafe extern "C" fn call<F: FnMut(&Segments) -> bool>(
         info: *mut dl_phdr_info,
         _: size_t,
@@ -161,11 +193,19 @@ const fn word(value: u64) -> usize {
 }
 
 impl Segments<'_> {
-    fn contain(&self, address: usize) -> bool {
-        self.headers.iter().filter(|header| header.p_type == PT_LOAD).any(|header| {
-            let start = self.base.wrapping_add(word(header.p_vaddr));
-            address.wrapping_sub(start) < word(header.p_memsz)
-        })
+    /// How the segment is mapped that has this address (`p_flags` of elf(5)).
+    pub fn flags(&self, address: usize) -> u32 {
+        self.headers.iter().find(|header| self.has(header, address)).map_or(0, |header| header.p_flags)
+    }
+
+    fn has(&self, header: &Elf64_Phdr, address: usize) -> bool {
+        let start = self.base.wrapping_add(word(header.p_vaddr));
+        header.p_type == PT_LOAD && address.wrapping_sub(start) < word(header.p_memsz)
+    }
+
+    /// Whether one of its segments has this address.
+    pub fn contain(&self, address: usize) -> bool {
+        self.headers.iter().any(|header| self.has(header, address))
     }
 
     /// Where a table is. glibc has relocated most of these pointers, musl none; and no one those of the vdso.
@@ -178,9 +218,11 @@ impl Segments<'_> {
 }
 
 /// The tables of an object that has been loaded.
-struct Object {
-    base: usize,
-    symbols: *const Elf64_Sym,
+pub struct Object {
+    /// What is added to an address of the file.
+    pub base: usize,
+    name: Option<usize>,
+    symbols: *const Symbol,
     strings: *const libc::c_char,
     versions: Option<*const u16>,
     hash: Hash,
@@ -193,10 +235,11 @@ enum Hash {
 }
 
 impl Object {
-    fn new(segments: &Segments) -> Option<Self> {
+    pub fn new(segments: &Segments) -> Option<Self> {
         let dynamic = segments.headers.iter().find(|header| header.p_type == PT_DYNAMIC)?;
         let mut entry = segments.table::<[usize; 2]>(segments.base.wrapping_add(word(dynamic.p_vaddr)))?;
-        let (mut symbols, mut strings, mut versions, mut gnu, mut sysv) = (None, None, None, None, None);
+        let (mut symbols, mut strings, mut versions, mut gnu, mut sysv, mut name) =
+            (None, None, None, None, None, None);
         loop {
             // SAFETY: the section is mapped, and ends with a null tag, where this ends.
             let [tag, pointer] = unsafe { *entry };
@@ -206,6 +249,7 @@ impl Object {
                 tag::STRTAB => strings = segments.table(pointer),
                 tag::VERSYM => versions = segments.table(pointer),
                 tag::GNU_HASH => gnu = segments.table(pointer),
+                tag::SONAME => name = Some(pointer),
                 tag::HASH => sysv = segments.table(pointer),
                 _ => {}
             }
@@ -213,17 +257,20 @@ impl Object {
             entry = unsafe { entry.add(1) };
         }
         let hash = gnu.map(Hash::Gnu).or(sysv.map(Hash::SysV))?;
-        Some(Self { base: segments.base, symbols: symbols?, strings: strings?, versions, hash })
+        Some(Self { base: segments.base, name, symbols: symbols?, strings: strings?, versions, hash })
+    }
+
+    /// The name by which other objects ask for it.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: `DT_SONAME` is the place of a C string among the object's strings.
+        self.name.map_or(c"", |at| unsafe { CStr::from_ptr(self.strings.add(at)) })
     }
 
     /// The function with this name in its default version, or null.
-    fn function(&self, hashed: Name, name: &[u8]) -> *mut c_void {
-        let found = match self.hash {
-            Hash::Gnu(table) => self.by_gnu_hash(table, hashed.gnu_hash, name),
-            Hash::SysV(table) => self.by_sysv_hash(table, name),
-        };
+    pub fn function(&self, hashed: Name, name: &[u8]) -> *mut c_void {
+        let found = self.find(hashed, name, |_, version| version & HIDDEN == 0);
         found.map_or(ptr::null_mut(), |symbol| {
-            let address = ptr::with_exposed_provenance_mut::<c_void>(self.base.wrapping_add(word(symbol.st_value)));
+            let address = ptr::with_exposed_provenance_mut::<c_void>(self.address(symbol));
             if symbol.st_info & 0xf != GNU_IFUNC {
                 return address;
             }
@@ -233,7 +280,26 @@ impl Object {
         })
     }
 
-    fn by_gnu_hash(&self, table: *const u32, hash: u32, name: &[u8]) -> Option<&Elf64_Sym> {
+    /// The address of a symbol.
+    pub const fn address(&self, symbol: &Symbol) -> usize {
+        self.base.wrapping_add(word(symbol.st_value))
+    }
+
+    /// The first function of this name that is accepted; it is shown with its version.
+    pub fn find<F>(&self, hashed: Name, name: &[u8], accept: F) -> Option<&Symbol>
+    where
+        F: FnMut(&Symbol, u16) -> bool,
+    {
+        match self.hash {
+            Hash::Gnu(table) => self.by_gnu_hash(table, hashed.gnu_hash, name, accept),
+            Hash::SysV(table) => self.by_sysv_hash(table, name, accept),
+        }
+    }
+
+    fn by_gnu_hash<F>(&self, table: *const u32, hash: u32, name: &[u8], mut accept: F) -> Option<&Symbol>
+    where
+        F: FnMut(&Symbol, u16) -> bool,
+    {
         // SAFETY: the loader searches these tables itself in this way: a header of four words, the words of the filter,
         // the buckets, and one word for each symbol from `first` on, of which the last of a bucket is odd.
         unsafe {
@@ -250,7 +316,8 @@ impl Object {
             while index >= first {
                 let of_symbol = *chain.add((index - first) as usize);
                 if of_symbol | 1 == hash | 1
-                    && let Some(symbol) = self.symbol(index, name)
+                    && let Some((symbol, version)) = self.symbol(index, name)
+                    && accept(symbol, version)
                 {
                     return Some(symbol);
                 }
@@ -263,7 +330,10 @@ impl Object {
         None
     }
 
-    fn by_sysv_hash(&self, table: *const u32, name: &[u8]) -> Option<&Elf64_Sym> {
+    fn by_sysv_hash<F>(&self, table: *const u32, name: &[u8], mut accept: F) -> Option<&Symbol>
+    where
+        F: FnMut(&Symbol, u16) -> bool,
+    {
         let hash = name.iter().fold(0u32, |hash, byte| {
             let hash = (hash << 4).wrapping_add((*byte).into());
             (hash ^ (hash >> 28 << 4)) & 0x0fff_ffff
@@ -275,7 +345,9 @@ impl Object {
             let chain = bucket.add(buckets as usize);
             let mut index = *bucket.add(hash.checked_rem(buckets)? as usize);
             while index != 0 {
-                if let Some(symbol) = self.symbol(index, name) {
+                if let Some((symbol, version)) = self.symbol(index, name)
+                    && accept(symbol, version)
+                {
                     return Some(symbol);
                 }
                 index = *chain.add(index as usize);
@@ -284,11 +356,11 @@ impl Object {
         None
     }
 
-    /// The symbol at `index`, if it is a function that the object defines under this name.
+    /// The symbol at `index` with its version, if it is a function that the object defines under this name.
     ///
     /// # Safety
     /// The index is from the object's own hash table.
-    unsafe fn symbol(&self, index: u32, name: &[u8]) -> Option<&Elf64_Sym> {
+    unsafe fn symbol(&self, index: u32, name: &[u8]) -> Option<(&Symbol, u16)> {
         let index = index as usize;
         // SAFETY: symbols and versions have an entry for each index.
         let (symbol, version, own_name) = unsafe {
@@ -299,9 +371,9 @@ impl Object {
         // SAFETY: names end with a null byte, and nothing behind the first difference is read.
         let byte_at = |at| unsafe { *own_name.add(at) };
         let is_named = || name.iter().enumerate().all(|(at, byte)| byte_at(at) == *byte) && byte_at(name.len()) == 0;
-        let defined = symbol.st_shndx != 0 && symbol.st_value != 0 && version & HIDDEN == 0;
+        let defined = symbol.st_shndx != 0 && symbol.st_value != 0;
         let is_function = matches!(symbol.st_info & 0xf, NOTYPE | FUNC | GNU_IFUNC);
         let is_visible = matches!(symbol.st_info >> 4, GLOBAL | WEAK);
-        (defined && is_function && is_visible && is_named()).then_some(symbol)
+        (defined && is_function && is_visible && is_named()).then_some((symbol, version))
     }
 }

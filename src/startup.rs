@@ -13,10 +13,10 @@ use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
 use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
-use tcptune_core::system::files;
+use tcptune_core::system::{self, clock, files};
 
 use crate::tuning::{TUNING, Tuning};
-use crate::{arena, hooks, logging};
+use crate::{arena, hooks, logging, lookup};
 
 /// Exit status of `STRICT`: `EX_CONFIG` of sysexits.h.
 const EX_CONFIG: i32 = 78;
@@ -94,8 +94,7 @@ fn complain(wrong: &[Diagnostic], strict: bool) {
         log::warn!("{diagnostic}; {outcome}");
     }
     if strict {
-        // SAFETY: ends the process without running anything of a program that has not started.
-        unsafe { libc::_exit(EX_CONFIG) };
+        system::process::exit(EX_CONFIG);
     }
 }
 
@@ -110,6 +109,11 @@ fn publish(settings: Settings) {
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
     let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
+    if (waits || settings.stats)
+        && let Some(clock) = lookup::vdso_clock()
+    {
+        clock::use_vdso(clock);
+    }
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
@@ -139,18 +143,10 @@ fn process() -> Process {
     };
     let started = started.to_string_lossy();
     let mut room = [0; 4096]; // PATH_MAX
-    // SAFETY: a C string, and live room of its length.
-    let length = unsafe {
-        let path = c"/proc/self/exe".as_ptr();
-        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path, room.as_mut_ptr(), room.len())
-    };
-    let executable = usize::try_from(length).ok().and_then(|length| room.get(..length)).unwrap_or_default();
+    let executable = files::link(c"/proc/self/exe", &mut room).unwrap_or_default();
     let executable = String::from_utf8_lossy(executable);
     let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    // SAFETY: geteuid cannot fail.
-    let uid = unsafe { libc::syscall(libc::SYS_geteuid) };
-    let uid = u32::try_from(uid).unwrap_or(u32::MAX);
-    Process { names: vec![base_name(&executable), base_name(&started)], uid }
+    Process { names: vec![base_name(&executable), base_name(&started)], uid: system::process::effective_user() }
 }
 
 /// The entries of the environment that begin with this, without it.

@@ -12,8 +12,7 @@ hooks! {
     fn close(fd: c_int) -> c_int {
         |forward| {
             if let Some(tuning) = TUNING.get() {
-                tuning.attempts.settle(&tuning.real, fd); // other processes may have it
-                tuning.attempts.forget(fd);
+                tuning.attempts.close(&tuning.real, fd);
                 tuning.descriptors.forget(fd);
             }
             forward()

@@ -149,6 +149,11 @@ pub fn resolve() {
     }
 }
 
+/// All hooked functions, and those of pthread_cleanup_push(3), which have no hook.
+pub fn all() -> impl Iterator<Item = &'static Wanted<'static>> {
+    REQUIRED.iter().chain(&OPTIONAL)
+}
+
 /// A function that this libc should have, and has not.
 pub fn missing() -> Option<&'static str> {
     REQUIRED.iter().find_map(Wanted::missing)

@@ -6,8 +6,7 @@
 use std::ptr;
 
 use libc::{c_int, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
-use tcptune_core::sockets::address;
-use tcptune_core::sockets::signal::Signals;
+use tcptune_core::system::{memory, signals};
 
 use super::attempting;
 use super::time::{FOREVER, in_timeval, milliseconds, of_milliseconds, of_timespec, of_timeval, with_timespec};
@@ -76,7 +75,7 @@ pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl Fn
         left = if left == FOREVER { left } else { left.saturating_sub(spent) };
         result
     });
-    if !timeout.is_null() && address::is_writable(timeout.cast(), size_of::<timeval>()) {
+    if !timeout.is_null() && memory::is_writable(timeout.cast(), size_of::<timeval>()) {
         // SAFETY: it can be written to; without a time limit there is none.
         unsafe { timeout.write_unaligned(in_timeval(left)) };
     }
@@ -120,7 +119,7 @@ impl Asked {
     /// `None` where the sets cannot be read, or are larger than an `fd_set`: that is the kernel's affair.
     fn of(count: c_int, sets: Sets) -> Option<Self> {
         let words = usize::try_from(count).ok()?.div_ceil(BITS);
-        if words > WORDS || !address::are_readable(&sets.map(|set| (set.cast_const().cast(), words * size_of::<u64>())))
+        if words > WORDS || !memory::are_readable(&sets.map(|set| (set.cast_const().cast(), words * size_of::<u64>())))
         {
             return None;
         }
@@ -162,10 +161,12 @@ impl Asked {
 
 /// Holds back what `mask` holds back, while a wait is made of parts: between them it would have its turn.
 fn held_back(mask: *const sigset_t, wait: impl FnOnce() -> c_int) -> c_int {
-    let before = if mask.is_null() { None } else { Signals::block(mask) };
-    let result = wait();
-    if let Some(before) = before {
-        before.mask();
+    if mask.is_null() || !memory::are_readable(&[(mask.cast(), size_of::<u64>())]) {
+        return wait();
     }
+    // SAFETY: what the kernel knows of a set can be read.
+    let before = signals::block(unsafe { mask.cast::<u64>().read_unaligned() });
+    let result = wait();
+    signals::set_mask(before);
     result
 }

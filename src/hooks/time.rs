@@ -3,7 +3,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_long, timespec, timeval};
-use tcptune_core::sockets::address;
+use tcptune_core::system::memory;
 
 pub const FOREVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
@@ -40,7 +40,7 @@ pub fn of_timeval(time: *const timeval) -> Option<u64> {
 }
 
 fn readable<T>(time: *const T) -> Option<*const T> {
-    address::are_readable(&[(time.cast(), size_of::<T>())]).then_some(time)
+    memory::are_readable(&[(time.cast(), size_of::<T>())]).then_some(time)
 }
 
 fn sum(seconds: c_long, nanoseconds: c_long) -> Option<u64> {

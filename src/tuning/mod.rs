@@ -110,6 +110,7 @@ impl Tuning {
     }
 
     /// A TCP socket is here; this holds for it, if that is known yet.
+    #[inline]
     fn count_seen(&self, fd: c_int, profile: Option<&Profile>) {
         if let Some(stats) = self.stats {
             stats.forget(fd);

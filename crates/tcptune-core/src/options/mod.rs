@@ -1,5 +1,6 @@
 //! The option table, and how values are written, stored and handed to the kernel.
 
+pub mod group;
 pub mod names;
 pub mod phase;
 pub mod table;

@@ -10,6 +10,7 @@ use std::fmt;
 
 use libc::c_int;
 
+use crate::options::group::Group;
 use crate::options::phase::{Phases, Stages};
 use crate::options::value::{Kind, Unit, Word};
 use crate::options::ways::Ways;
@@ -78,6 +79,8 @@ pub struct Doc {
     pub source: &'static str,
     /// By which ways into a program it can be set.
     pub ways: Ways,
+    /// What it is about.
+    pub group: Group,
 }
 
 /// What a setting's value is for.
@@ -226,7 +229,7 @@ const TCP_RTO_MIN_US: c_int = 45;
 macro_rules! options {
     ($({
         $name:literal $(or $alias:literal)*, $kind:expr, $range:expr, $target:expr,
-        since: $since:expr, source: $source:literal, ways: $ways:expr,
+        since: $since:expr, source: $source:literal, ways: $ways:expr, group: $group:expr,
         $help:literal
     })*) => {
         /// The name of each row, and its aliases; for the compiler alone.
@@ -242,311 +245,311 @@ macro_rules! options {
 
         /// The rows, as people read them; same index as [`OPTIONS`].
         pub static DOCS: [Doc; ROWS.len()] =
-            [$(Doc { help: $help, source: $source, ways: $ways }),*];
+            [$(Doc { help: $help, source: $source, ways: $ways, group: $group }),*];
     };
 }
 
 options! {
     {
         "KEEPALIVE", Kind::Bool, ON_OR_OFF, socket(libc::SO_KEEPALIVE, Stages::SOCKET),
-        since: Since(2, 0, 0), source: "socket(7) SO_KEEPALIVE", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "socket(7) SO_KEEPALIVE", ways: Ways::ALL, group: Group::Keepalive,
         "Probe an idle connection. Any of KEEPIDLE, KEEPINTVL, KEEPCNT turns it on, unless this is off."
     }
     {
         "KEEPIDLE" or "KEEPALIVE_TIME", SECONDS, (1, 32_767), tcp(libc::TCP_KEEPIDLE, Stages::SOCKET),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPIDLE", ways: Ways::ALL,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPIDLE", ways: Ways::ALL, group: Group::Keepalive,
         "Idle time before the first keepalive probe."
     }
     {
         "KEEPINTVL" or "KEEPALIVE_INTVL", SECONDS, (1, 32_767), tcp(libc::TCP_KEEPINTVL, Stages::SOCKET),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPINTVL", ways: Ways::ALL,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPINTVL", ways: Ways::ALL, group: Group::Keepalive,
         "Time between two keepalive probes."
     }
     {
         "KEEPCNT" or "KEEPALIVE_PROBES", Kind::Count, (1, 127), tcp(libc::TCP_KEEPCNT, Stages::SOCKET),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPCNT", ways: Ways::ALL,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_KEEPCNT", ways: Ways::ALL, group: Group::Keepalive,
         "Unanswered keepalive probes that end the connection."
     }
     {
         "SYNCNT" or "SYN_RETRIES", Kind::Count, (1, 127), handshake(libc::TCP_SYNCNT, Phases::UNCONNECTED.or(Phases::CONNECTING)),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_SYNCNT", ways: Ways::ALL,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_SYNCNT", ways: Ways::ALL, group: Group::Connecting,
         "SYN retransmissions before a connect gives up; independent of CONNECT_TIMEOUT, whichever ends first."
     }
     {
         "USER_TIMEOUT", MILLISECONDS_OR_AUTO, (1, INT_MAX), tcp(libc::TCP_USER_TIMEOUT, Stages::SOCKET),
-        since: Since(2, 6, 37), source: "tcp(7) TCP_USER_TIMEOUT", ways: Ways::ALL,
+        since: Since(2, 6, 37), source: "tcp(7) TCP_USER_TIMEOUT", ways: Ways::ALL, group: Group::Timeouts,
         "How long sent data may stay unacknowledged before the connection ends; auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
     }
     {
         "LINGER", SECONDS_OR_OFF, (0, 32_767),
         option(libc::SOL_SOCKET, libc::SO_LINGER, None, Wire::Linger, Stages::SOCKET),
-        since: Since(2, 0, 0), source: "socket(7) SO_LINGER", ways: NOT_CGROUP,
+        since: Since(2, 0, 0), source: "socket(7) SO_LINGER", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long close waits until unsent data is sent; 0 resets the connection instead, off sends in the background."
     }
     {
         "LINGER2", SECONDS, (1, 120), tcp(libc::TCP_LINGER2, Stages::SOCKET),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_LINGER2", ways: NOT_CGROUP,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_LINGER2", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long a closed connection stays in FIN_WAIT2, waiting for the peer to close as well."
     }
     {
         "RTO_MAX", MILLISECONDS, (1000, 120_000), tcp(TCP_RTO_MAX_MS, Stages::SOCKET),
-        since: Since(6, 15, 0), source: "linux/tcp.h TCP_RTO_MAX_MS", ways: Ways::ALL,
+        since: Since(6, 15, 0), source: "linux/tcp.h TCP_RTO_MAX_MS", ways: Ways::ALL, group: Group::Timeouts,
         "Longest time between two retransmissions of data."
     }
     {
         "RTO_MIN", MICROSECONDS, (2000, 200_000), tcp(TCP_RTO_MIN_US, Stages::SOCKET),
-        since: Since(6, 15, 0), source: "linux/tcp.h TCP_RTO_MIN_US", ways: NOT_CGROUP,
+        since: Since(6, 15, 0), source: "linux/tcp.h TCP_RTO_MIN_US", ways: NOT_CGROUP, group: Group::Timeouts,
         "Shortest time before data is retransmitted; the kernel refuses less than two of its clock ticks."
     }
     {
         "THIN_LINEAR_TIMEOUTS", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_THIN_LINEAR_TIMEOUTS, Stages::SOCKET),
-        since: Since(2, 6, 34), source: "linux/tcp.h TCP_THIN_LINEAR_TIMEOUTS", ways: Ways::ALL,
+        since: Since(2, 6, 34), source: "linux/tcp.h TCP_THIN_LINEAR_TIMEOUTS", ways: Ways::ALL, group: Group::Timeouts,
         "Retransmit up to six times without doubling the time in between, while few packets are in flight."
     }
     {
         "FASTOPEN_CONNECT", Kind::Bool, ON_OR_OFF, handshake(libc::TCP_FASTOPEN_CONNECT, Phases::UNCONNECTED),
-        since: Since(4, 11, 0), source: "linux/tcp.h TCP_FASTOPEN_CONNECT, RFC 7413", ways: NOT_CGROUP,
+        since: Since(4, 11, 0), source: "linux/tcp.h TCP_FASTOPEN_CONNECT, RFC 7413", ways: NOT_CGROUP, group: Group::Connecting,
         "Send the first data with the SYN. To a peer that has given a cookie, connect returns at once and the first \
          write connects."
     }
     {
         "RECV_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, BEGUN),
-        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: NOT_CGROUP,
+        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long one read, recv or recvmsg of a blocking socket waits; it then fails with EAGAIN. Not for accept."
     }
     {
         "SEND_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, None, Wire::Timeval, BEGUN),
-        since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO", ways: NOT_CGROUP,
+        since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long one write, send or sendmsg of a blocking socket waits; it then fails with EAGAIN, or has sent a part. \
          Not for connect."
     }
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, Stages::LISTEN),
-        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: NOT_CGROUP,
+        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long one accept of a blocking listener waits; it then fails with EAGAIN. Accepted sockets do not inherit it."
     }
     {
         "REUSEADDR", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEADDR, AT_BIND),
-        since: Since(2, 0, 0), source: "socket(7) SO_REUSEADDR", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "socket(7) SO_REUSEADDR", ways: Ways::ALL, group: Group::Listening,
         "Let bind take a port whose old connections are in TIME_WAIT: a server restarts at once."
     }
     {
         "REUSEPORT", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEPORT, AT_BIND),
-        since: Since(3, 9, 0), source: "socket(7) SO_REUSEPORT", ways: Ways::ALL,
+        since: Since(3, 9, 0), source: "socket(7) SO_REUSEPORT", ways: Ways::ALL, group: Group::Listening,
         "Let several listeners of one user share a port; all of them must have it on."
     }
     {
         "INCOMING_CPU", Kind::Count, (0, 65_535), socket(libc::SO_INCOMING_CPU, Stages::LISTEN),
-        since: Since(4, 4, 0), source: "socket(7) SO_INCOMING_CPU", ways: NOT_CGROUP,
+        since: Since(4, 4, 0), source: "socket(7) SO_INCOMING_CPU", ways: NOT_CGROUP, group: Group::Listening,
         "Of several listeners that share a port, the one for connections whose packets arrive on this CPU."
     }
     {
         "FREEBIND", Kind::Bool, ON_OR_OFF, ip(libc::IP_FREEBIND, AT_BIND),
-        since: Since(2, 4, 0), source: "ip(7) IP_FREEBIND", ways: NOT_CGROUP,
+        since: Since(2, 4, 0), source: "ip(7) IP_FREEBIND", ways: NOT_CGROUP, group: Group::Addresses,
         "Let bind take an address that the machine does not have, or not yet."
     }
     {
         "TRANSPARENT", Kind::Bool, ON_OR_OFF, ip(libc::IP_TRANSPARENT, AT_BIND),
-        since: Since(2, 6, 24), source: "ip(7) IP_TRANSPARENT", ways: NOT_CGROUP,
+        since: Since(2, 6, 24), source: "ip(7) IP_TRANSPARENT", ways: NOT_CGROUP, group: Group::Addresses,
         "Let bind take any address, as transparent proxies do; needs CAP_NET_ADMIN."
     }
     {
         "BIND_ADDRESS_NO_PORT", Kind::Bool, ON_OR_OFF, ip(libc::IP_BIND_ADDRESS_NO_PORT, Stages::BIND),
-        since: Since(4, 2, 0), source: "ip(7) IP_BIND_ADDRESS_NO_PORT", ways: NOT_CGROUP,
+        since: Since(4, 2, 0), source: "ip(7) IP_BIND_ADDRESS_NO_PORT", ways: NOT_CGROUP, group: Group::Addresses,
         "Let bind with port 0 take no port; connect takes one, which connections to other peers can share."
     }
     {
         "V6ONLY", Kind::Bool, ON_OR_OFF,
         option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, None, Wire::Int, AT_BIND),
-        since: Since(2, 4, 21), source: "ipv6(7) IPV6_V6ONLY", ways: NOT_CGROUP,
+        since: Since(2, 4, 21), source: "ipv6(7) IPV6_V6ONLY", ways: NOT_CGROUP, group: Group::Listening,
         "Whether an IPv6 listener takes IPv6 connections only, and not those to IPv4 addresses of the machine."
     }
     {
         "DEFER_ACCEPT", SECONDS, (1, 32_767), tcp(libc::TCP_DEFER_ACCEPT, Stages::LISTEN),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_DEFER_ACCEPT", ways: NOT_CGROUP,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_DEFER_ACCEPT", ways: NOT_CGROUP, group: Group::Listening,
         "Wake the listener when a connection's first data arrives, or after this time, rounded up to a SYN-ACK retry."
     }
     {
         "FASTOPEN", Kind::Count, (0, 65_535), tcp(libc::TCP_FASTOPEN, Stages::LISTEN),
-        since: Since(3, 7, 0), source: "linux/tcp.h TCP_FASTOPEN, RFC 7413", ways: NOT_CGROUP,
+        since: Since(3, 7, 0), source: "linux/tcp.h TCP_FASTOPEN, RFC 7413", ways: NOT_CGROUP, group: Group::Listening,
         "Take data that comes with the SYN, from so many clients at a time whose handshake is not over."
     }
     {
         "NODELAY", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_NODELAY, Stages::SOCKET),
-        since: Since(2, 0, 0), source: "tcp(7) TCP_NODELAY", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "tcp(7) TCP_NODELAY", ways: Ways::ALL, group: Group::Sending,
         "Send small segments at once instead of collecting them (no Nagle algorithm)."
     }
     {
         "QUICKACK", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_QUICKACK, BEGUN),
-        since: Since(2, 4, 4), source: "tcp(7) TCP_QUICKACK", ways: NOT_CGROUP,
+        since: Since(2, 4, 4), source: "tcp(7) TCP_QUICKACK", ways: NOT_CGROUP, group: Group::Sending,
         "Acknowledge at once instead of delaying; set when a connection begins, not permanent: the kernel may change it."
     }
     {
         "CORK", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_CORK, Stages::SOCKET),
-        since: Since(2, 2, 0), source: "tcp(7) TCP_CORK", ways: NOT_CGROUP,
+        since: Since(2, 2, 0), source: "tcp(7) TCP_CORK", ways: NOT_CGROUP, group: Group::Sending,
         "Send full segments only; what is left is sent after 200 ms, or when the program takes it off."
     }
     {
         "SNDBUF", Kind::Size, (1, INT_MAX / 2), socket(libc::SO_SNDBUF, Stages::SOCKET),
-        since: Since(2, 0, 0), source: "socket(7) SO_SNDBUF", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "socket(7) SO_SNDBUF", ways: Ways::ALL, group: Group::Sending,
         "Send buffer; the kernel doubles it, caps it at net.core.wmem_max, and no longer adapts it by itself."
     }
     {
         "RCVBUF", Kind::Size, (1, INT_MAX / 2), socket(libc::SO_RCVBUF, Stages::SOCKET),
-        since: Since(2, 0, 0), source: "socket(7) SO_RCVBUF", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "socket(7) SO_RCVBUF", ways: Ways::ALL, group: Group::Sending,
         "Receive buffer; the kernel doubles it, caps it at net.core.rmem_max, and no longer adapts it by itself."
     }
     {
         "NOTSENT_LOWAT", Kind::Size, (1, UINT_MAX), tcp(libc::TCP_NOTSENT_LOWAT, Stages::SOCKET),
-        since: Since(3, 12, 0), source: "linux/tcp.h TCP_NOTSENT_LOWAT", ways: Ways::ALL,
+        since: Since(3, 12, 0), source: "linux/tcp.h TCP_NOTSENT_LOWAT", ways: Ways::ALL, group: Group::Sending,
         "How much unsent data the send buffer may hold before the socket is no longer writable: less waits in a queue."
     }
     {
         "MAXSEG", Kind::Size, (88, 32_767), handshake(libc::TCP_MAXSEG, Phases::UNCONNECTED.or(Phases::LISTENING)),
-        since: Since(2, 0, 0), source: "tcp(7) TCP_MAXSEG", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "tcp(7) TCP_MAXSEG", ways: Ways::ALL, group: Group::Sending,
         "Largest segment to send and to announce; also bounded by the path, and less by the TCP options of each packet."
     }
     {
         "WINDOW_CLAMP", Kind::Size, (1, INT_MAX), tcp(libc::TCP_WINDOW_CLAMP, Stages::SOCKET),
-        since: Since(2, 4, 0), source: "tcp(7) TCP_WINDOW_CLAMP", ways: Ways::ALL,
+        since: Since(2, 4, 0), source: "tcp(7) TCP_WINDOW_CLAMP", ways: Ways::ALL, group: Group::Sending,
         "Largest window to announce; the kernel raises what is below half of its smallest receive buffer."
     }
     {
         "CONGESTION", Kind::Name, ANY,
         option(libc::IPPROTO_TCP, libc::TCP_CONGESTION, None, Wire::Name, Stages::SOCKET),
-        since: Since(2, 6, 13), source: "tcp(7) TCP_CONGESTION", ways: Ways::ALL,
+        since: Since(2, 6, 13), source: "tcp(7) TCP_CONGESTION", ways: Ways::ALL, group: Group::Sending,
         "Congestion control: one that the kernel offers, such as cubic, reno or bbr."
     }
     {
         "MAX_PACING_RATE", Kind::Size, (1, i64::MAX),
         option(libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, None, Wire::Rate, Stages::SOCKET),
-        since: Since(3, 13, 0), source: "linux/socket.h SO_MAX_PACING_RATE", ways: Ways::ALL,
+        since: Since(3, 13, 0), source: "linux/socket.h SO_MAX_PACING_RATE", ways: Ways::ALL, group: Group::Sending,
         "Most bytes to send in a second; 4G and more needs Linux 4.20."
     }
     {
         "BUSY_POLL", MICROSECONDS, (1, INT_MAX), socket(libc::SO_BUSY_POLL, Stages::SOCKET),
-        since: Since(3, 11, 0), source: "socket(7) SO_BUSY_POLL", ways: NOT_CGROUP,
+        since: Since(3, 11, 0), source: "socket(7) SO_BUSY_POLL", ways: NOT_CGROUP, group: Group::Sending,
         "How long a blocking receive polls the network device before it sleeps; more than the system's needs \
          CAP_NET_ADMIN."
     }
     {
         "ZEROCOPY", Kind::Bool, ON_OR_OFF, socket(libc::SO_ZEROCOPY, Stages::SOCKET),
-        since: Since(4, 14, 0), source: "linux/socket.h SO_ZEROCOPY", ways: NOT_CGROUP,
+        since: Since(4, 14, 0), source: "linux/socket.h SO_ZEROCOPY", ways: NOT_CGROUP, group: Group::Sending,
         "Let the program's sends with MSG_ZEROCOPY take effect."
     }
     {
         "TOS", Kind::TrafficClass { shift: 0 }, (0, 255), ip_and_ipv6(libc::IP_TOS, libc::IPV6_TCLASS),
-        since: Since(2, 0, 0), source: "ip(7) IP_TOS, ipv6(7) IPV6_TCLASS", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "ip(7) IP_TOS, ipv6(7) IPV6_TCLASS", ways: Ways::ALL, group: Group::Packets,
         "Type of service octet of IPv4, and traffic class of IPv6; the lower two bits are the kernel's."
     }
     {
         "DSCP", Kind::TrafficClass { shift: 2 }, (0, 255), ip_and_ipv6(libc::IP_TOS, libc::IPV6_TCLASS),
-        since: Since(2, 0, 0), source: "ip(7) IP_TOS, ipv6(7) IPV6_TCLASS", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "ip(7) IP_TOS, ipv6(7) IPV6_TCLASS", ways: Ways::ALL, group: Group::Packets,
         "Differentiated services code point: the upper six bits of TOS."
     }
     {
         "TTL", Kind::Count, (1, 255), ip_and_ipv6(libc::IP_TTL, libc::IPV6_UNICAST_HOPS),
-        since: Since(2, 0, 0), source: "ip(7) IP_TTL, ipv6(7) IPV6_UNICAST_HOPS", ways: NOT_CGROUP,
+        since: Since(2, 0, 0), source: "ip(7) IP_TTL, ipv6(7) IPV6_UNICAST_HOPS", ways: NOT_CGROUP, group: Group::Packets,
         "Time to live of IPv4, and hop limit of IPv6."
     }
     {
         "MTU_DISCOVER", Kind::Choice(Choice::MtuDiscover), (0, 5),
         ip_and_ipv6(libc::IP_MTU_DISCOVER, libc::IPV6_MTU_DISCOVER),
-        since: Since(2, 2, 0), source: "ip(7) IP_MTU_DISCOVER, ipv6(7) IPV6_MTU_DISCOVER", ways: NOT_CGROUP,
+        since: Since(2, 2, 0), source: "ip(7) IP_MTU_DISCOVER, ipv6(7) IPV6_MTU_DISCOVER", ways: NOT_CGROUP, group: Group::Packets,
         "Whether packets may be fragmented (dont), or the path's MTU is looked for (want, do, probe). interface needs \
          Linux 3.15, omit 4.1."
     }
     {
         "PRIORITY", Kind::Count, (0, INT_MAX), socket(libc::SO_PRIORITY, Stages::SOCKET.or(Stages::ACCEPT)),
-        since: Since(2, 0, 0), source: "socket(7) SO_PRIORITY", ways: Ways::ALL,
+        since: Since(2, 0, 0), source: "socket(7) SO_PRIORITY", ways: Ways::ALL, group: Group::Packets,
         "Priority in the queue of the network device; more than 6 needs CAP_NET_ADMIN. TOS sets one, too; this wins."
     }
     {
         "MARK", Kind::Bits, (0, UINT_MAX), socket(libc::SO_MARK, Stages::SOCKET),
-        since: Since(2, 6, 25), source: "socket(7) SO_MARK", ways: Ways::ALL,
+        since: Since(2, 6, 25), source: "socket(7) SO_MARK", ways: Ways::ALL, group: Group::Packets,
         "Mark of each packet, for routing rules and packet filters; needs CAP_NET_ADMIN or, from 5.17, CAP_NET_RAW."
     }
     {
         "BINDTODEVICE", Kind::Name, ANY,
         option(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, None, Wire::Name, Stages::SOCKET),
-        since: Since(2, 2, 0), source: "socket(7) SO_BINDTODEVICE", ways: Ways::ALL,
+        since: Since(2, 2, 0), source: "socket(7) SO_BINDTODEVICE", ways: Ways::ALL, group: Group::Addresses,
         "Network device that all packets leave by and come from; before Linux 5.7 it needs CAP_NET_RAW."
     }
     {
         "CONNECT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ConnectTimeout),
-        since: Since::NONE, source: "docs/connect-timeout.md", ways: Ways::ALL.but(Ways::APPLY),
+        since: Since::NONE, source: "docs/connect-timeout.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Connecting,
         "How long establishing a connection may take; connect then fails with ETIMEDOUT. \
          Below 1s, a nonblocking socket waits for about 1s."
     }
     {
         "BACKLOG", Kind::Backlog, (0, INT_MAX), Target::Own(Own::Backlog),
-        since: Since::NONE, source: "listen(2)", ways: CALLS,
+        since: Since::NONE, source: "listen(2)", ways: CALLS, group: Group::Listening,
         "Connections that may wait for accept, in place of the program's number; min: raises a smaller one. \
          The kernel caps it at net.core.somaxconn."
     }
     {
         "SOURCE", Kind::Addresses, ANY, Target::Own(Own::Source),
-        since: Since::NONE, source: "bind(2)", ways: CALLS,
+        since: Since::NONE, source: "bind(2)", ways: CALLS, group: Group::Addresses,
         "Address that connections come from where the program has not bound one itself."
     }
     {
         "MPTCP", Kind::Bool, ON_OR_OFF, Target::Own(Own::Mptcp),
-        since: Since(5, 6, 0), source: "RFC 8684", ways: Ways::PRELOAD,
+        since: Since(5, 6, 0), source: "RFC 8684", ways: Ways::PRELOAD, group: Group::Connecting,
         "Make Multipath TCP sockets in place of TCP ones; where the kernel or the peer cannot, TCP. \
          What MPTCP does not take of the other settings is left out."
     }
     {
         "PRECEDENCE", Kind::Choice(Choice::Precedence), (0, 1), Target::Own(Own::Precedence),
-        since: Since::NONE, source: "docs/decisions.md", ways: Ways::ALL.but(Ways::APPLY),
+        since: Since::NONE, source: "docs/decisions.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Which value wins where the program sets an option itself: that of the environment (default) or the program's."
     }
     {
         "RULES", Kind::Text(Expected::Rules), ANY, Target::Own(Own::Rules),
-        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY),
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Whom settings hold for: the first rule that matches a socket lies over the other settings."
     }
     {
         "CONFIG", Kind::Text(Expected::Path), ANY, Target::Own(Own::Config),
-        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY),
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "File of settings (name = value) and rules, one a line."
     }
     {
         "ONLY_PROGRAMS", PROGRAMS, ANY, Target::Own(Own::OnlyPrograms),
-        since: Since::NONE, source: "docs/rules.md", ways: CALLS,
+        since: Since::NONE, source: "docs/rules.md", ways: CALLS, group: Group::Library,
         "The programs that are tuned; all others are left alone."
     }
     {
         "SKIP_PROGRAMS", PROGRAMS, ANY, Target::Own(Own::SkipPrograms),
-        since: Since::NONE, source: "docs/rules.md", ways: CALLS,
+        since: Since::NONE, source: "docs/rules.md", ways: CALLS, group: Group::Library,
         "Programs that are left alone."
     }
     {
         "STRICT", Kind::Bool, ON_OR_OFF, Target::Own(Own::Strict),
-        since: Since::NONE, source: "sysexits.h EX_CONFIG", ways: Ways::ALL.but(Ways::APPLY),
+        since: Since::NONE, source: "sysexits.h EX_CONFIG", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Do not start the program if a setting is wrong: exit status 78 before main."
     }
     {
         "STATS", Kind::Bool, ON_OR_OFF, Target::Own(Own::Stats),
-        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY),
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Report one line at exit: sockets seen and tuned, connects, timeouts with the slowest destination, refusals."
     }
     {
         "LOG", Kind::Choice(Choice::Log), (0, 5), Target::Own(Own::Log),
-        since: Since::NONE, source: "", ways: CALLS,
+        since: Since::NONE, source: "", ways: CALLS, group: Group::Library,
         "How much to report, to standard error or LOG_FILE; default warn. \
          info: the settings in force; debug: every decision, and the values read back."
     }
     {
         "LOG_FILE", Kind::Text(Expected::Path), ANY, Target::Own(Own::LogFile),
-        since: Since::NONE, source: "", ways: CALLS,
+        since: Since::NONE, source: "", ways: CALLS, group: Group::Library,
         "File to append messages to, instead of standard error; made if missing, a symbolic link is refused."
     }
     {
         "DISABLE", Kind::Bool, ON_OR_OFF, Target::Own(Own::Disable),
-        since: Since::NONE, source: "", ways: CALLS,
+        since: Since::NONE, source: "", ways: CALLS, group: Group::Library,
         "Leave every socket alone, as if no setting were there."
     }
 }

@@ -50,7 +50,7 @@ fn text(file: Result<File, c_int>, trust: Trust) -> Result<Option<String>, Strin
         Err(libc::ENOENT) => return Ok(None),
         Err(error) => return Err(cannot(error)),
     };
-    let Some(status) = status(file.fd()) else { return Err(cannot(errno::get())) };
+    let status = status(file.fd()).map_err(cannot)?;
     if status.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err("is not a regular file".to_owned());
     }

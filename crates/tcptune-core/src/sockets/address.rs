@@ -6,10 +6,11 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr;
 
-use libc::{c_int, c_long, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::{c_int, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::options::names::Addresses;
-use crate::system::errno;
+use crate::system::memory::readable;
+use crate::system::network;
 
 /// Longest address that is looked at.
 const ROOM: usize = size_of::<sockaddr_in6>();
@@ -52,45 +53,8 @@ impl Bytes {
 /// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
 const PAGE: usize = 4096;
 
-/// Whether 8 bytes can be read there. The kernel copies them before it refuses what to do with them (rt_sigprocmask(2)
-/// with an unknown `how`), and every program may call it.
-fn readable(at: *const u8) -> bool {
-    let how: c_int = -1;
-    // SAFETY: the kernel checks the pointer, and changes nothing.
-    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, at, ptr::null::<u8>(), 8usize) };
-    r == -1 && errno::get() == libc::EINVAL
-}
-
-/// Whether all of these can be read: pointers of the program, and how many bytes each, of which null ones have none. A
-/// page that several of them lie on is asked about once. Leaves `errno` alone.
-#[must_use]
-pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
-    errno::preserved(|| {
-        let mut known = usize::MAX;
-        parts.iter().filter(|(at, _)| !at.is_null()).all(|(at, len)| {
-            let pages = at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE;
-            pages.into_iter().all(|page| {
-                let asked = page == known || readable(at.with_addr(page * PAGE));
-                known = page;
-                asked
-            })
-        })
-    })
-}
-
-/// Whether so many bytes can be written to; of at least 8, the first and the last 8 are overwritten. The kernel copies the
-/// thread's signal mask there (rt_sigprocmask(2)). Leaves `errno` alone.
-#[must_use]
-pub fn is_writable(at: *mut u8, len: usize) -> bool {
-    let takes_8 = |at: *mut u8| {
-        // SAFETY: the kernel checks the pointer; no mask is set.
-        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u8>(), at, 8usize) == 0 }
-    };
-    errno::preserved(|| takes_8(at) && takes_8(at.wrapping_add(len - 8)))
-}
-
 /// The address behind a program's pointer; `None` where it is not one of TCP, or cannot be read: the kernel has the
-/// answer to that. Leaves `errno` alone.
+/// answer to that.
 #[must_use]
 pub fn of_program(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
     read(addr, len, Bytes::address)
@@ -110,7 +74,7 @@ fn read<T>(addr: *const sockaddr, len: socklen_t, take: impl FnOnce(&Bytes, usiz
     }
     let (from, last) = (addr.cast::<u8>(), addr.cast::<u8>().wrapping_add(len - 8));
     let on_one_page = from.addr() % PAGE <= PAGE - len;
-    if !errno::preserved(|| readable(from) && (on_one_page || readable(last))) {
+    if !(readable(from) && (on_one_page || readable(last))) {
         return None;
     }
     let mut bytes = Bytes([0; ROOM]);
@@ -119,24 +83,23 @@ fn read<T>(addr: *const sockaddr, len: socklen_t, take: impl FnOnce(&Bytes, usiz
     take(&bytes, len)
 }
 
-fn asked(call: c_long, fd: c_int) -> Option<SocketAddr> {
+/// The address that a call has written to its room.
+fn asked(call: impl FnOnce(&mut [u8]) -> Result<usize, c_int>) -> Option<SocketAddr> {
     let mut bytes = Bytes([0; ROOM]);
-    let mut len = socklen_t::try_from(ROOM).ok()?;
-    // SAFETY: live room, and its length. The kernel is called directly: what the program calls is not concerned.
-    let r = unsafe { libc::syscall(call, fd, bytes.0.as_mut_ptr(), &raw mut len) };
-    if r == 0 { bytes.address(usize::try_from(len).ok()?) } else { None }
+    let len = call(&mut bytes.0).ok()?;
+    bytes.address(len)
 }
 
-/// The address that `fd` is bound to; unspecified where it is not. Leaves `errno` alone.
+/// The address that `fd` is bound to; unspecified where it is not.
 #[must_use]
 pub fn local(fd: c_int) -> Option<SocketAddr> {
-    errno::preserved(|| asked(libc::SYS_getsockname, fd))
+    asked(|room| network::own_name(fd, room))
 }
 
-/// The peer of `fd`, if it is connected. Leaves `errno` alone.
+/// The peer of `fd`, if it is connected.
 #[must_use]
 pub fn peer(fd: c_int) -> Option<SocketAddr> {
-    errno::preserved(|| asked(libc::SYS_getpeername, fd))
+    asked(|room| network::peer_name(fd, room))
 }
 
 /// The source of the same family as `peer`.
@@ -153,26 +116,24 @@ pub fn source_for(peer: SocketAddr, sources: &Addresses) -> Option<IpAddr> {
 /// # Errors
 /// The kernel's errno.
 pub fn bind(fd: c_int, v6: bool, source: IpAddr) -> Result<(), c_int> {
-    let r = match (v6, source) {
+    match (v6, source) {
         (false, IpAddr::V4(source)) => bind_v4(fd, source),
-        (false, IpAddr::V6(_)) => return Err(libc::EAFNOSUPPORT),
+        (false, IpAddr::V6(_)) => Err(libc::EAFNOSUPPORT),
         (true, IpAddr::V4(source)) => bind_v6(fd, source.to_ipv6_mapped()),
         (true, IpAddr::V6(source)) => bind_v6(fd, source),
-    };
-    if r == 0 { Ok(()) } else { Err(errno::get()) }
+    }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "2 and 10")]
 const FAMILIES: (sa_family_t, sa_family_t) = (libc::AF_INET as sa_family_t, libc::AF_INET6 as sa_family_t);
 
-fn bind_v4(fd: c_int, source: Ipv4Addr) -> c_long {
+fn bind_v4(fd: c_int, source: Ipv4Addr) -> Result<(), c_int> {
     let sin_addr = libc::in_addr { s_addr: u32::from_ne_bytes(source.octets()) };
     let address = sockaddr_in { sin_family: FAMILIES.0, sin_port: 0, sin_addr, sin_zero: [0; 8] };
-    // SAFETY: a live address and its length.
-    unsafe { libc::syscall(libc::SYS_bind, fd, &raw const address, size_of_val(&address)) }
+    network::bind(fd, &address)
 }
 
-fn bind_v6(fd: c_int, source: Ipv6Addr) -> c_long {
+fn bind_v6(fd: c_int, source: Ipv6Addr) -> Result<(), c_int> {
     let address = sockaddr_in6 {
         sin6_family: FAMILIES.1,
         sin6_port: 0,
@@ -180,8 +141,7 @@ fn bind_v6(fd: c_int, source: Ipv6Addr) -> c_long {
         sin6_addr: libc::in6_addr { s6_addr: source.octets() },
         sin6_scope_id: 0,
     };
-    // SAFETY: a live address and its length.
-    unsafe { libc::syscall(libc::SYS_bind, fd, &raw const address, size_of_val(&address)) }
+    network::bind(fd, &address)
 }
 
 #[cfg(test)]

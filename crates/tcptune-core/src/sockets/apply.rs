@@ -68,7 +68,7 @@ fn at_level(real: &Real, fd: c_int, mark: Mark, planned: &Planned, option: (c_in
     match real.set(fd, option.0, option.1, &planned.payload) {
         Ok(()) if log::log_enabled!(log::Level::Debug) => read_back(real, fd, planned, option),
         Ok(()) => {}
-        Err(error) => refused(fd, mark.family(), planned, error),
+        Err(error) => refused(fd, mark, planned, error),
     }
 }
 
@@ -207,10 +207,10 @@ pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
 }
 
 #[cold]
-fn refused(fd: c_int, family: Option<Family>, planned: &Planned, error: c_int) {
+fn refused(fd: c_int, mark: Mark, planned: &Planned, error: c_int) {
     let Some(row) = planned.row() else { return };
     let (name, value, named) = (row.name(), row.kind.show(&planned.value), errno::Named(error));
-    if family == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
+    if mark.family() == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
         return;
     }

@@ -12,7 +12,7 @@ use crate::sockets::descriptor::{Descriptors, Fact};
 use crate::sockets::real::{CleanupBuffer, Real};
 use crate::sockets::signal::{self, Handled, Signals};
 use crate::system::clock::now;
-use crate::system::{errno, files};
+use crate::system::{errno, files, network};
 
 /// A connect(2) as the program asked for it.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +33,7 @@ impl Call<'_> {
     /// connect(2) once more, on an attempt that goes on: the kernel's, since a library behind this one that interposes
     /// connect has seen the program's call.
     fn again(&self) -> Result<(), c_int> {
-        // SAFETY: as in `connect`.
-        let r = unsafe { libc::syscall(libc::SYS_connect, self.fd, self.addr, self.len) };
-        if r == 0 { Ok(()) } else { Err(errno::get()) }
+        network::connect(self.fd, self.addr, self.len)
     }
 
     /// The real connect(2) with the program's arguments.
@@ -259,7 +257,6 @@ fn dissolve(call: &Call<'_>) {
     // SAFETY: all zeroes is a valid sockaddr, of family AF_UNSPEC (0).
     let unspecified: sockaddr = unsafe { mem::zeroed() };
     let len = socklen_t::try_from(size_of::<sockaddr>()).unwrap_or(0);
-    // SAFETY: a live sockaddr and its length.
-    unsafe { libc::syscall(libc::SYS_connect, call.fd, &raw const unspecified, len) };
+    let _ = network::connect(call.fd, &raw const unspecified, len);
     let _ = call.real.get_int(call.fd, libc::SOL_SOCKET, libc::SO_ERROR);
 }

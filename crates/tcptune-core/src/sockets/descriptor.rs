@@ -15,6 +15,7 @@ use libc::c_int;
 use crate::options::phase::Stages;
 use crate::options::table::{OPTIONS, SOCKET_OPTIONS, Target};
 use crate::sockets::family::Family;
+use crate::sockets::slots::Slots;
 
 /// Descriptors with a number below this are remembered; others are looked up at each call.
 pub const LIMIT: usize = 65_536;
@@ -153,91 +154,109 @@ pub(crate) unsafe fn zeroes<T>() -> Box<[T]> {
 
 /// The marks of all descriptors of the process.
 #[derive(Debug)]
-#[allow(clippy::disallowed_types, reason = "made at start-up")]
-pub struct Descriptors(Box<[AtomicU64]>);
+pub struct Descriptors(Slots<AtomicU64>);
 
 impl Default for Descriptors {
     /// Nothing known of any.
     fn default() -> Self {
-        // SAFETY: all zeroes is a valid AtomicU64.
-        Self(unsafe { zeroes() })
+        Self(Slots::new())
     }
 }
 
 impl Descriptors {
-    fn slot(&self, fd: c_int) -> Option<&AtomicU64> {
-        self.0.get(usize::try_from(fd).ok()?)
-    }
-
     /// What is known of `fd`.
     #[must_use]
     pub fn get(&self, fd: c_int) -> Mark {
-        Mark(self.slot(fd).map_or(0, |slot| slot.load(Ordering::Relaxed)))
+        Mark(self.0.get(fd).map_or(0, |slot| slot.load(Ordering::Relaxed)))
     }
 
-    /// Remembers `mark`, unless the number is past [`LIMIT`].
-    pub fn set(&self, fd: c_int, mark: Mark) {
-        if let Some(slot) = self.slot(fd) {
-            slot.store(mark.0, Ordering::Relaxed);
+    /// Changes what is known of `fd`; of most, in the few instructions of `change`.
+    #[inline]
+    fn change(&self, fd: c_int, change: impl FnOnce(&AtomicU64)) {
+        match self.0.first(fd) {
+            Some(slot) => change(slot),
+            None => self.change_other(fd, change),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn change_other(&self, fd: c_int, change: impl FnOnce(&AtomicU64)) {
+        if let Some(slot) = self.0.entry(fd) {
+            change(slot);
+        }
+    }
+
+    /// Remembers `mark`, if there is memory for it.
+    pub fn set(&self, fd: c_int, mark: Mark) {
+        self.change(fd, |slot| slot.store(mark.0, Ordering::Relaxed));
     }
 
     /// One more is true of `fd`; what another thread says meanwhile stays.
     pub fn add(&self, fd: c_int, fact: Fact) {
-        if let Some(slot) = self.slot(fd) {
-            slot.fetch_or(fact.0, Ordering::Relaxed);
-        }
+        self.change(fd, |slot| _ = slot.fetch_or(fact.0, Ordering::Relaxed));
     }
 
     /// No longer true of `fd`.
     pub fn remove(&self, fd: c_int, fact: Fact) {
-        if let Some(slot) = self.slot(fd) {
-            slot.fetch_and(!fact.0, Ordering::Relaxed);
-        }
+        self.change(fd, |slot| _ = slot.fetch_and(!fact.0, Ordering::Relaxed));
     }
 
     /// Forgets `fd`. Writes only where there is something to forget, so that closing files dirties no page.
+    #[inline]
     pub fn forget(&self, fd: c_int) {
-        let mark = self.get(fd);
-        if mark != mark.unknown() {
-            self.set(fd, mark.unknown());
+        match self.0.first(fd) {
+            Some(slot) => forget(slot),
+            None => self.forget_other(fd),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget_other(&self, fd: c_int) {
+        if let Some(slot) = self.0.get(fd) {
+            forget(slot);
+        }
+    }
+}
+
+#[inline]
+fn forget(slot: &AtomicU64) {
+    let mark = Mark(slot.load(Ordering::Relaxed));
+    if mark != mark.unknown() {
+        slot.store(mark.unknown().0, Ordering::Relaxed);
     }
 }
 
 /// Which profile holds for each descriptor, where rules look at addresses.
 #[derive(Debug, Default)]
-#[allow(clippy::disallowed_types, reason = "made at start-up")]
-pub struct Choices(Box<[AtomicU32]>);
+pub struct Choices(Slots<AtomicU32>);
 
 impl Choices {
     /// The first profile for every descriptor.
     #[must_use]
     pub fn new() -> Self {
-        // SAFETY: all zeroes is a valid AtomicU32.
-        Self(unsafe { zeroes() })
+        Self(Slots::new())
     }
 
-    fn slot(&self, fd: c_int) -> Option<&AtomicU32> {
-        self.0.get(usize::try_from(fd).ok()?)
-    }
-
-    /// The profile of `fd`; none if its number is past [`LIMIT`].
+    /// The profile of `fd`, if anything near it is known.
     #[must_use]
     pub fn get(&self, fd: c_int) -> Option<u32> {
-        self.slot(fd).map(|slot| slot.load(Ordering::Relaxed))
+        self.0.get(fd).map(|slot| slot.load(Ordering::Relaxed))
     }
 
-    /// Remembers it, unless the number is past [`LIMIT`].
+    /// Remembers it, if there is memory for it.
     pub fn set(&self, fd: c_int, profile: u32) {
-        if let Some(slot) = self.slot(fd) {
+        if let Some(slot) = self.0.entry(fd) {
             slot.store(profile, Ordering::Relaxed);
         }
     }
 
     /// The profile of `from` is that of `to`, too.
     pub fn copy(&self, from: c_int, to: c_int) {
-        if let Some(profile) = self.get(from) {
+        if let Some(profile) = self.get(from)
+            && self.get(to) != Some(profile)
+        {
             self.set(to, profile);
         }
     }
@@ -263,19 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_outside_the_table_are_unknown() {
+    fn negative_numbers_are_unknown() {
         let table = Descriptors::default();
-        for fd in [-1, c_int::MIN, 65_536, c_int::MAX] {
+        for fd in [-1, c_int::MIN] {
             table.set(fd, Mark::of(Family::Tcp));
             assert_eq!(table.get(fd), Mark::default(), "{fd}");
             table.forget(fd);
         }
-        table.set(65_535, Mark::of(Family::Tcp));
-        assert_eq!(table.get(65_535).family(), Some(Family::Tcp));
-        table.add(65_535, Fact::WAITED_FOR.and(Fact::STARTING));
-        table.remove(65_535, Fact::STARTING);
-        assert!(table.get(65_535).is(Fact::WAITED_FOR) && !table.get(65_535).is(Fact::STARTING));
-        table.forget(65_535);
-        assert_eq!(table.get(65_535), Mark::default());
+        table.set(1 << 20, Mark::of(Family::Tcp));
+        assert_eq!(table.get(1 << 20).family(), Some(Family::Tcp));
+        table.add(1 << 20, Fact::WAITED_FOR.and(Fact::STARTING));
+        table.remove(1 << 20, Fact::STARTING);
+        assert!(table.get(1 << 20).is(Fact::WAITED_FOR) && !table.get(1 << 20).is(Fact::STARTING));
+        table.forget(1 << 20);
+        assert_eq!(table.get(1 << 20), Mark::default());
     }
 }

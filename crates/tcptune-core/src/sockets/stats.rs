@@ -10,7 +10,7 @@ use std::time::Duration;
 use libc::c_int;
 
 use crate::sockets::apply;
-use crate::sockets::descriptor::zeroes;
+use crate::sockets::slots::{Slots, Zeroes};
 use crate::system::{clock, memory};
 
 /// A peer and a time, each in words of their own.
@@ -22,6 +22,9 @@ struct Connect {
     /// With [`PENDING`].
     port: AtomicU64,
 }
+
+// SAFETY: four atomic integers.
+unsafe impl Zeroes for Connect {}
 
 /// In the word of the port: the program has not been told of the outcome yet.
 const PENDING: u64 = 1 << 16;
@@ -110,10 +113,10 @@ impl Counts {
         if page.is_null() {
             return &OTHERWISE;
         }
+        memory::wipe_on_fork(page, size_of::<Self>());
+        #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned")]
         // SAFETY: fresh pages of this size, which nothing unmaps; all zeroes is a valid Counts.
         unsafe {
-            libc::syscall(libc::SYS_madvise, page, size_of::<Self>(), libc::MADV_WIPEONFORK);
-            #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned")]
             &*page.cast()
         }
     }
@@ -124,8 +127,7 @@ impl Counts {
 pub struct Stats {
     counts: &'static Counts,
     /// When the last connect of each descriptor began.
-    #[allow(clippy::disallowed_types, reason = "made at start-up")]
-    begun: Box<[Connect]>,
+    begun: Slots<Connect>,
     records: [Connect; RECORDS],
     next: AtomicU64,
 }
@@ -135,13 +137,7 @@ impl Default for Stats {
     fn default() -> Self {
         let counts = Counts::wiped_on_fork();
         apply::count_refusals(&counts.refused);
-        Self {
-            counts,
-            // SAFETY: all zeroes is a valid Connect.
-            begun: unsafe { zeroes() },
-            records: [const { Connect::none() }; RECORDS],
-            next: AtomicU64::new(0),
-        }
+        Self { counts, begun: Slots::new(), records: [const { Connect::none() }; RECORDS], next: AtomicU64::new(0) }
     }
 }
 
@@ -166,11 +162,11 @@ impl Stats {
     /// an earlier one is the same.
     pub fn connected(&self, fd: c_int, start: u64, peer: Option<SocketAddr>, result: Result<(), c_int>) {
         let pending = peer.is_some() && matches!(result, Err(libc::EINPROGRESS | libc::EALREADY | libc::EINTR));
-        let was_pending = self.slot(fd).is_some_and(|slot| slot.set_pending(pending));
+        let was_pending = self.begun.entry(fd).is_some_and(|slot| slot.set_pending(pending));
         let is_the_same = was_pending && result != Err(libc::EINPROGRESS);
         if let (Some(peer), false) = (peer, is_the_same || matches!(result, Err(libc::EALREADY | libc::EISCONN))) {
             self.counts.connects.fetch_add(1, Ordering::Relaxed);
-            if let Some(slot) = self.slot(fd) {
+            if let Some(slot) = self.begun.entry(fd) {
                 slot.put(start, peer);
                 slot.set_pending(pending);
             }
@@ -182,7 +178,7 @@ impl Stats {
 
     /// The last connect of `fd` has failed with this error.
     pub fn failed(&self, fd: c_int, error: c_int) {
-        if let Some(slot) = self.slot(fd) {
+        if let Some(slot) = self.begun.get(fd) {
             slot.set_pending(false);
         }
         if error == libc::ETIMEDOUT {
@@ -192,7 +188,7 @@ impl Stats {
 
     /// The number is another socket's now.
     pub fn forget(&self, fd: c_int) {
-        if let Some(slot) = self.slot(fd) {
+        if let Some(slot) = self.begun.get(fd) {
             slot.forget();
         }
     }
@@ -200,7 +196,7 @@ impl Stats {
     /// `new` is another number of the socket `old`.
     pub fn duplicated(&self, old: c_int, new: c_int) {
         self.forget(new);
-        if let (Some(from), Some(to)) = (self.slot(old), self.slot(new))
+        if let (Some(from), Some(to)) = (self.begun.get(old), self.begun.entry(new))
             && let Some((start, peer)) = from.get()
         {
             to.put(start, peer);
@@ -210,7 +206,7 @@ impl Stats {
 
     fn timed_out(&self, fd: c_int) {
         self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
-        let Some((start, peer)) = self.slot(fd).and_then(Connect::get) else { return };
+        let Some((start, peer)) = self.begun.get(fd).and_then(Connect::get) else { return };
         let ms = now().saturating_sub(start) / 1_000_000;
         if ms <= self.counts.slowest.load(Ordering::Relaxed) >> 32 {
             return;
@@ -220,10 +216,6 @@ impl Stats {
             slot.put(ms.max(1), peer);
             self.counts.slowest.fetch_max(ms << 32 | record, Ordering::AcqRel);
         }
-    }
-
-    fn slot(&self, fd: c_int) -> Option<&Connect> {
-        self.begun.get(usize::try_from(fd).ok()?)
     }
 
     fn slowest(&self) -> Option<(u64, SocketAddr)> {

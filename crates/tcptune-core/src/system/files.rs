@@ -1,29 +1,22 @@
-//! Files, by system calls: read(2) and close(2) are hooked, other libraries may interpose them, and std's files would be
-//! pages more to load at each exec.
+//! Files: read(2) and close(2) are hooked, and std's files would be pages more to load at each exec.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-use libc::{c_int, c_long, mode_t, stat};
+use libc::{c_int, mode_t, stat};
 
-use crate::system::errno;
+use crate::system::call::call;
 
-/// The kernel's answer to a system call.
+/// What fstat(2) says of a descriptor.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn answer(result: c_long) -> Result<c_long, c_int> {
-    if result == -1 { Err(errno::get()) } else { Ok(result) }
-}
-
-/// What fstat(2) says of a descriptor.
-#[must_use]
-pub fn status(fd: c_int) -> Option<stat> {
+pub fn status(fd: c_int) -> Result<stat, c_int> {
     let mut status = MaybeUninit::<stat>::uninit();
-    // SAFETY: fstat fills the live local if it succeeds. A glibc before 2.33 has no function of this name.
-    unsafe { (libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+    // SAFETY: fstat fills the live local if it succeeds.
+    unsafe { call!(fstat, fd, status.as_mut_ptr()).map(|_| status.assume_init()) }
 }
 
 /// The file status flags of a descriptor (fcntl(2), `F_GETFL`).
@@ -32,7 +25,7 @@ pub fn status(fd: c_int) -> Option<stat> {
 /// The kernel's errno.
 pub fn status_flags(fd: c_int) -> Result<c_int, c_int> {
     // SAFETY: F_GETFL takes no argument and touches no memory.
-    let flags = answer(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) })?;
+    let flags = unsafe { call!(fcntl, fd, libc::F_GETFL) }?;
     c_int::try_from(flags).map_err(|_| libc::EINVAL)
 }
 
@@ -42,7 +35,23 @@ pub fn status_flags(fd: c_int) -> Result<c_int, c_int> {
 /// The kernel's errno.
 pub fn set_status_flags(fd: c_int, flags: c_int) -> Result<(), c_int> {
     // SAFETY: F_SETFL takes an int and touches no memory.
-    answer(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFL, flags) }).map(drop)
+    unsafe { call!(fcntl, fd, libc::F_SETFL, flags) }.map(drop)
+}
+
+/// write(2): how many bytes were written.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn write(fd: c_int, bytes: &[u8]) -> Result<usize, c_int> {
+    // SAFETY: so many live bytes.
+    unsafe { call!(write, fd, bytes.as_ptr(), bytes.len()) }
+}
+
+/// Where a symbolic link leads (readlink(2)); none if it does not fit the room.
+pub fn link<'a>(path: &CStr, room: &'a mut [u8]) -> Option<&'a [u8]> {
+    // SAFETY: a C string, and live room of its length.
+    let len = unsafe { call!(readlinkat, libc::AT_FDCWD, path.as_ptr(), room.as_mut_ptr(), room.len()) }.ok()?;
+    room.get(..len)
 }
 
 /// An open file, closed when it is dropped.
@@ -58,7 +67,7 @@ impl File {
     pub fn open(path: &CStr, flags: c_int, mode: mode_t) -> Result<Self, c_int> {
         let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
         // SAFETY: the path is a C string.
-        let fd = answer(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode) })?;
+        let fd = unsafe { call!(openat, libc::AT_FDCWD, path.as_ptr(), flags, mode) }?;
         c_int::try_from(fd).map(Self).map_err(|_| libc::EBADF)
     }
 
@@ -74,15 +83,14 @@ impl File {
     /// Those of read(2).
     pub fn read(&self, room: &mut [u8]) -> Result<usize, c_int> {
         // SAFETY: live room of its length.
-        let read = answer(unsafe { libc::syscall(libc::SYS_read, self.0, room.as_mut_ptr(), room.len()) })?;
-        Ok(usize::try_from(read).unwrap_or(0))
+        unsafe { call!(read, self.0, room.as_mut_ptr(), room.len()) }
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: the descriptor was opened by `open`, and nobody else knows it.
-        unsafe { libc::syscall(libc::SYS_close, self.0) };
+        let _ = unsafe { call!(close, self.0) };
     }
 }
 

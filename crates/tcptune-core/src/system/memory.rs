@@ -1,22 +1,21 @@
-//! Pages, by system calls: a function of libc that is not used is a symbol less to look up at each exec.
+//! Pages.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ptr;
 
-use crate::system::files::answer;
+use libc::c_int;
+
+use crate::system::call::call;
 
 /// Maps so many bytes, all zeroes (mmap(2)); null if there is no memory. A page takes memory once it is written to.
 #[must_use]
 pub fn map(size: usize) -> *mut u8 {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    let no_address = ptr::null_mut::<u8>();
+    let (anywhere, no_file): (*mut u8, c_int) = (ptr::null_mut(), -1);
     // SAFETY: an anonymous mapping at an address of the kernel's choice.
-    let block = unsafe { libc::syscall(libc::SYS_mmap, no_address, size, protection, flags, -1, 0usize) };
-    answer(block)
-        .ok()
-        .and_then(|block| usize::try_from(block).ok())
-        .map_or(no_address, ptr::with_exposed_provenance_mut)
+    let block = unsafe { call!(mmap, anywhere, size, protection, flags, no_file, 0) };
+    block.map_or(anywhere, ptr::with_exposed_provenance_mut)
 }
 
 /// Gives pages back (munmap(2)).
@@ -25,5 +24,61 @@ pub fn map(size: usize) -> *mut u8 {
 /// They came from [`map`] with this size, and nothing refers to them any more.
 pub unsafe fn unmap(block: *mut u8, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { libc::syscall(libc::SYS_munmap, block, size) };
+    let _ = unsafe { call!(munmap, block, size) };
+}
+
+/// Lets a forked child find zeroes in pages that [`map`] gave. Not before Linux 4.14 (madvise(2), `MADV_WIPEONFORK`).
+pub fn wipe_on_fork(block: *mut u8, size: usize) {
+    // SAFETY: the advice changes nothing here.
+    let _ = unsafe { call!(madvise, block, size, libc::MADV_WIPEONFORK) };
+}
+
+/// Whether 8 bytes can be read there. The kernel copies them before it refuses what to do with them (rt_sigprocmask(2)
+/// with an unknown `how`), and every program may call it.
+#[must_use]
+pub fn readable(at: *const u8) -> bool {
+    let how: c_int = -1;
+    // SAFETY: the kernel checks the pointer, and changes nothing.
+    let refused = unsafe { call!(rt_sigprocmask, how, at, ptr::null::<u8>(), 8) };
+    refused == Err(libc::EINVAL)
+}
+
+/// Whether all of these can be read: pointers of a program, and how many bytes each, of which null ones have none. A page
+/// that several of them lie on is asked about once.
+#[must_use]
+pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
+    let mut known = usize::MAX;
+    parts.iter().filter(|(at, _)| !at.is_null()).all(|(at, len)| {
+        (at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE).all(|page| {
+            let asked = page == known || readable(at.with_addr(page * PAGE));
+            known = page;
+            asked
+        })
+    })
+}
+
+/// Whether so many bytes, 8 or more, can be written to: the first and the last 8 are overwritten. The kernel copies the
+/// thread's signal mask there (rt_sigprocmask(2)).
+#[must_use]
+pub fn is_writable(at: *mut u8, len: usize) -> bool {
+    let takes_8 = |at: *mut u8| {
+        // SAFETY: the kernel checks the pointer; no mask is set.
+        unsafe { call!(rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u64>(), at, 8) }.is_ok()
+    };
+    takes_8(at) && takes_8(at.wrapping_add(len - 8))
+}
+
+/// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
+const PAGE: usize = 4096;
+
+/// Changes how the pages of these bytes may be used (mprotect(2)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn protect(address: usize, size: usize, protection: c_int) -> Result<(), c_int> {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096).max(4096);
+    let before = address % page;
+    // SAFETY: the kernel checks the address; what is taken from the pages is the caller's affair.
+    unsafe { call!(mprotect, address - before, before + size, protection) }.map(drop)
 }

@@ -71,7 +71,10 @@ impl Attempts {
     /// The slot of `fd`, and what is in it, if anything is.
     #[inline]
     fn found(&self, fd: c_int) -> Option<(&Slot, State)> {
-        let slot = self.slots.get(fd).filter(|_| self.any())?;
+        if !self.any() {
+            return None;
+        }
+        let slot = self.slots.get(fd)?;
         Some((slot, slot.state()?))
     }
 
@@ -229,6 +232,20 @@ impl Attempts {
     fn others(&self, cookie: u64, own: State) -> impl Iterator<Item = (&Slot, State)> {
         let all = (0..=self.deadlines.highest()).filter_map(|fd| self.found(fd));
         all.filter(move |(slot, state)| slot.attempt().cookie == cookie && !state.same_attempt(own))
+    }
+
+    /// Before `fd` is closed. Other processes may have the socket.
+    #[inline]
+    pub fn close(&self, real: &Real, fd: c_int) {
+        if self.any() {
+            self.end(real, fd);
+        }
+    }
+
+    #[cold]
+    fn end(&self, real: &Real, fd: c_int) {
+        self.settle(real, fd);
+        self.forget(fd);
     }
 
     /// Forgets `fd`: its number is another socket's now.

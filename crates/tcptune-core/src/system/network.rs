@@ -1,0 +1,63 @@
+//! Sockets, where the kernel itself is meant and not what other libraries make of a call.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::ptr;
+
+use libc::{c_int, c_short, pollfd, sockaddr, socklen_t, timespec};
+
+use crate::system::call::call;
+
+/// connect(2).
+///
+/// # Errors
+/// The kernel's errno; it checks the pointer.
+pub fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> Result<(), c_int> {
+    // SAFETY: the kernel reads the address, if it can.
+    unsafe { call!(connect, fd, address, len) }.map(drop)
+}
+
+/// bind(2), to an address of a C type.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn bind<T>(fd: c_int, address: &T) -> Result<(), c_int> {
+    // SAFETY: a live address and its length.
+    unsafe { call!(bind, fd, ptr::from_ref(address), size_of::<T>()) }.map(drop)
+}
+
+/// getsockname(2): the length of the address.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn own_name(fd: c_int, room: &mut [u8]) -> Result<usize, c_int> {
+    let mut len = room_of(room);
+    // SAFETY: live room, and its length.
+    unsafe { call!(getsockname, fd, room.as_mut_ptr(), &raw mut len) }.map(|_| len as usize)
+}
+
+/// getpeername(2): the length of the address.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn peer_name(fd: c_int, room: &mut [u8]) -> Result<usize, c_int> {
+    let mut len = room_of(room);
+    // SAFETY: live room, and its length.
+    unsafe { call!(getpeername, fd, room.as_mut_ptr(), &raw mut len) }.map(|_| len as usize)
+}
+
+fn room_of(room: &[u8]) -> socklen_t {
+    room.len().try_into().unwrap_or(0)
+}
+
+/// What poll(2) says of a descriptor at once: the events, none if nothing is ready.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn ready(fd: c_int, events: c_short) -> Result<c_short, c_int> {
+    let mut poll = pollfd { fd, events, revents: 0 };
+    let now = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: one live pollfd, a live time, no signal mask.
+    unsafe { call!(ppoll, &raw mut poll, 1, &raw const now, ptr::null::<u8>(), 0) }?;
+    Ok(poll.revents)
+}
