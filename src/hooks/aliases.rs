@@ -14,18 +14,15 @@ hooks! {
     optional;
 
     fn __connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
-        // SAFETY: the program's own call.
-        |_forward| unsafe { calls::connect::hook(fd, addr, len) }
+        |forward| calls::connecting(fd, addr, len, forward)
     }
 
     fn __close(fd: c_int) -> c_int {
-        // SAFETY: the program's own call.
-        |_forward| unsafe { descriptors::close::hook(fd) }
+        |forward| descriptors::closing(fd, forward)
     }
 
     fn __dup2(fd: c_int, new: c_int) -> c_int {
-        // SAFETY: the program's own call.
-        |_forward| unsafe { descriptors::dup2::hook(fd, new) }
+        |forward| descriptors::duplicated(fd, forward())
     }
 
     fn __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {

@@ -26,10 +26,7 @@ hooks! {
     }
 
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
-        |forward| match TUNING.get() {
-            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
-            None => forward(),
-        }
+        |forward| connecting(fd, addr, len, forward)
     }
 
     fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
@@ -106,6 +103,15 @@ hooks! {
 
     fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
         |forward| settled(fd, forward)
+    }
+}
+
+/// connect(2).
+#[inline]
+pub fn connecting(fd: c_int, addr: *const sockaddr, len: socklen_t, forward: impl FnOnce() -> c_int) -> c_int {
+    match TUNING.get() {
+        Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
+        None => forward(),
     }
 }
 

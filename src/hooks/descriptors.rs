@@ -4,19 +4,14 @@
 
 use libc::c_int;
 
+use super::attempting;
 use crate::tuning::TUNING;
 
 hooks! {
     required;
 
     fn close(fd: c_int) -> c_int {
-        |forward| {
-            if let Some(tuning) = TUNING.get() {
-                tuning.attempts.close(&tuning.real, fd);
-                tuning.descriptors.forget(fd);
-            }
-            forward()
-        }
+        |forward| closing(fd, forward)
     }
 
     fn dup(fd: c_int) -> c_int {
@@ -32,8 +27,30 @@ hooks! {
     }
 }
 
+/// close(2).
+#[inline]
+pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    if attempting().is_some() {
+        return ending(fd, forward);
+    }
+    if let Some(tuning) = TUNING.get() {
+        tuning.descriptors.forget(fd);
+    }
+    forward()
+}
+
+/// The same, while attempts go on.
+#[cold]
+fn ending(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    if let Some(tuning) = TUNING.get() {
+        tuning.attempts.close(&tuning.real, fd);
+        tuning.descriptors.forget(fd);
+    }
+    forward()
+}
+
 /// After dup(2) and its kin.
-fn duplicated(old: c_int, new: c_int) -> c_int {
+pub fn duplicated(old: c_int, new: c_int) -> c_int {
     if new >= 0
         && new != old
         && let Some(tuning) = TUNING.get()

@@ -195,7 +195,7 @@ fn attempting() -> Option<&'static Tuning> {
 #[inline]
 fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
     if let Some(tuning) = attempting() {
-        tuning.attempts.settle(&tuning.real, fd);
+        tuning.settle_one(fd);
     }
     forward()
 }

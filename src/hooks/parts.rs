@@ -10,12 +10,13 @@ use tcptune_core::system::{memory, signals};
 
 use super::attempting;
 use super::time::{FOREVER, in_timeval, milliseconds, of_milliseconds, of_timespec, of_timeval, with_timespec};
+use crate::tuning::Tuning;
 
 /// poll(2), which says what it reports.
 #[inline]
 pub fn poll(fds: *const pollfd, count: nfds_t, timeout: c_int, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     let Some(tuning) = attempting() else { return call(timeout) };
-    let result = tuning.wait(of_milliseconds(timeout), |time| call(milliseconds(time)));
+    let result = tuning.wait(of_milliseconds(timeout), &mut |time| call(milliseconds(time)));
     tuning.settle_polled(fds, count, result);
     result
 }
@@ -44,16 +45,21 @@ pub fn with_mask(
     mut call: impl FnMut(*const timespec) -> c_int,
 ) -> c_int {
     match attempting().and_then(|tuning| Some((tuning, of_timespec(timeout)?))) {
-        Some((tuning, limit)) => held_back(mask, || tuning.wait(limit, |time| with_timespec(time, &mut call))),
+        Some((tuning, limit)) => masked(tuning, limit, mask, &mut call),
         None => call(timeout),
     }
+}
+
+#[inline(never)]
+fn masked(tuning: &Tuning, limit: u64, mask: *const sigset_t, call: &mut dyn FnMut(*const timespec) -> c_int) -> c_int {
+    held_back(mask, || tuning.wait(limit, &mut |time| with_timespec(time, &mut *call)))
 }
 
 /// epoll_wait(2) and epoll_pwait(2).
 #[inline]
 pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     match attempting() {
-        Some(tuning) => held_back(mask, || tuning.wait(of_milliseconds(timeout), |time| call(milliseconds(time)))),
+        Some(tuning) => held_back(mask, || tuning.wait(of_milliseconds(timeout), &mut |time| call(milliseconds(time)))),
         None => call(timeout),
     }
 }
@@ -64,10 +70,22 @@ pub type Sets = [*mut fd_set; 3];
 /// select(2), which writes back what is left of the time.
 #[inline]
 pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
-    let Some(tuning) = attempting() else { return call(timeout) };
+    match attempting() {
+        Some(tuning) => select_in_parts(tuning, count, sets, timeout, &mut call),
+        None => call(timeout),
+    }
+}
+
+fn select_in_parts(
+    tuning: &Tuning,
+    count: c_int,
+    sets: Sets,
+    timeout: *mut timeval,
+    call: &mut dyn FnMut(*mut timeval) -> c_int,
+) -> c_int {
     let (Some(limit), Some(asked)) = (of_timeval(timeout), Asked::of(count, sets)) else { return call(timeout) };
     let mut left = limit;
-    let result = tuning.wait(limit, |time| {
+    let result = tuning.wait(limit, &mut |time| {
         asked.ask();
         let mut part = in_timeval(time);
         let result = call(if time == FOREVER { ptr::null_mut() } else { &raw mut part });
@@ -92,11 +110,22 @@ pub fn pselect(
     mask: *const sigset_t,
     mut call: impl FnMut(*const timespec) -> c_int,
 ) -> c_int {
-    if attempting().is_none() {
-        return call(timeout);
+    match attempting() {
+        Some(tuning) => pselect_in_parts(tuning, count, sets, timeout, mask, &mut call),
+        None => call(timeout),
     }
-    let Some(asked) = Asked::of(count, sets) else { return call(timeout) };
-    let result = with_mask(timeout, mask, |time| {
+}
+
+fn pselect_in_parts(
+    tuning: &Tuning,
+    count: c_int,
+    sets: Sets,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+    call: &mut dyn FnMut(*const timespec) -> c_int,
+) -> c_int {
+    let (Some(limit), Some(asked)) = (of_timespec(timeout), Asked::of(count, sets)) else { return call(timeout) };
+    let result = masked(tuning, limit, mask, &mut |time| {
         asked.ask();
         call(time)
     });

@@ -20,6 +20,7 @@ pub fn milliseconds(time: u64) -> c_int {
 }
 
 /// A program's time; `None` where it cannot be read, or the kernel would refuse it.
+#[inline(never)]
 pub fn of_timespec(time: *const timespec) -> Option<u64> {
     if time.is_null() {
         return Some(FOREVER);
@@ -30,6 +31,7 @@ pub fn of_timespec(time: *const timespec) -> Option<u64> {
 }
 
 /// The same of select(2).
+#[inline(never)]
 pub fn of_timeval(time: *const timeval) -> Option<u64> {
     if time.is_null() {
         return Some(FOREVER);

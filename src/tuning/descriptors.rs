@@ -48,6 +48,7 @@ impl Tuning {
     }
 
     /// After dup(2) and its kin: `new` is another number of the same socket.
+    #[inline(never)]
     pub fn duplicated(&self, old: c_int, new: c_int) {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.copy(old, new);

@@ -26,8 +26,8 @@ impl Tuning {
 
     /// Waits up to `limit` nanoseconds, in parts that end where an attempt is due. Signals are as in one wait: a part that a
     /// handler ends ends it all.
-    #[inline]
-    pub fn wait(&self, limit: u64, mut part: impl FnMut(u64) -> c_int) -> c_int {
+    #[inline(never)]
+    pub fn wait(&self, limit: u64, part: &mut dyn FnMut(u64) -> c_int) -> c_int {
         let due = self.until_due();
         if limit <= due {
             return part(limit);
@@ -37,7 +37,7 @@ impl Tuning {
     }
 
     #[cold]
-    fn wait_on(&self, limit: u64, mut part: impl FnMut(u64) -> c_int) -> c_int {
+    fn wait_on(&self, limit: u64, part: &mut dyn FnMut(u64) -> c_int) -> c_int {
         let now = || u64::try_from(clock::now().as_nanos()).unwrap_or(FOREVER);
         let end = now().saturating_add(limit);
         loop {
@@ -50,7 +50,14 @@ impl Tuning {
         }
     }
 
+    /// Before a call on `fd`.
+    #[inline(never)]
+    pub fn settle_one(&self, fd: c_int) {
+        self.attempts.settle(&self.real, fd);
+    }
+
     /// After a poll(2): settles what it reports.
+    #[inline(never)]
     pub fn settle_polled(&self, fds: *const pollfd, count: nfds_t, result: c_int) {
         let reported = usize::try_from(result).unwrap_or(0);
         let count = if reported == 0 { 0 } else { usize::try_from(count).unwrap_or(0) };

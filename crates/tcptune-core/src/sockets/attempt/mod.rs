@@ -235,15 +235,7 @@ impl Attempts {
     }
 
     /// Before `fd` is closed. Other processes may have the socket.
-    #[inline]
     pub fn close(&self, real: &Real, fd: c_int) {
-        if self.any() {
-            self.end(real, fd);
-        }
-    }
-
-    #[cold]
-    fn end(&self, real: &Real, fd: c_int) {
         self.settle(real, fd);
         self.forget(fd);
     }
