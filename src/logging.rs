@@ -39,6 +39,11 @@ struct Identity {
     mode: libc::mode_t,
 }
 
+/// What kind of file has this mode.
+const fn kind(mode: libc::mode_t) -> libc::mode_t {
+    mode & libc::S_IFMT
+}
+
 impl Identity {
     fn of(fd: c_int) -> Option<Self> {
         let status = files::status(fd).ok()?;
@@ -46,7 +51,7 @@ impl Identity {
     }
 
     fn is_socket(self) -> bool {
-        self.mode & libc::S_IFMT == libc::S_IFSOCK
+        kind(self.mode) == libc::S_IFSOCK
     }
 
     /// Whether `JOURNAL_STREAM` (systemd.exec(5)) names this file: `device:inode`.
@@ -115,7 +120,10 @@ impl Backend {
 
     fn to_stderr(&self, line: &Line) {
         let fd = libc::STDERR_FILENO;
-        if self.stderr.is_some() && Identity::of(fd) == self.stderr && takes_a_line(fd) {
+        if let Some(stderr) = self.stderr
+            && Identity::of(fd) == Some(stderr)
+            && takes_a_line(fd, stderr.mode)
+        {
             let _ = write(fd, line);
         }
     }
@@ -161,26 +169,32 @@ impl Write for Line {
 }
 
 fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
-    let bytes = line.bytes.get(..line.len).unwrap_or_default();
-    // A write past RLIMIT_FSIZE raises SIGXFSZ, which would end the program.
-    let xfsz = signals::bit(libc::SIGXFSZ);
-    let before = signals::block(xfsz);
-    let written = files::write(fd, bytes);
-    if written == Err(libc::EFBIG) && before & xfsz == 0 {
-        signals::discard(xfsz);
+    // A write past RLIMIT_FSIZE raises SIGXFSZ, one that nobody reads SIGPIPE: either would end the program.
+    let [too_large, no_reader] = [libc::SIGXFSZ, libc::SIGPIPE].map(signals::bit);
+    let before = signals::block(too_large | no_reader);
+    let written = files::write(fd, line.bytes.get(..line.len).unwrap_or_default());
+    let raised = match written {
+        Err(libc::EFBIG) => too_large,
+        Err(libc::EPIPE) => no_reader,
+        _ => 0,
+    };
+    if raised & !before != 0 {
+        signals::discard(raised);
     }
     signals::set_mask(before);
     if written? == line.len { Ok(()) } else { Err(libc::ENOSPC) }
 }
 
-/// Whether a write of a line would neither wait nor raise SIGPIPE (pipe(7): `POLLOUT` means room for `PIPE_BUF`).
-fn takes_a_line(fd: c_int) -> bool {
-    network::ready(fd, libc::POLLOUT) == Ok(libc::POLLOUT)
+/// Whether a write of a line to a file of this mode would not wait (pipe(7): `POLLOUT` means room for `PIPE_BUF`), as far
+/// as the kernel tells: a sandbox that refuses the question lets the program write.
+fn takes_a_line(fd: c_int, mode: libc::mode_t) -> bool {
+    kind(mode) == libc::S_IFREG || network::ready(fd, libc::POLLOUT).unwrap_or(libc::POLLOUT) == libc::POLLOUT
 }
 
 /// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.
 fn append(path: &CStr, line: &Line) -> Result<(), c_int> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = File::open(path, flags, 0o600)?;
-    if takes_a_line(file.fd()) { write(file.fd(), line) } else { Err(libc::ENXIO) }
+    let mode = files::status(file.fd())?.st_mode;
+    if takes_a_line(file.fd(), mode) { write(file.fd(), line) } else { Err(libc::ENXIO) }
 }

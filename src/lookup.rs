@@ -124,13 +124,27 @@ pub fn next(wanted: &[&[Wanted]]) {
     }
     // libc is not behind a library that was loaded by dlopen(3). Another object before this one would be wrong: its
     // functions may lead here.
+    in_libc(fill);
+}
+
+/// Looks up all that is wanted in libc itself.
+pub fn of_libc(wanted: &Wanted) {
+    in_libc(|segments| {
+        if let Some(object) = Object::new(segments) {
+            wanted.fill(&object);
+        }
+    });
+}
+
+/// Calls `visit` for the object that is libc.
+fn in_libc(mut visit: impl FnMut(&Segments)) {
     let libc = libc::getauxval as *const () as usize;
     each_object(|segments| {
-        if !segments.contain(libc) {
-            return false;
+        let found = segments.contain(libc);
+        if found {
+            visit(segments);
         }
-        fill(segments);
-        true
+        found
     });
 }
 

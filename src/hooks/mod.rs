@@ -138,6 +138,15 @@ static CLEANUP: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()
 const CLEANUP_WANTED: Wanted =
     Wanted { names: CLEANUP_NAMES, list: &const { lookup::list::<2>(CLEANUP_NAMES) }, found: &CLEANUP };
 
+/// What connect waits by: libc's own, since libfaketime stretches the waits that it sees; and since it is a cancellation
+/// point, no system call.
+const OWN_WAITS_NAMES: &str = "poll\0ppoll\0";
+// SAFETY: as with REAL.
+#[unsafe(link_section = ".data")]
+static OWN_WAITS: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+const OWN_WAITS_WANTED: Wanted =
+    Wanted { names: OWN_WAITS_NAMES, list: &const { lookup::list::<2>(OWN_WAITS_NAMES) }, found: &OWN_WAITS };
+
 /// Looks up every real function, once, so that no hook has to.
 pub fn resolve() {
     // SAFETY: as with REAL.
@@ -175,12 +184,19 @@ fn cleanup() -> Option<Cleanup> {
 
 /// The real functions that core calls; `waits` if it is to wait for connections.
 pub fn real(waits: bool) -> Real {
+    if waits {
+        lookup::of_libc(&OWN_WAITS_WANTED);
+    }
+    let [plain, masked] = OWN_WAITS.each_ref().map(|function| function.load(Ordering::Relaxed));
+    // SAFETY: null is None; these are libc's functions, whose types the hooks pin.
+    let (plain, masked) =
+        unsafe { (mem::transmute::<*mut c_void, Option<_>>(plain), mem::transmute::<*mut c_void, Option<_>>(masked)) };
     Real {
         connect: calls::connect::real(),
         setsockopt: calls::setsockopt::real(),
         getsockopt: calls::getsockopt::real(),
-        poll: waits::poll::real(),
-        ppoll: waits::ppoll::real(),
+        poll: plain.unwrap_or(waits::poll::real()),
+        ppoll: masked.unwrap_or(waits::ppoll::real()),
         cleanup: if waits { cleanup() } else { None },
     }
 }

@@ -13,7 +13,7 @@ use tcptune_core::sockets::connect::{self, Call};
 use tcptune_core::sockets::decision::{self, Bound};
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::family::Family;
-use tcptune_core::sockets::{address, apply, attempt, stats};
+use tcptune_core::sockets::{address, apply, stats};
 use tcptune_core::system::{errno, files};
 
 use super::{Tuning, is_tcp};
@@ -98,7 +98,7 @@ impl Tuning {
         }
         match bound {
             Bound::Leave(_) => call.connect(),
-            Bound::Poll { ms, flags } => connect::within(call, flags, ms),
+            Bound::Poll(ms) => connect::within(call, ms),
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         }
     }
@@ -115,14 +115,7 @@ impl Tuning {
     /// this one.
     fn file_status_flags(&self, fd: c_int) -> Option<c_int> {
         let flags = files::status_flags(fd).map_err(|error| apply::no_timeout(fd, "fcntl", error)).ok()?;
-        let mark = self.descriptors.get(fd);
-        if flags & libc::O_NONBLOCK == 0 || !mark.is(Fact::WAITED_FOR) {
-            return Some(flags);
-        }
-        if mark.is(Fact::STARTING) || attempt::goes_on(&self.real, fd) {
-            return Some(flags & !libc::O_NONBLOCK);
-        }
-        self.descriptors.remove(fd, Fact::WAITED_FOR); // left over: duplicated or forked meanwhile
-        Some(flags)
+        let lent = if self.descriptors.get(fd).is(Fact::STARTING) { libc::O_NONBLOCK } else { 0 };
+        Some(flags & !lent)
     }
 }

@@ -46,7 +46,7 @@ impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ms, by) = match self.bound {
             Bound::Leave(reason) => return write!(f, "left alone, {reason}"),
-            Bound::Poll { ms, .. } => (ms, "poll"),
+            Bound::Poll(ms) => (ms, "poll"),
             Bound::Kernel(ms) => (ms, "TCP_USER_TIMEOUT"),
         };
         write!(f, "connect timeout {}.{:03} s by {by}", ms / 1000, ms % 1000)?;

@@ -1,5 +1,6 @@
 /* refused CALL IP LIVE-PORT [HOLE-PORT]: from some point on the kernel refuses a system call (seccomp(2)), with EPERM:
- * setsockopt, getsockopt, poll, ppoll (and poll), fcntl, or F_SETFL alone; "new" is socket, accept and accept4 with ENFILE. */
+ * setsockopt, getsockopt, poll, ppoll (and poll), fcntl, or F_SETFL alone; "both" is setsockopt and ppoll; "new" is socket,
+ * accept and accept4 with ENFILE. */
 #include "every.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -64,6 +65,7 @@ int main(int count, char **args) {
     if (!strcmp(call, "getsockopt")) calls[0] = SYS_getsockopt;
     if (!strcmp(call, "poll")) calls[0] = SYS_poll;
     if (!strcmp(call, "ppoll")) calls[0] = SYS_ppoll, calls[1] = SYS_poll;
+    if (!strcmp(call, "both")) calls[0] = SYS_setsockopt, calls[1] = SYS_ppoll;
     if (!strcmp(call, "fcntl") || !strcmp(call, "F_SETFL")) calls[0] = SYS_fcntl;
     if (!strcmp(call, "new")) calls[0] = SYS_socket, calls[1] = SYS_accept, calls[2] = SYS_accept4;
     int error = refuse(calls, strcmp(call, "F_SETFL") ? -1 : F_SETFL, strcmp(call, "new") ? EPERM : ENFILE);

@@ -1,4 +1,4 @@
-//! Connect timeout of a blocking socket: nonblocking connect, then poll to a deadline.
+//! Connect timeout of a blocking socket: a connect that does not block, then poll to a deadline.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -9,10 +9,11 @@ use libc::{c_int, c_void, sockaddr, socklen_t};
 
 use crate::sockets::apply;
 use crate::sockets::descriptor::{Descriptors, Fact};
+use crate::sockets::identity::Identity;
 use crate::sockets::real::{CleanupBuffer, Real};
-use crate::sockets::signal::{self, Handled, Signals};
+use crate::sockets::signal::Handled;
 use crate::system::clock::now;
-use crate::system::{errno, files, network};
+use crate::system::{errno, files, network, signals};
 
 /// A connect(2) as the program asked for it.
 #[derive(Clone, Copy, Debug)]
@@ -47,66 +48,83 @@ impl Call<'_> {
     }
 }
 
-/// Connects a blocking socket with these file status flags within `ms` milliseconds: afterwards the flags are as they
-/// were, also if the thread is cancelled.
+/// Connects a blocking TCP socket within `ms` milliseconds. It is nonblocking while connect begins, which takes
+/// microseconds; nothing of it is changed while it waits.
 ///
 /// # Errors
 /// The kernel's errno; `ETIMEDOUT` at the deadline, when no SYN is sent any more and the socket can be used again;
 /// `EINTR` as connect(2) gives it, with the attempt going on.
-pub fn within(call: &Call<'_>, flags: c_int, ms: c_int) -> Result<(), c_int> {
-    let mut restore = Restore { fd: call.fd, flags, descriptors: call.descriptors };
-    call.descriptors.add(call.fd, WAITING); // before another thread can see the flag
-    if let Err(error) = files::set_status_flags(call.fd, flags | libc::O_NONBLOCK) {
-        apply::no_timeout(call.fd, "fcntl", error);
-        call.descriptors.remove(call.fd, WAITING);
+pub fn within(call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
+    match without_blocking(call) {
+        Err(pending @ (libc::EINPROGRESS | libc::EALREADY)) => wait(call, ms, pending),
+        settled => settled,
+    }
+}
+
+/// Begins to connect, and looks whether that is all: on loopback it is.
+fn without_blocking(call: &Call<'_>) -> Result<(), c_int> {
+    let lent = Lent { fd: call.fd, descriptors: call.descriptors };
+    call.descriptors.add(call.fd, Fact::STARTING); // before another thread can see the flag
+    if let Err(error) = files::set_nonblocking(call.fd, true) {
+        apply::no_timeout(call.fd, "ioctl", error);
+        call.descriptors.remove(call.fd, Fact::STARTING);
         return call.connect();
     }
     let Some(cleanup) = call.real.cleanup else {
-        let result = attempt(call, ms, &restore);
-        restore.all();
+        let result = begin(call);
+        lent.give_back();
         return result;
     };
     let mut buffer = CleanupBuffer::new();
     // SAFETY: buffer and argument outlive the pop below; a cancellation point between may unwind this frame, which has
     // no destructor, after the routine has run.
-    unsafe { (cleanup.push)(&raw mut buffer, restore_all, (&raw mut restore).cast()) };
-    let result = attempt(call, ms, &restore);
+    unsafe { (cleanup.push)(&raw mut buffer, give_back, (&raw const lent).cast_mut().cast()) };
+    let result = begin(call);
     // SAFETY: pops what was pushed, in the same frame, and runs it.
     unsafe { (cleanup.pop)(&raw mut buffer, 1) };
     result
 }
 
-/// What is true of a descriptor whose connect begins.
-const WAITING: Fact = Fact::WAITED_FOR.and(Fact::STARTING);
+fn begin(call: &Call<'_>) -> Result<(), c_int> {
+    let begun = call.connect();
+    if !matches!(begun, Err(libc::EINPROGRESS | libc::EALREADY)) {
+        return begun;
+    }
+    match call.again() {
+        Err(libc::EALREADY | libc::EINPROGRESS) => begun,
+        settled => but_connected(settled),
+    }
+}
 
-/// What is put back after the wait.
-struct Restore<'a> {
+/// A blocking connect(2) does not hear of it where another thread has been told of the same attempt.
+fn but_connected(result: Result<(), c_int>) -> Result<(), c_int> {
+    if result == Err(libc::EISCONN) { Ok(()) } else { result }
+}
+
+/// `O_NONBLOCK`.
+struct Lent<'a> {
     fd: c_int,
-    flags: c_int,
     descriptors: &'a Descriptors,
 }
 
-impl Restore<'_> {
-    fn all(&self) {
-        let _ = files::set_status_flags(self.fd, self.flags); // fails only where the descriptor is closed by now
-        self.descriptors.remove(self.fd, WAITING);
+impl Lent<'_> {
+    fn give_back(&self) {
+        let _ = files::set_nonblocking(self.fd, false); // fails only where the descriptor is closed by now
+        self.descriptors.remove(self.fd, Fact::STARTING);
     }
 }
 
 /// # Safety
-/// `restore` points to a live [`Restore`].
-unsafe extern "C" fn restore_all(restore: *mut c_void) {
+/// `lent` points to a live [`Lent`].
+unsafe extern "C" fn give_back(lent: *mut c_void) {
     // SAFETY: the caller's promise.
-    unsafe { &*restore.cast::<Restore<'_>>() }.all();
+    unsafe { &*lent.cast::<Lent<'_>>() }.give_back();
 }
 
-fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_int> {
-    let begun = call.connect();
-    call.descriptors.remove(call.fd, Fact::STARTING);
-    let pending = match begun {
-        Err(error @ (libc::EINPROGRESS | libc::EALREADY)) => error,
-        settled => return settled,
-    };
+/// Waits for an attempt that goes on.
+fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
+    let identity = Identity::of(call.real, call.fd);
+    let is_the_same = || Identity::of(call.real, call.fd) == identity;
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
     let own = send_timeout(call);
     let limit = Duration::from_millis(u64::from(ms.unsigned_abs()));
@@ -115,34 +133,30 @@ fn attempt(call: &Call<'_>, ms: c_int, blocking: &Restore<'_>) -> Result<(), c_i
         _ => (limit, false),
     };
     let deadline = now().saturating_add(limit);
-    // On loopback it is connected by now, and nothing has to be known of signals.
-    let mut wait = Wait::Ready;
-    let mut handled = None;
+    let handled = own.is_none().then(Handled::now);
     loop {
-        wait = match wait {
+        let ended = signals_heeded(call, deadline, handled.as_ref(), is_the_same);
+        // While poll waits it holds the socket that it began with; its number may be another's afterwards.
+        let same = is_the_same();
+        return match ended {
             // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
-            Wait::Ready => match call.again() {
-                Err(libc::EALREADY | libc::EINPROGRESS) => Wait::Over,
-                Err(libc::EISCONN) => return Ok(()), // another thread has been told of the same attempt
-                settled => return settled,
-            },
-            Wait::Failed => return Err(failure(call)),
-            Wait::Interrupted => return Err(libc::EINTR),
-            Wait::Refused(error) => {
+            Wait::Ready if same => but_connected(call.again()),
+            Wait::Ready => Ok(()),
+            Wait::Failed if same => Err(failure(call)),
+            Wait::Failed => Err(libc::ECONNABORTED),
+            Wait::Interrupted => Err(libc::EINTR),
+            Wait::Refused(error) if same => {
                 apply::no_timeout(call.fd, "poll", error);
-                blocking.all();
-                return call.connect();
+                call.connect()
             }
-            Wait::Over => {
-                if !left(deadline).is_zero() {
-                    signals_heeded(call, deadline, own.is_some(), handled.get_or_insert_with(signal::handled))
-                } else if own_is_shorter {
-                    return Err(pending);
-                } else {
-                    dissolve(call);
-                    return Err(libc::ETIMEDOUT);
-                }
+            Wait::Over if !left(deadline).is_zero() && same => continue,
+            Wait::Over if own_is_shorter => Err(pending),
+            Wait::Over if same => {
+                dissolve(call);
+                Err(libc::ETIMEDOUT)
             }
+            Wait::Over if left(deadline).is_zero() => Err(libc::ETIMEDOUT),
+            Wait::Over | Wait::Refused(_) => Err(libc::EBADF),
         };
     }
 }
@@ -163,13 +177,18 @@ fn left(deadline: Duration) -> Duration {
 }
 
 /// Waits as a blocking connect(2) does: only a handler without `SA_RESTART` ends it. With `SO_SNDTIMEO` every handler
-/// does (signal(7)).
-fn signals_heeded(call: &Call<'_>, deadline: Duration, any_interrupts: bool, handled: &Handled) -> Wait {
-    if any_interrupts || handled.restarting.is_empty() {
+/// does (signal(7)), and none is looked up.
+fn signals_heeded(
+    call: &Call<'_>,
+    deadline: Duration,
+    handled: Option<&Handled>,
+    is_the_same: impl Fn() -> bool,
+) -> Wait {
+    let Some(handled) = handled else {
         return poll(call, left(deadline));
-    }
-    if !handled.interrupting.is_empty() {
-        return in_slices(call, deadline, handled);
+    };
+    if handled.interrupting != 0 {
+        return in_slices(call, deadline, handled, is_the_same);
     }
     match poll(call, left(deadline)) {
         Wait::Interrupted => Wait::Over,
@@ -180,24 +199,26 @@ fn signals_heeded(call: &Call<'_>, deadline: Duration, any_interrupts: bool, han
 /// How long a handler with `SA_RESTART` may have to wait for its turn while there are handlers without.
 const SLICE: Duration = Duration::from_millis(10);
 
+/// The same of libc's own handlers: nothing of the program waits for them but seteuid(2) and its kin.
+const SLICE_OF_LIBC: Duration = Duration::from_millis(50);
+
 /// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
-/// restart are held back in it, and have their turn between two slices; those that interrupt run nowhere else.
-fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled) -> Wait {
-    let restarting_held = handled.mask.and(&handled.restarting);
-    let interrupting_held = handled.mask.and(&handled.interrupting);
-    let both_held = restarting_held.and(&handled.interrupting);
-    both_held.mask();
+/// restart are held back in it, and have their turn after each slice; those that interrupt run nowhere else.
+fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same: impl Fn() -> bool) -> Wait {
+    let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
+    let both = handled.mask | handled.restarting | handled.interrupting;
+    signals::set_mask(both);
     let wait = loop {
-        if handled.restarting.pending() {
-            interrupting_held.mask();
-            both_held.mask();
+        if signals::pending() & handled.restarting != 0 {
+            signals::set_mask(handled.mask | handled.interrupting);
+            signals::set_mask(both);
         }
-        match ppoll(call, left(deadline).min(SLICE), &restarting_held) {
-            Wait::Over if !left(deadline).is_zero() => {}
+        match ppoll(call, left(deadline).min(slice), handled.mask | handled.restarting) {
+            Wait::Over if !left(deadline).is_zero() && is_the_same() => {}
             wait => break wait,
         }
     };
-    handled.mask.mask();
+    signals::set_mask(handled.mask);
     wait
 }
 
@@ -209,11 +230,15 @@ fn poll(call: &Call<'_>, left: Duration) -> Wait {
     outcome(r, poll.revents)
 }
 
-fn ppoll(call: &Call<'_>, left: Duration, mask: &Signals) -> Wait {
+fn ppoll(call: &Call<'_>, left: Duration, mask: u64) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
-    // SAFETY: one live pollfd, a live timespec and a live mask.
-    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, mask.as_ptr()) };
+    let mut set = [0u64; size_of::<libc::sigset_t>() / 8];
+    if let Some(first) = set.first_mut() {
+        *first = mask;
+    }
+    // SAFETY: one live pollfd, a live timespec and a live set, with the layout of libc's.
+    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, set.as_ptr().cast()) };
     outcome(r, poll.revents)
 }
 

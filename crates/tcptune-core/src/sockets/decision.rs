@@ -37,12 +37,7 @@ pub enum Bound {
     /// Not at all.
     Leave(Reason),
     /// By poll(2), to a deadline so many milliseconds away: the program expects connect to wait.
-    Poll {
-        /// The milliseconds.
-        ms: c_int,
-        /// The file status flags that hold afterwards.
-        flags: c_int,
-    },
+    Poll(c_int),
     /// By the kernel, after so many milliseconds: the program expects `EINPROGRESS` at once.
     Kernel(c_int),
 }
@@ -56,7 +51,7 @@ pub fn bound(profile: Option<&Profile>, family: Family, flags: impl FnOnce() -> 
         return Bound::Leave(Reason::NoConnectTimeout);
     };
     match flags() {
-        Some(flags) if flags & libc::O_NONBLOCK == 0 => Bound::Poll { ms, flags },
+        Some(flags) if flags & libc::O_NONBLOCK == 0 => Bound::Poll(ms),
         Some(_) if family == Family::Mptcp => Bound::Leave(Reason::MptcpNonblocking),
         Some(_) => Bound::Kernel(ms),
         None => Bound::Leave(Reason::NotTcp), // no descriptor at all: the kernel has the answer
@@ -111,7 +106,7 @@ mod tests {
     #[test]
     fn the_file_status_flags_choose_who_bounds_a_connect() {
         let s = profile(&[("CONNECT_TIMEOUT", "3")]);
-        let poll = Bound::Poll { ms: 3000, flags: O_RDWR | O_APPEND };
+        let poll = Bound::Poll(3000);
         for family in [Family::Tcp, Family::Mptcp] {
             assert_eq!(bound(Some(&s), family, || Some(O_RDWR | O_APPEND)), poll);
         }

@@ -34,19 +34,11 @@ impl Fact {
     pub const ADOPTED: Self = Self(1 << 2);
     /// An IPv6 socket.
     pub const V6: Self = Self(1 << 3);
-    /// A blocking connect waits for it: its `O_NONBLOCK` is ours.
-    pub const WAITED_FOR: Self = Self(1 << 4);
-    /// That connect has not come to the kernel yet.
-    pub const STARTING: Self = Self(1 << 5);
+    /// A blocking connect begins on it: its `O_NONBLOCK` is ours.
+    pub const STARTING: Self = Self(1 << 4);
 
     /// The program has set an option itself.
     pub const SET_BY_PROGRAM: Self = Self(!0 << FIRST_ROW);
-
-    /// Both.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 
     /// The program has set the option of this row itself.
     #[must_use]
@@ -274,9 +266,10 @@ mod tests {
         }
         table.set(1 << 20, Mark::of(Family::Tcp));
         assert_eq!(table.get(1 << 20).family(), Some(Family::Tcp));
-        table.add(1 << 20, Fact::WAITED_FOR.and(Fact::STARTING));
+        table.add(1 << 20, Fact::STARTING);
+        table.add(1 << 20, Fact::ADOPTED);
         table.remove(1 << 20, Fact::STARTING);
-        assert!(table.get(1 << 20).is(Fact::WAITED_FOR) && !table.get(1 << 20).is(Fact::STARTING));
+        assert!(table.get(1 << 20).is(Fact::ADOPTED) && !table.get(1 << 20).is(Fact::STARTING));
         table.forget(1 << 20);
         assert_eq!(table.get(1 << 20), Mark::default());
     }

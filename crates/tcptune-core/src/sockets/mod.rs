@@ -7,6 +7,7 @@ pub mod connect;
 pub mod decision;
 pub mod descriptor;
 pub mod family;
+pub mod identity;
 pub mod real;
 pub mod signal;
 pub mod slots;

@@ -3,91 +3,72 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::ptr;
-
-use libc::{c_int, sigset_t};
+use libc::c_int;
 
 use crate::system::signals::{self, bit};
 
-/// A set of signals, with the layout of libc's.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Signals {
-    /// What the kernel knows: signal n is bit n - 1.
-    set: u64,
-    padding: [u64; 15],
-}
+/// Those that glibc and musl keep for themselves, and send at any time: for seteuid(2) in another thread, or to cancel.
+/// Calls go on after their handlers, which may be established while a wait goes on. 34 is musl's alone.
+const OF_LIBC: u64 = bit(32) | bit(33) | bit(34);
 
-const _: () = assert!(size_of::<Signals>() == size_of::<sigset_t>());
-
-impl Signals {
-    /// No signal.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self { set: 0, padding: [0; 15] }
-    }
-
-    fn add(&mut self, signal: c_int) {
-        self.set |= bit(signal);
-    }
-
-    fn has(&self, signal: c_int) -> bool {
-        self.set & bit(signal) != 0
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.set == 0
-    }
-
-    /// Both sets.
-    #[must_use]
-    pub const fn and(mut self, other: &Self) -> Self {
-        self.set |= other.set;
-        self
-    }
-
-    /// As poll(2) and its kin take it.
-    #[must_use]
-    pub const fn as_ptr(&self) -> *const sigset_t {
-        ptr::from_ref(self).cast()
-    }
-
-    /// Whether any of them waits to be delivered.
-    #[must_use]
-    pub fn pending(&self) -> bool {
-        self.set & signals::pending() != 0
-    }
-
-    /// Makes this the calling thread's mask.
-    pub fn mask(&self) {
-        signals::set_mask(self.set);
-    }
-}
-
-/// The signals for which a handler can run in the calling thread.
+/// The signals for which a handler can run in the calling thread: signal n is bit n - 1 of a set.
 #[derive(Clone, Copy)]
 pub struct Handled {
     /// After these, connect(2) goes on.
-    pub restarting: Signals,
+    pub restarting: u64,
     /// After these, connect(2) fails with `EINTR`.
-    pub interrupting: Signals,
+    pub interrupting: u64,
     /// The thread's mask.
-    pub mask: Signals,
+    pub mask: u64,
 }
 
-/// Asks the kernel for every handler and for the mask.
-#[must_use]
-pub fn handled() -> Handled {
-    let mask = Signals { set: signals::mask(), ..Signals::none() };
-    let mut handled = Handled { restarting: Signals::none(), interrupting: Signals::none(), mask };
-    for signal in (1..=signals::LAST).filter(|s| !mask.has(*s)) {
-        match signals::restarts(signal) {
-            Some(true) => handled.restarting.add(signal),
-            Some(false) => handled.interrupting.add(signal),
+impl Handled {
+    /// Asks the kernel for every handler and for the mask.
+    #[must_use]
+    pub fn now() -> Self {
+        let mut handled = Self { restarting: OF_LIBC, interrupting: 0, mask: signals::mask() };
+        for signal in (1..=signals::LAST).filter(|signal| !matches!(signal, 32 | 33)) {
+            handled.add(signal, signals::restarts(signal));
+        }
+        handled
+    }
+
+    fn add(&mut self, signal: c_int, restarts: Option<bool>) {
+        if self.mask & bit(signal) != 0 {
+            return;
+        }
+        match restarts {
+            Some(true) => self.restarting |= bit(signal),
+            Some(false) => {
+                self.interrupting |= bit(signal);
+                self.restarting &= !bit(signal);
+            }
             None => {}
         }
     }
-    handled
+
+    /// Whether only libc's own handlers restart calls.
+    #[must_use]
+    pub const fn restarts_libcs_alone(&self) -> bool {
+        self.restarting & !OF_LIBC == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libcs_own_signals_never_interrupt() {
+        let mut handled = Handled { restarting: OF_LIBC, interrupting: 0, mask: bit(libc::SIGUSR2) };
+        handled.add(libc::SIGUSR1, Some(false));
+        handled.add(libc::SIGUSR2, Some(false));
+        handled.add(libc::SIGHUP, None);
+        assert_eq!((handled.interrupting, handled.restarting), (bit(libc::SIGUSR1), OF_LIBC));
+        assert!(handled.restarts_libcs_alone());
+        handled.add(34, Some(false));
+        assert_eq!(handled.restarting, bit(32) | bit(33), "the program's, with glibc");
+        handled.add(libc::SIGHUP, Some(true));
+        assert!(!handled.restarts_libcs_alone());
+    }
 }

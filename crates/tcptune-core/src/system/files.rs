@@ -29,13 +29,14 @@ pub fn status_flags(fd: c_int) -> Result<c_int, c_int> {
     c_int::try_from(flags).map_err(|_| libc::EINVAL)
 }
 
-/// Sets them.
+/// Sets or clears `O_NONBLOCK`, and no other flag, whatever another thread does meanwhile (ioctl(2), `FIONBIO`).
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn set_status_flags(fd: c_int, flags: c_int) -> Result<(), c_int> {
-    // SAFETY: F_SETFL takes an int and touches no memory.
-    unsafe { call!(fcntl, fd, libc::F_SETFL, flags) }.map(drop)
+pub fn set_nonblocking(fd: c_int, on: bool) -> Result<(), c_int> {
+    let on = c_int::from(on);
+    // SAFETY: FIONBIO reads an int, which lives.
+    unsafe { call!(ioctl, fd, libc::FIONBIO, &raw const on) }.map(drop)
 }
 
 /// write(2): how many bytes were written.

@@ -33,13 +33,13 @@ pub fn wipe_on_fork(block: *mut u8, size: usize) {
     let _ = unsafe { call!(madvise, block, size, libc::MADV_WIPEONFORK) };
 }
 
-/// Whether 8 bytes can be read there. The kernel copies them before it refuses what to do with them (rt_sigprocmask(2)
-/// with an unknown `how`), and every program may call it.
+/// Whether 8 bytes can be read there. signalfd4(2) copies them as a set of signals, and then refuses flags that it does not
+/// have; every program may call it, and valgrind knows it.
 #[must_use]
 pub fn readable(at: *const u8) -> bool {
-    let how: c_int = -1;
+    let (no_descriptor, unknown_flags): (c_int, c_int) = (-1, -1);
     // SAFETY: the kernel checks the pointer, and changes nothing.
-    let refused = unsafe { call!(rt_sigprocmask, how, at, ptr::null::<u8>(), 8) };
+    let refused = unsafe { call!(signalfd4, no_descriptor, at, 8, unknown_flags) };
     refused == Err(libc::EINVAL)
 }
 
