@@ -4,7 +4,7 @@
 
 use std::ptr;
 
-use libc::{c_int, c_void, sockaddr, socklen_t};
+use libc::{c_int, c_ulong, c_void, sockaddr, socklen_t};
 use tcptune_core::sockets::connect::Call;
 use tcptune_core::sockets::family::Family;
 
@@ -102,6 +102,15 @@ hooks! {
     }
 
     fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+        |forward| settled(fd, forward)
+    }
+}
+
+// It has any number of arguments; on Linux the third is passed the same way, whatever it is.
+hooks! {
+    optional;
+
+    fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
         |forward| settled(fd, forward)
     }
 }

@@ -4,8 +4,7 @@
 
 use libc::c_int;
 
-use super::attempting;
-use crate::tuning::TUNING;
+use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;
@@ -30,22 +29,21 @@ hooks! {
 /// close(2).
 #[inline]
 pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
-    if attempting().is_some() {
-        return ending(fd, forward);
+    match TUNING.get() {
+        None => forward(),
+        Some(tuning) if tuning.attempts.any() => ending(tuning, fd, forward),
+        Some(tuning) => {
+            tuning.descriptors.forget(fd);
+            forward()
+        }
     }
-    if let Some(tuning) = TUNING.get() {
-        tuning.descriptors.forget(fd);
-    }
-    forward()
 }
 
 /// The same, while attempts go on.
 #[cold]
-fn ending(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
-    if let Some(tuning) = TUNING.get() {
-        tuning.attempts.close(&tuning.real, fd);
-        tuning.descriptors.forget(fd);
-    }
+fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    tuning.attempts.close(&tuning.real, fd);
+    tuning.descriptors.forget(fd);
     forward()
 }
 

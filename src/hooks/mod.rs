@@ -120,14 +120,21 @@ mod descriptors;
 mod parts;
 pub mod time;
 mod transfers;
+mod variadic;
 mod waits;
 
 /// What every supported libc has: glibc 2.17 and musl 1.2. Where one is missing, nothing is tuned.
 const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
-const OPTIONAL: [Wanted; 4] =
-    [waits::optional::WANTED, transfers::optional::WANTED, aliases::optional::WANTED, CLEANUP_WANTED];
+const OPTIONAL: [Wanted; 6] = [
+    variadic::WANTED,
+    calls::optional::WANTED,
+    waits::optional::WANTED,
+    transfers::optional::WANTED,
+    aliases::optional::WANTED,
+    CLEANUP_WANTED,
+];
 
 /// The macros of `pthread_cleanup_push(3)` call these, in glibc and in musl. A glibc before 2.34 has them in libpthread,
 /// which a program without threads may not have loaded.
@@ -218,7 +225,9 @@ fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
 
 /// Before a call on `fd` that sends or receives with these flags, and may wait.
 #[inline]
-fn transferring<T>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
-    let _ = flags;
-    settled(fd, forward)
+fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    match attempting() {
+        Some(tuning) if tuning.is_interrupted(fd, flags) => T::FAILURE,
+        _ => forward(),
+    }
 }

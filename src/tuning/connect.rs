@@ -98,7 +98,11 @@ impl Tuning {
         }
         match bound {
             Bound::Leave(_) => call.connect(),
-            Bound::Poll(ms) => connect::within(call, ms),
+            Bound::Poll(ms) => {
+                let result = connect::within(call, ms);
+                self.attempts.settle(&self.real, fd); // one that began when the socket did not block
+                result
+            }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         }
     }
@@ -109,6 +113,11 @@ impl Tuning {
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }
+    }
+
+    /// Whether calls on it wait.
+    pub(super) fn blocks(&self, fd: c_int) -> bool {
+        self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK == 0)
     }
 
     /// The program's file status flags: without the `O_NONBLOCK` of another thread's connect, which is as blocking as

@@ -2,8 +2,12 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::ptr;
+use std::time::Duration;
+
 use libc::{c_int, nfds_t, pollfd};
-use tcptune_core::system::clock;
+use tcptune_core::sockets::connect::{self, Call};
+use tcptune_core::system::{clock, errno};
 
 use super::Tuning;
 use crate::hooks::time::{FOREVER, MILLISECOND};
@@ -54,6 +58,36 @@ impl Tuning {
     #[inline(never)]
     pub fn settle_one(&self, fd: c_int) {
         self.attempts.settle(&self.real, fd);
+    }
+
+    /// Before a call on `fd` that sends or receives. One that would wait for the attempt to be over waits here first: the
+    /// kernel's would go on with what it sends. Whether a handler has interrupted that; `errno` says so then.
+    #[inline(never)]
+    pub fn is_interrupted(&self, fd: c_int, flags: c_int) -> bool {
+        if !self.attempts.settle(&self.real, fd) || flags & libc::MSG_DONTWAIT != 0 || !self.blocks(fd) {
+            return false;
+        }
+        let call = Call { real: &self.real, descriptors: &self.descriptors, fd, addr: ptr::null(), len: 0 };
+        let interrupted = errno::preserved(|| {
+            let own = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO].map(|name| connect::timeout(&call, name));
+            let own = own.into_iter().flatten().min();
+            loop {
+                let limit = Duration::from_millis(self.attempts.time_left(fd).max(1));
+                if own.is_some_and(|own| own < limit) {
+                    return false; // it ends in time
+                }
+                if connect::is_interrupted(&call, limit, own.is_some()) {
+                    return true;
+                }
+                if !self.attempts.settle(&self.real, fd) {
+                    return false;
+                }
+            }
+        });
+        if interrupted {
+            errno::set(libc::EINTR);
+        }
+        interrupted
     }
 
     /// After a poll(2): settles what it reports.

@@ -1,5 +1,6 @@
 //! End to end: real programs and C probes (`tests/probes`) under the preloaded library.
 
+mod attempts;
 mod blocking;
 mod cost;
 mod differential;

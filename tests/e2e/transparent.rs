@@ -12,9 +12,9 @@ use crate::harness::{Ended, Program, debug_library, library, probe};
 
 /// The functions that the library exports; everything else in it is hidden.
 const EXPORTED: &str = "
-    _IO_fdopen __close __connect __dup2 __poll __poll_chk __ppoll_chk __read __read_chk __recv_chk
-    __recvfrom_chk __select __send __sendmmsg __vdprintf_chk __write accept accept4 bind close connect dlopen dup dup2
-    dup3 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fdopen getpeername getsockopt listen poll ppoll preadv2
+    _IO_fdopen __close __connect __dprintf_chk __dup2 __poll __poll_chk __ppoll_chk __read __read_chk __recv_chk
+    __recvfrom_chk __select __send __sendmmsg __vdprintf_chk __write accept accept4 bind close connect dlopen dprintf dup dup2
+    dup3 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fdopen getpeername getsockopt ioctl listen poll ppoll preadv2
     preadv64v2 pselect pwritev2 pwritev64v2 read readv recv recvfrom recvmmsg recvmsg select send sendfile
     sendfile64 sendmmsg sendmsg sendto setsockopt shutdown socket splice vdprintf write writev
 ";

@@ -126,7 +126,7 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     let identity = Identity::of(call.real, call.fd);
     let is_the_same = || Identity::of(call.real, call.fd) == identity;
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
-    let own = send_timeout(call);
+    let own = timeout(call, libc::SO_SNDTIMEO);
     let limit = Duration::from_millis(u64::from(ms.unsigned_abs()));
     let (limit, own_is_shorter) = match own {
         Some(own) if own <= limit => (own, true),
@@ -159,6 +159,16 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
             Wait::Over | Wait::Refused(_) => Err(libc::EBADF),
         };
     }
+}
+
+/// Waits as another blocking call on a connecting socket does, for up to `limit`. Whether a handler has interrupted it: with
+/// a timeout of the socket's own every one does.
+#[must_use]
+pub fn is_interrupted(call: &Call<'_>, limit: Duration, has_timeout: bool) -> bool {
+    let identity = Identity::of(call.real, call.fd);
+    let is_the_same = || Identity::of(call.real, call.fd) == identity;
+    let handled = (!has_timeout).then(Handled::now);
+    matches!(signals_heeded(call, now().saturating_add(limit), handled.as_ref(), is_the_same), Wait::Interrupted)
 }
 
 enum Wait {
@@ -254,13 +264,14 @@ fn outcome(result: c_int, revents: libc::c_short) -> Wait {
     }
 }
 
-/// `SO_SNDTIMEO`, if the program has set it.
-fn send_timeout(call: &Call<'_>) -> Option<Duration> {
+/// `SO_SNDTIMEO` or `SO_RCVTIMEO`, if it is set.
+#[must_use]
+pub fn timeout(call: &Call<'_>, name: c_int) -> Option<Duration> {
     let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let mut len = socklen_t::try_from(size_of::<libc::timeval>()).ok()?;
     let value = (&raw mut time).cast();
     // SAFETY: a live timeval and its length.
-    let r = unsafe { (call.real.getsockopt)(call.fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, value, &raw mut len) };
+    let r = unsafe { (call.real.getsockopt)(call.fd, libc::SOL_SOCKET, name, value, &raw mut len) };
     let micros = u64::try_from(time.tv_sec.checked_mul(1_000_000)?.checked_add(time.tv_usec)?).ok()?;
     (r == 0 && micros > 0).then(|| Duration::from_micros(micros))
 }

@@ -258,6 +258,12 @@ impl Attempts {
         }
     }
 
+    /// How many milliseconds an attempt on `fd` may go on before it is looked at.
+    #[must_use]
+    pub fn time_left(&self, fd: c_int) -> u64 {
+        self.found(fd).map_or(0, |(slot, _)| slot.due().saturating_sub(clock::at_last_tick()))
+    }
+
     /// Whether an attempt on `fd` is known.
     #[inline]
     pub fn has(&self, fd: c_int) -> bool {
