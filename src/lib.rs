@@ -18,6 +18,7 @@ mod arena;
 mod hooks;
 mod logging;
 mod lookup;
+mod note;
 mod plugins;
 mod runtime;
 mod startup;

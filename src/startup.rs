@@ -123,6 +123,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
+        process: system::process::id(),
         stats: settings.stats.then(|| &*Box::leak(Box::default())),
         syn,
     }));
@@ -141,12 +142,19 @@ fn process() -> Process {
         let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
         if name.is_null() { c"" } else { CStr::from_ptr(name) }
     };
-    let started = started.to_string_lossy();
-    let mut room = [0; 4096]; // PATH_MAX
-    let executable = files::link(c"/proc/self/exe", &mut room).unwrap_or_default();
-    let executable = String::from_utf8_lossy(executable);
-    let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    Process { names: vec![base_name(&executable), base_name(&started)], uid: system::process::effective_user() }
+    let mut rooms = [[0; 4096]; 3]; // PATH_MAX
+    let [executable, directory, arguments] = &mut rooms;
+    let link = |path, room| String::from_utf8_lossy(files::link(path, room).unwrap_or_default()).into_owned();
+    let file = files::File::open(c"/proc/self/cmdline", libc::O_RDONLY, 0);
+    let length = file.and_then(|file| file.read(arguments)).unwrap_or(0);
+    let arguments = String::from_utf8_lossy(arguments.get(..length).unwrap_or_default());
+    Process::new(
+        &link(c"/proc/self/exe", executable),
+        &started.to_string_lossy(),
+        arguments.split('\0'),
+        &link(c"/proc/self/cwd", directory),
+        system::process::effective_user(),
+    )
 }
 
 /// The entries of the environment that begin with this, without it.

@@ -4,8 +4,8 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{
-    FILE, c_char, c_int, c_uint, c_void, mmsghdr, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
-    timespec, timeval,
+    FILE, c_char, c_int, c_long, c_uint, c_void, mmsghdr, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t,
+    ssize_t, timespec, timeval,
 };
 
 use super::{calls, descriptors, parts, settled, transferring};
@@ -23,6 +23,10 @@ hooks! {
 
     fn __dup2(fd: c_int, new: c_int) -> c_int {
         |forward| descriptors::duplicated(fd, forward())
+    }
+
+    fn __fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int {
+        |forward| descriptors::controlled(fd, command, forward)
     }
 
     fn __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {

@@ -5,7 +5,6 @@
 use std::ptr;
 
 use libc::{c_int, c_ulong, c_void, sockaddr, socklen_t};
-use tcptune_core::sockets::connect::Call;
 use tcptune_core::sockets::family::Family;
 
 use super::settled;
@@ -22,6 +21,20 @@ hooks! {
                 Family::Tcp if tuning.mptcp => Tuning::multipath_socket(domain, kind, protocol, tuning),
                 Family::Tcp | Family::Mptcp => Tuning::tcp_socket(domain, kind, protocol, tuning),
             }
+        }
+    }
+
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
+        |forward| {
+            let r = forward();
+            if let (0, Some(tuning)) = (r, TUNING.get()) {
+                // SAFETY: the call has just succeeded.
+                let pair = unsafe { pair.cast::<[c_int; 2]>().read_unaligned() };
+                for fd in pair {
+                    tuning.made_other(fd);
+                }
+            }
+            r
         }
     }
 
@@ -119,7 +132,7 @@ hooks! {
 #[inline]
 pub fn connecting(fd: c_int, addr: *const sockaddr, len: socklen_t, forward: impl FnOnce() -> c_int) -> c_int {
     match TUNING.get() {
-        Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
+        Some(tuning) => tuning.connect(fd, addr, len),
         None => forward(),
     }
 }

@@ -2,8 +2,9 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use libc::c_int;
+use libc::{c_int, c_long, c_uint};
 
+use super::settled;
 use crate::tuning::{TUNING, Tuning};
 
 hooks! {
@@ -26,6 +27,40 @@ hooks! {
     }
 }
 
+hooks! {
+    optional;
+
+    // Variadic in libc. A third argument is passed as any other on x86-64, i386 and AArch64; where the program gives none,
+    // this is what lies in its place, and the kernel does not look at it.
+
+    fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int {
+        |forward| controlled(fd, command, forward)
+    }
+
+    // glibc 2.28
+    fn fcntl64(fd: c_int, command: c_int, argument: c_long) -> c_int {
+        |forward| controlled(fd, command, forward)
+    }
+
+    // glibc 2.34
+    fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+        |forward| {
+            if flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC == 0 {
+                closing_all(first, last);
+            }
+            forward()
+        }
+    }
+
+    // glibc 2.34; it returns nothing
+    fn closefrom(first: c_int) -> c_int {
+        |forward| {
+            closing_all(first.max(0).cast_unsigned(), c_uint::MAX);
+            forward()
+        }
+    }
+}
+
 /// close(2).
 #[inline]
 pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
@@ -45,6 +80,22 @@ fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int 
     tuning.attempts.close(&tuning.real, fd);
     tuning.descriptors.forget(fd);
     forward()
+}
+
+/// fcntl(2).
+#[inline]
+pub fn controlled(fd: c_int, command: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    let result = settled(fd, forward);
+    if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { duplicated(fd, result) } else { result }
+}
+
+/// Before all descriptors between these two are closed.
+#[cold]
+fn closing_all(first: c_uint, last: c_uint) {
+    let end = |number| c_int::try_from(number).unwrap_or(c_int::MAX);
+    if let Some(tuning) = TUNING.get() {
+        tuning.closing(end(first), end(last));
+    }
 }
 
 /// After dup(2) and its kin.

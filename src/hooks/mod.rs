@@ -127,7 +127,8 @@ mod waits;
 const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
-const OPTIONAL: [Wanted; 6] = [
+const OPTIONAL: [Wanted; 7] = [
+    descriptors::optional::WANTED,
     variadic::WANTED,
     calls::optional::WANTED,
     waits::optional::WANTED,

@@ -6,7 +6,7 @@ use std::ptr;
 use std::time::Duration;
 
 use libc::{c_int, nfds_t, pollfd};
-use tcptune_core::sockets::connect::{self, Call};
+use tcptune_core::sockets::connect;
 use tcptune_core::system::{clock, errno};
 
 use super::Tuning;
@@ -67,7 +67,7 @@ impl Tuning {
         if !self.attempts.settle(&self.real, fd) || flags & libc::MSG_DONTWAIT != 0 || !self.blocks(fd) {
             return false;
         }
-        let call = Call { real: &self.real, descriptors: &self.descriptors, fd, addr: ptr::null(), len: 0 };
+        let call = self.call(fd, (ptr::null(), 0));
         let interrupted = errno::preserved(|| {
             let own = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO].map(|name| connect::timeout(&call, name));
             let own = own.into_iter().flatten().min();

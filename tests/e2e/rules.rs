@@ -230,6 +230,23 @@ fn program_is_the_name_of_the_executable_or_of_the_script() {
         let expected = if matches { 7 } else { 100 };
         assert_eq!(named(&path(file), &rules), expected, "{file} under {rules}");
     }
+    // A path is meant as a whole; a script that env(1) or the interpreter's own arguments start has its name, too.
+    let whole = |name: &str| path(name).display().to_string();
+    let by_env = format!("#!/usr/bin/env -S {} -I\n{import}", interpreter.display());
+    write(&path("env.py"), by_env.as_bytes(), 0o755);
+    let here = |args: [&str; 3]| Program::new(interpreter).args(args);
+    for (program, pattern, matches) in [
+        (Program::new(path("legacy-app")), whole("legacy-app"), true),
+        (Program::new(path("legacy-app")), "/nosuch/legacy-app".to_owned(), false),
+        (Program::new(path("legacy-app")), "*/legacy-app".to_owned(), true),
+        (Program::new(path("env.py")), "env.py".to_owned(), true),
+        (here(["-I", "-u", &whole("report.py")]), "report.py".to_owned(), true),
+        (here(["-I", "-u", &whole("report.py")]), whole("report.py"), true),
+        (here(["-I", "-c", import]), "report.py".to_owned(), false),
+    ] {
+        let rules = format!("program={pattern} : keepidle=7");
+        assert_eq!(under(&rules, program).number("idle"), if matches { 7 } else { 100 }, "{rules}");
+    }
     // What a script starts has a name of its own.
     let wrapper = |rules| {
         under(rules, Program::new("sh").args(["-c", "cd \"$0\" && exec ./wrapper.sh"]).args([directory.path()]))

@@ -1,5 +1,6 @@
 //! The `tcptune` command: runs programs with libtcptune.so preloaded, explains settings, and looks at live sockets.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)] // text of others is made safe in screens/
 #![deny(clippy::disallowed_methods)] // clippy.toml of this crate: only system/variables.rs reads the environment
 
 mod commands;
@@ -15,9 +16,10 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, check, completions, env, explain, inspect, profile, run};
+use crate::commands::{apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
+use crate::screens::usage;
 use crate::system::inherited;
 
 const LONG_ABOUT: &str = "\
@@ -50,6 +52,9 @@ pub fn command() -> Command {
         .subcommand(check::command())
         .subcommand(inspect::command())
         .subcommand(apply::command())
+        .subcommand(attach::command())
+        .subcommand(attached::command())
+        .subcommand(detach::command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
 }
@@ -63,6 +68,9 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("check", of_it)) => check::run(of_it, out),
         Some(("inspect", of_it)) => inspect::run(of_it, out),
         Some(("apply", of_it)) => apply::run(of_it, out),
+        Some(("attach", of_it)) => attach::run(of_it, out),
+        Some(("attached", of_it)) => attached::run(of_it, out),
+        Some(("detach", of_it)) => detach::run(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
         Some(("man", of_it)) => completions::run_man(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),
@@ -72,13 +80,10 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 fn main() -> ExitCode {
     inherited::restore_sigpipe();
     let args: Vec<OsString> = run::without_run(std::env::args_os().collect(), &command());
-    let matches = command().get_matches_from(args);
-    let out = Output::new(&matches);
-    match dispatch(&matches, &out) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tcptune: {error}");
-            error.code()
-        }
-    }
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let result = match command().try_get_matches_from(&args) {
+        Ok(matches) => dispatch(&matches, &Output::new(&matches)),
+        Err(error) => usage::wrong(&error, &args),
+    };
+    result.unwrap_or_else(|error| error.tell(json))
 }

@@ -2,29 +2,37 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use crate::screens::error::Error;
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
-use crate::ways::preload;
-use crate::ways::preload::environment::Environment;
+use crate::ways::preload::environment::{Environment, Shell};
+use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
 pub fn command() -> Command {
     let command = Command::new("env").about("Print the environment that `run` would set, as lines for `eval`");
-    flags::with(command.arg(preload::arg()), |_| true)
+    let shell = Arg::new("shell")
+        .long("shell")
+        .value_name("SHELL")
+        .value_parser(["sh", "bash", "dash", "zsh", "fish"])
+        .default_value("sh")
+        .hide_default_value(true)
+        .help("For which shell");
+    flags::with(command.arg(library::arg()).arg(shell), |_| true)
 }
 
 /// Prints it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
-    let environment = Environment::new(&given, &preload::library(matches)?);
+    let environment = Environment::new(&given, &Library::find(matches)?.path);
     if out.is_json() {
         out.print_json(&environment.json())?;
     } else {
-        out.print(environment.lines().join("\n"))?;
+        let is_fish = matches.get_one::<String>("shell").is_some_and(|shell| shell == "fish");
+        out.print_bytes(&environment.lines(if is_fish { Shell::Fish } else { Shell::Posix }))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,11 @@
 //! The subcommands.
 
 pub mod apply;
+pub mod attach;
+pub mod attached;
 pub mod check;
 pub mod completions;
+pub mod detach;
 pub mod env;
 pub mod explain;
 pub mod inspect;

@@ -11,14 +11,16 @@ use std::ptr;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use crate::program::elf::Elf;
-use crate::program::{self, Program};
-use crate::screens::error::Error;
+use crate::commands::attach;
+use crate::program::{self, Around, Obstacle, Program};
+use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::system::{inherited, variables};
-use crate::ways::preload;
-use crate::ways::preload::environment::{Environment, quoted};
+use crate::ways::cgroup::order::Order;
+use crate::ways::cgroup::own;
+use crate::ways::preload::environment::{Environment, Shell};
+use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
 pub fn command() -> Command {
@@ -48,7 +50,18 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print what would be run, as lines for a shell, and run nothing"),
         )
-        .arg(preload::arg());
+        .arg(
+            Arg::new("backend")
+                .long("backend")
+                .value_name("WAY")
+                .value_parser(["preload", "cgroup"])
+                .default_value("preload")
+                .help(
+                    "How: preload a library, or (cgroup) by BPF programs of a cgroup of its own, which reach static \
+                       and Go programs as well and need root",
+                ),
+        )
+        .arg(library::arg());
     flags::with(command, |_| true)
 }
 
@@ -60,10 +73,14 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
-    let library = preload::library(matches)?;
-    let environment = Environment::new(&given, &library);
-    let library = Elf::read(&library).ok().flatten();
-    let program = Program::look(path.clone(), args, search, library.as_ref());
+    if matches.get_one::<String>("backend").is_some_and(|way| way == "cgroup") {
+        return in_a_cgroup(given, &path, &words, matches.get_flag("dry-run"), out);
+    }
+    let library = Library::find(matches)?;
+    let environment = Environment::new(&given, &library.path);
+    let around =
+        Around { search, preload: variables::own().ld_preload(), library: Some((&library.path, &library.elf)) };
+    let program = Program::look(path.clone(), args, around);
     refuse(&program, matches.get_flag("force"))?;
     if matches.get_flag("dry-run") {
         if out.is_json() {
@@ -72,19 +89,35 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
                 &json!({ "environment": environment.json(), "program": path.to_string_lossy(), "command": words }),
             )?;
         } else {
-            let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-            out.print(environment.lines().join("\n"))?;
-            out.print(format!("exec {}", words.join(" ")))?;
+            let words: Vec<_> = words.iter().map(|word| Shell::Posix.quoted(word)).collect();
+            out.print_bytes(&environment.lines(Shell::Posix))?;
+            out.print_bytes(&[b"exec ", words.join(&b' ').as_slice()].concat())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     environment.put();
-    let Err(error) = execute(&path, &words, program.elf.is_none());
+    Err(become_it(&path, &words, program.elf.is_none()))
+}
+
+/// The program in a cgroup that tunes it.
+fn in_a_cgroup(given: Given, path: &Path, words: &[OsString], is_dry: bool, out: &Output) -> Result<ExitCode, Error> {
+    let order = Order::new(&given.over_environment(), None)?;
+    order.warn()?;
+    if is_dry {
+        return attach::dry_run(&order, out);
+    }
+    own::enter(&order)?;
+    Err(become_it(path, words, true))
+}
+
+/// Returns only if the program cannot be started.
+fn become_it(path: &Path, words: &[OsString], may_be_script: bool) -> Error {
+    let Err(error) = execute(path, words, may_be_script);
     let message = format!("{}: cannot be started: {error}", path.display());
-    Err(match error.raw_os_error() {
+    match error.raw_os_error() {
         Some(libc::ENOENT) => Error::not_found(message),
         _ => Error::not_executable(message),
-    })
+    }
 }
 
 /// What would not work is said before anything is started.
@@ -97,16 +130,16 @@ fn refuse(program: &Program, force: bool) -> Result<(), Error> {
     let mut messages: Vec<_> = program.obstacles.iter().map(|obstacle| format!("{shown}: {obstacle}")).collect();
     if force {
         for message in messages {
-            eprintln!("tcptune: {message}; started all the same");
+            say(&format!("{message}; started all the same"));
         }
         return Ok(());
     }
     if let Some(last) = messages.last_mut() {
         last.push_str("; not started");
     }
-    let advice = program.obstacles.iter().find_map(program::Obstacle::advice);
+    let advice = program.obstacles.iter().find_map(Obstacle::advice);
     messages.push(advice.map_or(String::new(), |advice| advice + "; ") + "--force starts it all the same");
-    Err(Error::not_executable(messages.join("\ntcptune: ")))
+    Err(Error::not_executable(messages))
 }
 
 /// A program that is not there may have been meant as a subcommand.

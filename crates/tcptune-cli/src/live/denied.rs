@@ -7,6 +7,7 @@ use procfs::process::{Process, Status};
 use procfs::sys::kernel::Version;
 use rustix::io::Errno;
 
+use super::process::status;
 use crate::screens::error::Error;
 
 /// capabilities(7): the bit of `CAP_SYS_PTRACE`.
@@ -52,8 +53,8 @@ pub fn error(call: &str, pid: i32, target: Option<&Process>, errno: Errno) -> Er
 
 impl Situation {
     fn of(pid: i32, target: Option<&Process>) -> Self {
-        let own = Process::myself().and_then(|process| process.status()).ok();
-        let status = target.and_then(|process| process.status().ok());
+        let own = status(std::process::id().cast_signed());
+        let status = target.and_then(|process| status(process.pid));
         let permitted = |status: &Status| status.capprm;
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");

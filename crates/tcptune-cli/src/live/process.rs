@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
+use procfs::FromBufRead;
 use procfs::ProcError;
-use procfs::process::{FDTarget, Process};
+use procfs::process::{Process, Status};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+
+use tcptune_core::system::errno::Named;
 
 use super::denied;
 use super::socket::Socket;
@@ -17,6 +23,9 @@ use crate::screens::error::Error;
 
 /// linux/sched.h: `exit(2)` has begun.
 const PF_EXITING: u32 = 0x4;
+
+/// linux/sched.h: a thread of the kernel.
+const PF_KTHREAD: u32 = 0x20_0000;
 
 /// A running process. Its pidfd means this process and no later one with the same number.
 pub struct Target {
@@ -52,15 +61,26 @@ impl Target {
             Errno::SRCH => no_such(),
             Errno::INVAL | Errno::NOENT => Error::failed(format!("{pid} is a thread, not a process"))
                 .hint(format!("give the process's number: Tgid in /proc/{pid}/status")),
-            error => denied::error("pidfd_open(2)", pid, None, error),
+            error => refused("pidfd_open(2)", pid, None, error),
         })?;
-        let hidden = |_| {
+        let hidden = || {
             Error::failed(format!("/proc shows no process {pid}, though there is one"))
                 .hint("/proc may be mounted with hidepid (proc(5)): run tcptune as root")
         };
-        let proc = Process::new(pid).map_err(hidden)?;
-        // A process chooses its name (prctl(2), PR_SET_NAME), and a terminal would obey what is in it.
-        let name = proc.stat().map_err(hidden)?.comm.replace(char::is_control, "?");
+        let proc = Process::new(pid).map_err(|error| match error {
+            ProcError::Io(error, _) => {
+                refused("opening /proc/PID", pid, None, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            }
+            _ => hidden(),
+        })?;
+        let name = name(pid).map_err(|errno| match errno {
+            Errno::NOENT => hidden(),
+            errno => refused("reading /proc/PID/comm", pid, None, errno),
+        })?;
+        if proc.stat().is_ok_and(|stat| stat.flags & PF_KTHREAD != 0) {
+            let why = format!("process {pid} ({name}) is a thread of the kernel");
+            return Err(Error::failed(why).hint("it has no sockets of its own"));
+        }
         let target = Self { pid, pidfd, proc, name };
         if target.has_ended() {
             let why = format!("process {pid} ({}) has ended already", target.name);
@@ -96,26 +116,42 @@ impl Target {
         rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
+    /// Whether its descriptors can be listed.
+    pub fn is_open_to_us(&self) -> bool {
+        rustix::fs::access(format!("/proc/{}/fd", self.pid), Access::READ_OK).is_ok()
+    }
+
     /// Its sockets, in the order of their descriptors; none if it has ended.
     pub fn descriptors(&self) -> Result<Vec<Descriptor>, Error> {
-        let denied = |error| denied::error("reading /proc/PID/fd", self.pid, Some(&self.proc), error);
-        let list = match self.proc.fd() {
-            Ok(list) => list,
-            Err(_) if self.has_ended() => return Ok(Vec::new()),
-            Err(error) => return Err(denied(errno(&error))),
-        };
-        // One that is closed meanwhile is an error of its own, and none of ours.
         let mut sockets = BTreeMap::<u64, Vec<i32>>::new();
-        let mut none = true;
-        for entry in list.flatten() {
-            none = false;
-            if let FDTarget::Socket(inode) = entry.target {
-                sockets.entry(inode).or_default().push(entry.fd);
+        let (mut links, mut refused) = (0, None);
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        let look = || {
+            for entry in entries? {
+                let entry = entry?;
+                let fd = entry.file_name().to_str().and_then(|name| name.parse().ok());
+                match (fd, fs::read_link(entry.path())) {
+                    (Some(fd), Ok(link)) => {
+                        links += 1;
+                        if let Some(inode) = inode(&link) {
+                            sockets.entry(inode).or_default().push(fd);
+                        }
+                    }
+                    // Who may list the directory may not always read the links in it.
+                    (_, Err(error)) if error.raw_os_error() == Some(libc::EACCES) => refused = Some(error),
+                    // One that is closed meanwhile is an error of its own, and none of ours.
+                    _ => {}
+                }
             }
-        }
-        // Who may list the directory may not always read the links in it, and they are left out then.
-        if none && self.proc.fd_count().is_ok_and(|count| count > 0) && !self.has_ended() {
-            return Err(denied(Errno::ACCESS));
+            refused.take().filter(|_| links == 0).map_or(Ok(()), Err)
+        };
+        match look() {
+            Ok(()) => {}
+            Err(_) if self.has_ended() => return Ok(Vec::new()),
+            Err(error) => {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                return Err(self.refused("reading /proc/PID/fd", errno));
+            }
         }
         let mut sockets: Vec<_> = sockets.into_iter().map(|(inode, fds)| Descriptor { fds, inode }).collect();
         for socket in &mut sockets {
@@ -125,11 +161,34 @@ impl Target {
         Ok(sockets)
     }
 
+    /// Whether a descriptor of this socket is one of TCP (sockfs has it as an extended attribute, so that none has to be
+    /// duplicated): none if not, or else whether it is MPTCP, and of IPv6. sock_diag lists a subflow for an MPTCP socket.
+    pub fn kind(&self, descriptor: &Descriptor) -> Option<(bool, bool)> {
+        let mut name = [0_u8; 32];
+        let path = format!("/proc/{}/fd/{}", self.pid, descriptor.fds.first()?);
+        let length = rustix::fs::getxattr(path, c"system.sockprotoname", &mut name).ok()?;
+        match name.get(..length)? {
+            b"TCP\0" => Some((false, false)),
+            b"TCPv6\0" => Some((false, true)),
+            b"MPTCP\0" => Some((true, false)),
+            b"MPTCPv6\0" => Some((true, true)),
+            _ => None,
+        }
+    }
+
+    fn refused(&self, call: &str, errno: Errno) -> Error {
+        refused(call, self.pid, Some(&self.proc), errno)
+    }
+
     /// A duplicate of a descriptor of this socket, for a moment; none if it is closed by now, or the process has ended.
     pub fn duplicate(&self, descriptor: &Descriptor) -> Result<Option<Socket>, Error> {
         for fd in &descriptor.fds {
+            // The number may be another socket's by now, which shall not be held open even for a moment.
+            let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid)).ok();
+            if link.as_deref().and_then(inode) != Some(descriptor.inode) {
+                continue;
+            }
             if let Some(socket) = self.duplicate_of(*fd)? {
-                // The number may be another socket's by now.
                 let inode = rustix::fs::fstat(&socket).map(|stat| stat.st_ino);
                 if inode == Ok(descriptor.inode) {
                     return Ok(Some(Socket::new(socket)));
@@ -146,16 +205,36 @@ impl Target {
             Err(Errno::BADF | Errno::SRCH) => Ok(None),
             // A process that is about to end has no memory that could be asked who may look into it.
             Err(Errno::PERM) if self.has_ended() => Ok(None),
-            Err(error) => Err(denied::error("pidfd_getfd(2)", self.pid, Some(&self.proc), error)),
+            Err(error) => Err(self.refused("pidfd_getfd(2)", error)),
         }
     }
 }
 
-fn errno(error: &ProcError) -> Errno {
-    match error {
-        ProcError::PermissionDenied(_) => Errno::ACCESS,
-        ProcError::NotFound(_) => Errno::NOENT,
-        ProcError::Io(error, _) => Errno::from_io_error(error).unwrap_or(Errno::IO),
-        _ => Errno::IO,
+/// What a process calls itself: any bytes (prctl(2), `PR_SET_NAME`), so that this is none of /proc/PID/stat.
+pub fn name(pid: i32) -> Result<String, Errno> {
+    let bytes = fs::read(format!("/proc/{pid}/comm"));
+    let bytes = bytes.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned())
+}
+
+/// /proc/PID/status, whatever bytes the name in it has.
+pub fn status(pid: i32) -> Option<Status> {
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    Status::from_buf_read(String::from_utf8_lossy(&text).as_bytes()).ok()
+}
+
+fn refused(call: &str, pid: i32, process: Option<&Process>, errno: Errno) -> Error {
+    match errno {
+        Errno::MFILE | Errno::NFILE => {
+            let named = Named(errno.raw_os_error());
+            Error::failed(format!("process {pid}: {call} is refused with {named}: tcptune may not open more files"))
+                .hint("raise the limit with ulimit -n")
+        }
+        _ => denied::error(call, pid, process, errno),
     }
+}
+
+/// Of a link such as `socket:[123]`.
+fn inode(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

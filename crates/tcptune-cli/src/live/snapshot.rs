@@ -4,19 +4,21 @@ use serde_json::{Map, Value as Json, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::options::value::{Kind, OFF, Value};
 
+use super::diag::Sockets;
+use super::filter::Filter;
 use super::process::{Descriptor, Target};
 use super::socket::{Facts, Reading};
-use super::timers::{Timer, Timers};
+use super::state::State;
 use crate::screens::error::Error;
 
 /// One of them.
 pub struct Entry {
     /// Its descriptors.
     pub descriptor: Descriptor,
-    /// Its options.
-    pub reading: Reading,
-    /// What it waits for.
-    pub timer: Option<Timer>,
+    /// What it is.
+    pub facts: Facts,
+    /// Its options, if they were read.
+    pub reading: Option<Reading>,
 }
 
 /// All of them.
@@ -27,17 +29,44 @@ pub struct Snapshot {
     pub ended: bool,
 }
 
+/// Of which sockets options are read. It takes a duplicate, which keeps the socket open for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Nothing,
+    Connections,
+    All,
+}
+
+impl Depth {
+    fn takes(self, state: State) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Connections => state.is_of_a_connection(),
+            Self::All => true,
+        }
+    }
+}
+
 impl Snapshot {
     /// Looks at one descriptor after another.
-    pub fn take(target: &Target, timers: Option<&Timers>) -> Result<Self, Error> {
+    pub fn take(target: &Target, sockets: &Sockets, filter: &Filter, depth: Depth) -> Result<Self, Error> {
         let mut entries = Vec::new();
         for descriptor in target.descriptors()? {
-            let Some(socket) = target.duplicate(&descriptor)? else { continue };
-            let Some(facts) = socket.facts() else { continue };
-            let reading = socket.read(facts);
-            drop(socket); // before anything is waited for
-            let timer = timers.and_then(|timers| timers.of(&reading.facts));
-            entries.push(Entry { descriptor, reading, timer });
+            let listed = sockets.get(descriptor.inode);
+            let facts = listed.cloned().or_else(|| target.kind(&descriptor).map(Facts::unconnected));
+            let Some(mut facts) = facts.filter(|facts| filter.takes(facts) && filter.takes_descriptor(&descriptor))
+            else {
+                continue;
+            };
+            let mut reading = None;
+            facts.mptcp |= target.kind(&descriptor).is_some_and(|(mptcp, _)| mptcp);
+            if depth.takes(facts.state) {
+                let Some(socket) = target.duplicate(&descriptor)? else { continue };
+                let Some(read) = socket.facts(listed) else { continue };
+                reading = Some(socket.read(&read));
+                facts = read;
+            }
+            entries.push(Entry { descriptor, facts, reading });
         }
         Ok(Self { entries, ended: target.has_ended() })
     }
@@ -51,9 +80,11 @@ impl Snapshot {
 
 impl Entry {
     fn json(&self) -> Json {
-        let Self { descriptor, reading, timer } = self;
-        let facts = &reading.facts;
-        let options = reading.options.iter().map(|(row, value)| (key(*row), json_value(*row, value)));
+        let Self { descriptor, facts, reading } = self;
+        let options = reading.as_ref().map(|reading| {
+            let options = reading.options.iter().map(|(row, value)| (key(*row), json_value(*row, value)));
+            options.collect::<Map<_, _>>()
+        });
         let info = facts.info.as_ref().filter(|_| facts.peer.is_some()).map(|info| {
             json!({
                 "retransmits": info.retransmits,
@@ -79,8 +110,10 @@ impl Entry {
             "state": facts.state.name(),
             "local": facts.local,
             "peer": facts.peer,
-            "options": options.collect::<Map<_, _>>(),
-            "timer": timer.map(|timer| json!({ "kind": timer.kind, "left_ms": timer.left.as_millis() })),
+            "recv_queue": facts.queues.map(|(received, _)| received),
+            "send_queue": facts.queues.map(|(_, sent)| sent),
+            "options": options,
+            "timer": facts.timer.map(|timer| json!({ "kind": timer.kind, "left_ms": timer.left.as_millis() })),
             "info": info,
         })
     }

@@ -14,6 +14,7 @@ use tcptune_core::sockets::descriptor::Fact;
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::{address, apply};
 
+use super::diag::Timer;
 use super::state::State;
 use crate::system::kernel::KERNEL;
 
@@ -31,17 +32,23 @@ pub struct Facts {
     pub state: State,
     /// The address that it is bound to.
     pub local: Option<SocketAddr>,
-    /// Whom it is connected to.
+    /// Whom it is connected to, or connecting.
     pub peer: Option<SocketAddr>,
-    /// `SO_COOKIE`: no other socket has ever the same.
-    pub cookie: Option<u64>,
-    /// The network device that it is bound to; 0: none.
-    pub device: u32,
+    /// What it waits for.
+    pub timer: Option<Timer>,
+    /// Bytes that the program has not read, and bytes that the peer has not acknowledged; of a listener, connections that
+    /// are not accepted yet, and the backlog.
+    pub queues: Option<(u32, u32)>,
     /// Figures that the kernel keeps of a connection.
     pub info: Option<TcpInfo>,
 }
 
 impl Facts {
+    /// Of a socket that sock_diag does not list: neither bound nor connected. Its kind is MPTCP or not, of IPv6 or not.
+    pub fn unconnected((mptcp, v6): (bool, bool)) -> Self {
+        Self { mptcp, v6, state: State::CLOSE, local: None, peer: None, timer: None, queues: None, info: None }
+    }
+
     /// The phase of its life.
     pub fn phase(&self) -> Phases {
         self.state.phase(self.local.is_some_and(|local| local.port() != 0))
@@ -68,11 +75,9 @@ impl Facts {
     }
 }
 
-/// A socket, and the values of its options.
+/// The values of its options.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// What it is.
-    pub facts: Facts,
     /// Row and value of each option that this kernel has for it.
     pub options: Vec<(usize, Value)>,
 }
@@ -109,15 +114,17 @@ impl Socket {
         KERNEL.get_int(self.fd(), level, name).ok()
     }
 
-    /// What it is; none if it is no TCP socket.
-    pub fn facts(&self) -> Option<Facts> {
+    /// What it is; none if it is no TCP socket. `listed`: as sock_diag has it, which alone knows some of it.
+    pub fn facts(&self, listed: Option<&Facts>) -> Option<Facts> {
         let mark = apply::mark(&KERNEL, self.fd())?;
         let mptcp = match mark.family()? {
             Family::Tcp => false,
             Family::Mptcp => true,
             Family::Other => return None,
         };
-        let (local, peer) = (address::local(self.fd()), address::peer(self.fd()));
+        let local = address::local(self.fd()).filter(|local| local.port() != 0);
+        // getpeername(2) does not tell whom a connect that is going on is for.
+        let peer = address::peer(self.fd()).or_else(|| listed?.peer);
         let info = self.info();
         let state = match &info {
             Some(info) => State(info.state),
@@ -126,13 +133,10 @@ impl Socket {
             None if peer.is_some() => State::ESTABLISHED,
             None => State::CLOSE,
         };
-        let cookie = KERNEL.get(self.fd(), libc::SOL_SOCKET, libc::SO_COOKIE).ok().map(|payload| {
-            // Eight bytes, as a rate has.
-            let Value::Int(cookie) = Wire::Rate.decode(&payload) else { return 0 };
-            cookie.cast_unsigned()
-        });
-        let device = self.int(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX).map_or(0, c_int::cast_unsigned);
-        Some(Facts { mptcp, v6: mark.is(Fact::V6), state, local, peer, cookie, device, info })
+        let (timer, queues) = listed.map_or((None, None), |listed| (listed.timer, listed.queues));
+        // Without one, MPTCP has none of its own.
+        let info = info.or_else(|| listed?.info.clone());
+        Some(Facts { mptcp, v6: mark.is(Fact::V6), state, local, peer, timer, queues, info })
     }
 
     fn info(&self) -> Option<TcpInfo> {
@@ -147,14 +151,13 @@ impl Socket {
 
     /// The values of its options. None of them has a side effect when it is read: `SO_ERROR`, which the program is
     /// waiting for, is not among them.
-    pub fn read(&self, facts: Facts) -> Reading {
+    pub fn read(&self, facts: &Facts) -> Reading {
         let rows = OPTIONS.iter().enumerate().take(SOCKET_OPTIONS);
-        let options = rows.filter(|(row, opt)| is_told(*row, opt, &facts)).filter_map(|(row, opt)| {
+        let options = rows.filter(|(row, opt)| is_told(*row, opt, facts)).filter_map(|(row, opt)| {
             let Target::Socket(option) = opt.target else { return None };
-            Some((row, self.get(opt, &option, &facts).ok()?))
+            Some((row, self.get(opt, &option, facts).ok()?))
         });
-        let options = options.collect();
-        Reading { facts, options }
+        Reading { options: options.collect() }
     }
 
     /// The value of an option.

@@ -38,6 +38,24 @@ impl State {
         usize::from(self.0).checked_sub(1).and_then(|i| NAMES.get(i)).unwrap_or(&"?")
     }
 
+    /// The state of this name, in lower case as well.
+    pub fn find(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase().replace('-', "_");
+        let name = if name == "ESTAB" { "ESTABLISHED" } else { &name };
+        let at = NAMES.iter().position(|known| *known == name)?;
+        u8::try_from(at + 1).ok().map(Self)
+    }
+
+    /// All names.
+    pub fn names() -> String {
+        NAMES.join(", ").to_lowercase()
+    }
+
+    /// Whether there is a peer.
+    pub fn is_of_a_connection(self) -> bool {
+        !matches!(self, Self::CLOSE | Self::LISTEN)
+    }
+
     /// The phase of the socket's life; `bound`: whether it has a port.
     pub fn phase(self, bound: bool) -> Phases {
         match self {

@@ -3,11 +3,15 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, FileKind, ReadCache, ReadRef, elf};
+use tcptune_core::system::errno::Named;
+use tcptune_core::system::note;
 
 /// An executable or a library.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,10 @@ pub struct Elf {
     pub is_library: bool,
     /// Whether Go's compiler made it.
     pub is_go: bool,
+    /// The libraries that it is linked with.
+    pub needed: Vec<String>,
+    /// The version of the library, if it is libtcptune.so.
+    pub tcptune: Option<String>,
 }
 
 /// What it is for.
@@ -47,19 +55,62 @@ impl fmt::Display for Machine {
     }
 }
 
+/// Why a file is no ELF file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The errno.
+    Unreadable(i32),
+    NotRegular,
+    Empty,
+    NotElf,
+    Broken,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(errno) => write!(f, "cannot be read ({})", Named(*errno)),
+            Self::NotRegular => f.write_str("is not a regular file"),
+            Self::Empty => f.write_str("is empty"),
+            Self::NotElf => f.write_str("is no ELF file"),
+            Self::Broken => f.write_str("is a truncated or broken ELF file"),
+        }
+    }
+}
+
+/// Opens a regular file: another kind is not waited for, and may do something when it is opened.
+pub fn open(path: &Path) -> Result<File, Unfit> {
+    let unreadable = |error: std::io::Error| Unfit::Unreadable(error.raw_os_error().unwrap_or(0));
+    let is_file = |metadata: std::fs::Metadata| if metadata.is_file() { Ok(()) } else { Err(Unfit::NotRegular) };
+    is_file(path.metadata().map_err(unreadable)?)?;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    is_file(file.metadata().map_err(unreadable)?)?;
+    Ok(file)
+}
+
 impl Elf {
-    /// Of a file; none if it is none of this format, or broken.
-    pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
-        let cache = ReadCache::new(File::open(path)?);
+    /// Of a file.
+    pub fn read(path: &Path) -> Result<Self, Unfit> {
+        let mut file = open(path)?;
+        let mut magic = Vec::new();
+        let read = file.by_ref().take(4).read_to_end(&mut magic);
+        read.map_err(|error| Unfit::Unreadable(error.raw_os_error().unwrap_or(0)))?;
+        match magic.as_slice() {
+            [] => return Err(Unfit::Empty),
+            magic if *magic != elf::ELFMAG => return Err(Unfit::NotElf),
+            _ => {}
+        }
+        let cache = ReadCache::new(file);
         let parsed = match FileKind::parse(&cache) {
             Ok(FileKind::Elf64) => Self::parse::<elf::FileHeader64<Endianness>, _>(&cache, 64),
             Ok(FileKind::Elf32) => Self::parse::<elf::FileHeader32<Endianness>, _>(&cache, 32),
-            _ => return Ok(None),
+            _ => return Err(Unfit::Broken),
         };
-        Ok(parsed.ok())
+        parsed.ok().flatten().ok_or(Unfit::Broken)
     }
 
-    fn parse<'data, H, R>(data: R, bits: u8) -> object::Result<Self>
+    /// None if a segment is not there as a whole.
+    fn parse<'data, H, R>(data: R, bits: u8) -> object::Result<Option<Self>>
     where
         H: FileHeader<Endian = Endianness>,
         R: ReadRef<'data>,
@@ -67,24 +118,63 @@ impl Elf {
         let header = H::parse(data)?;
         let endian = header.endian()?;
         let machine = Machine { code: header.e_machine(endian), bits, little: endian == Endianness::Little };
-        let mut loader = None;
-        let mut is_library = false;
-        for segment in header.program_headers(endian, data)? {
+        let mut found =
+            Self { machine, loader: None, is_library: false, is_go: false, needed: Vec::new(), tcptune: None };
+        let length = data.len().unwrap_or(0);
+        let segments = header.program_headers(endian, data)?;
+        if segments.is_empty() {
+            return Ok(None);
+        }
+        for segment in segments {
+            let (offset, size) = segment.file_range(endian);
+            if offset.saturating_add(size) > length {
+                return Ok(None);
+            }
             if let Some(path) = segment.interpreter(endian, data)? {
-                loader = Some(PathBuf::from(OsStr::from_bytes(path)));
+                found.loader = Some(PathBuf::from(OsStr::from_bytes(path)));
             }
             let entries = segment.dynamic(endian, data)?.unwrap_or_default();
-            is_library |= entries.iter().any(|entry| entry.tag(endian) == elf::DT_SONAME);
+            found.is_library |= entries.iter().any(|entry| entry.tag(endian) == elf::DT_SONAME);
+            let value = |tag| entries.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
+            if let Some((at, size)) = value(elf::DT_STRTAB).zip(value(elf::DT_STRSZ)) {
+                let strings = segments.iter().find_map(|segment| segment.data_range(endian, data, at, size).ok()?);
+                let needed = entries.iter().filter(|entry| entry.tag(endian) == elf::DT_NEEDED);
+                found.needed.extend(needed.filter_map(|entry| {
+                    let name =
+                        strings?.get(usize::try_from(entry.val(endian)).ok()?..)?.split(|byte| *byte == 0).next()?;
+                    Some(String::from_utf8_lossy(name).into_owned())
+                }));
+            }
+            let mut notes = segment.notes(endian, data)?;
+            while let Some(Ok(Some(note))) = notes.as_mut().map(object::read::elf::NoteIterator::next) {
+                if note.name() == note::NAME && note.n_type(endian).0 == note::VERSION {
+                    let version = note.desc().split(|byte| *byte == 0).next().unwrap_or_default();
+                    found.tcptune = Some(String::from_utf8_lossy(version).into_owned());
+                }
+            }
         }
         let sections = header.sections(endian, data)?;
-        let is_go = [&b".go.buildinfo"[..], b".note.go.buildid"]
+        found.is_go = [&b".go.buildinfo"[..], b".note.go.buildid"]
             .iter()
             .any(|name| sections.section_by_name(endian, name).is_some());
-        Ok(Self { machine, loader, is_library, is_go })
+        Ok(Some(found))
     }
 
     /// Whether it runs without a loader.
     pub fn is_static(&self) -> bool {
         self.loader.is_none() && !self.is_library
     }
+
+    /// The run-time library of a sanitizer that it is linked with: it must be the first that is loaded.
+    pub fn sanitizer(&self) -> Option<&str> {
+        self.needed.iter().map(String::as_str).find(|name| is_sanitizer(name.as_bytes()))
+    }
+}
+
+/// Whether a library is the run-time library of a sanitizer, of GCC or of LLVM.
+pub fn is_sanitizer(name: &[u8]) -> bool {
+    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+    [&b"libasan."[..], b"libhwasan.", b"liblsan.", b"libtsan.", b"libubsan.", b"libclang_rt."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }

@@ -2,3 +2,5 @@
 
 pub mod error;
 pub mod output;
+pub mod text;
+pub mod usage;

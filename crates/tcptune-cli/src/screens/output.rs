@@ -9,7 +9,8 @@ use clap::{Arg, ArgAction, ArgMatches};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 
-use crate::screens::error::Error;
+use super::error::Error;
+use super::text::{safe, safe_json, safe_lines};
 use crate::system::variables::{self, Variables};
 
 /// How the subcommands write.
@@ -97,17 +98,33 @@ impl Output {
     }
 
     /// Writes lines of text, wrapped by the caller.
-    #[allow(clippy::unused_self, reason = "whoever prints was given an output to print to")]
     pub fn print(&self, text: impl Display) -> Result<(), Error> {
+        self.write(safe_lines(&text.to_string(), self.coloured).as_bytes())
+    }
+
+    /// Writes what a shell shall take, byte by byte.
+    pub fn print_bytes(&self, text: &[u8]) -> Result<(), Error> {
+        self.write(text)
+    }
+
+    #[allow(clippy::unused_self, reason = "whoever prints was given an output to print to")]
+    fn write(&self, line: &[u8]) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")?;
+        stdout.write_all(line)?;
+        stdout.write_all(b"\n")?;
         Ok(stdout.flush()?)
     }
 
     /// Writes a value as JSON.
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-        self.print(text)
+        self.write(safe_json(&text).as_bytes())
+    }
+
+    /// Writes a value as one line of JSON.
+    pub fn print_json_line(&self, value: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_string(value).map_err(io::Error::from)?;
+        self.write(safe_json(&text).as_bytes())
     }
 
     /// A table with this header: aligned, without lines, wrapped to the width of the terminal.
@@ -148,7 +165,7 @@ impl Output {
     /// A cell of a table.
     #[allow(clippy::unused_self, reason = "beside `paint`, and the table decides on colours")]
     pub fn cell(&self, tone: Tone, text: impl Display) -> Cell {
-        let cell = Cell::new(text);
+        let cell = Cell::new(safe(&text.to_string()));
         match tone {
             Tone::Plain => cell,
             Tone::Heading => cell.add_attribute(Attribute::Bold),
@@ -169,6 +186,8 @@ impl Output {
             Tone::Bad => AnsiColor::Red.on_default(),
             Tone::Faint => Style::new().dimmed(),
         };
-        if self.coloured { format!("{style}{text}{style:#}") } else { text.to_string() }
+        let text = text.to_string();
+        let text = safe(&text);
+        if self.coloured { format!("{style}{text}{style:#}") } else { text.into_owned() }
     }
 }

@@ -1,6 +1,7 @@
 //! Settings as flags: one for each row of the option table, `--keepidle 60` for `TCPTUNE_KEEPIDLE=60`.
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tcptune_core::options::table::{self, DOCS, OPTIONS, Opt, Own, PREFIX, Target};
 use tcptune_core::options::value::{Kind, Word};
@@ -12,7 +13,7 @@ use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 use crate::screens::error::Error;
 use crate::settings::profile::{self, Profile};
-use crate::system::kernel;
+use crate::system::{kernel, variables};
 
 const RULES: &str = "RULES";
 
@@ -92,13 +93,18 @@ const fn suggested(kind: Kind) -> &'static str {
 
 /// Takes any text, so that a wrong value gets the library's own message; offers some to shells.
 #[derive(Clone)]
-struct Text(&'static str);
+pub struct Text(pub &'static str);
 
 impl TypedValueParser for Text {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &std::ffi::OsStr) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, arg, value)
+        let Some(text) = value.to_str() else {
+            let name = arg.map_or(String::new(), ToString::to_string);
+            let message = format!("the value of {name} is not UTF-8: {}", value.display());
+            return Err(clap::Error::raw(ErrorKind::InvalidUtf8, message).with_cmd(command));
+        };
+        Ok(text.to_owned())
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -158,6 +164,19 @@ impl Given {
         self.0.push(Said { row, text, origin });
     }
 
+    /// With those of the environment below them, as a program would find both.
+    pub fn over_environment(mut self) -> Self {
+        for (name, value) in variables::own().settings() {
+            let found = name.to_str().zip(value.to_str()).and_then(|(name, value)| Some((table::find(name)?, value)));
+            if let Some(((row, opt), value)) = found
+                && !self.0.iter().any(|said| OPTIONS[said.row].target == opt.target)
+            {
+                self.0.push(Said { row, text: value.to_owned(), origin: Origin::Flag });
+            }
+        }
+        self
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Said> {
         self.0.iter()
@@ -199,5 +218,5 @@ pub fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
         }
         diagnostic.to_string()
     });
-    Err(Error::usage(lines.collect::<Vec<_>>().join("\ntcptune: ")).hint("nothing is started or changed"))
+    Err(Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed"))
 }

@@ -71,19 +71,17 @@ impl Profile {
     pub fn load(name: &str) -> Result<Self, Error> {
         let Some(profile) = Self::find(name)? else {
             let names: Vec<_> = all().into_iter().map(|profile| profile.name).collect();
-            return Err(Error::usage(format!("no profile {name:?}; there are {}", names.join(", "))));
+            return Err(Error::usage(format!("no profile \"{name}\"; there are {}", names.join(", "))));
         };
         let wrong = profile.wrong();
-        if wrong.is_empty() {
-            Ok(profile)
-        } else {
-            Err(Error::usage(wrong.join("\ntcptune: ")).hint("mend the profile"))
-        }
+        if wrong.is_empty() { Ok(profile) } else { Err(Error::usage(wrong).hint("mend the profile")) }
     }
 
     fn find(name: &str) -> Result<Option<Self>, Error> {
         if name.is_empty() || name.contains('/') {
-            return Err(Error::usage(format!("{name:?} is no name of a profile")).hint("a file is named with --config"));
+            return Err(
+                Error::usage(format!("\"{name}\" is no name of a profile")).hint("a file is named with --config")
+            );
         }
         for directory in directories() {
             let path = directory.join(format!("{name}{SUFFIX}"));

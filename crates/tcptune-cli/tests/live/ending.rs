@@ -18,18 +18,36 @@ try:
 except OSError: pass
 print('ready', flush=True); sys.stdin.read()";
 
+/// The processor time that a process has taken, in ticks of the clock.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum()
+}
+
 #[test]
 fn a_process_that_ends_half_way() {
     let mut seen = false;
-    for delay in (0..60).cycle().take(120) {
+    // The process ends when so much work is done, of which it cannot be known how much there is.
+    for (round, work) in (0..24).map(|n| n * n).cycle().take(72).enumerate() {
         let mut program = Running::start(&mut python(MANY));
         program.line();
         let pid = program.pid().to_string();
-        let args: &[&str] =
-            if delay % 2 == 0 { &["inspect", &pid, "--json"] } else { &["apply", &pid, "--keepidle", "5"] };
-        let looking =
+        let args: &[&str] = if round % 4 < 3 {
+            &["inspect", &pid, "--json", "--options", "all"]
+        } else {
+            &["apply", &pid, "--keepidle", "5"]
+        };
+        let mut looking =
             Command::new(TCPTUNE).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        thread::sleep(Duration::from_millis(5 * delay));
+        let begun = Instant::now();
+        while ticks(looking.id()) < work && begun.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(1));
+            // It has written all, and waits for a reader.
+            if looking.try_wait().expect("wait").is_some() {
+                break;
+            }
+        }
         program.kill();
         program.wait();
         let output = looking.wait_with_output().expect("it ends");

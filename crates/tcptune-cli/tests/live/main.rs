@@ -5,6 +5,7 @@ mod denied;
 mod ending;
 mod harness;
 mod inspect;
+mod looking;
 mod screens;
 
 #[path = "../../../../tests/e2e/harness/namespace.rs"]

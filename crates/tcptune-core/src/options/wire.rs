@@ -71,6 +71,12 @@ impl Payload {
         self.bytes.as_mut_ptr()
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
     /// Its length.
     #[must_use]
     pub fn socklen(&self) -> socklen_t {

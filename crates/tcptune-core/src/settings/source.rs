@@ -34,15 +34,40 @@ impl Place {
 /// What is known of the process when its rules are settled.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// The names by which it can be called: of its executable, and of a script that it runs.
+    /// The names by which it can be called: of its executable, and of a script that it runs. They are paths where these are
+    /// known.
     pub names: Vec<String>,
     /// Its effective user id.
     pub uid: u32,
 }
 
 impl Process {
+    /// A process that runs this executable, was started as `started` (`AT_EXECFN`: of a script it is its own name), and has
+    /// these arguments. Relative names are meant from `directory`.
+    #[must_use]
+    pub fn new<'a>(
+        executable: &str,
+        started: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+        directory: &str,
+        uid: u32,
+    ) -> Self {
+        let absolute = |name: &str| match name.strip_prefix("./").unwrap_or(name) {
+            name if name.starts_with('/') => name.to_owned(),
+            name => format!("{}/{name}", directory.trim_end_matches('/')),
+        };
+        let mut names = vec![executable.to_owned(), absolute(started)];
+        // `#!/usr/bin/env python3` and `python3 script.py` leave the script's name in the arguments only.
+        if is_interpreter(base_name(executable)) {
+            names.extend(script(arguments.into_iter().skip(1)).map(absolute));
+        }
+        Self { names, uid }
+    }
+
+    /// A path is meant as a whole, another name as that of a file.
     pub(crate) fn is(&self, program: &str) -> bool {
-        self.names.iter().any(|name| glob(program, name))
+        let by_path = program.contains('/');
+        self.names.iter().any(|name| glob(program, if by_path { name } else { base_name(name) }))
     }
 
     #[cold]
@@ -50,6 +75,33 @@ impl Process {
         (scope.programs.is_empty() || scope.programs.iter().any(|program| self.is(program)))
             && (scope.uids.is_empty() || scope.uids.contains(&self.uid))
     }
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// Whether it runs scripts: `python3.11` is python.
+#[cold]
+fn is_interpreter(name: &str) -> bool {
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
+    let all =
+        "python pypy perl ruby node nodejs php php-cgi lua luajit tclsh Rscript sh bash dash ash ksh mksh zsh fish";
+    all.split(' ').any(|known| known == name)
+}
+
+/// The first argument that is no option, unless the program is an argument itself.
+#[cold]
+fn script<'a>(mut arguments: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    while let Some(argument) = arguments.next() {
+        match argument {
+            "-" | "-c" | "-e" | "-m" | "-p" | "--eval" | "--print" => return None,
+            "-W" | "-X" | "-r" | "--require" => drop(arguments.next()),
+            _ if argument.starts_with('-') => {}
+            _ => return Some(argument),
+        }
+    }
+    None
 }
 
 /// The kernel's own keepalive times, which `USER_TIMEOUT=auto` needs where a setting does not say.
@@ -61,4 +113,42 @@ pub struct KeepaliveDefaults {
     pub interval: i64,
     /// `net.ipv4.tcp_keepalive_probes`.
     pub count: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(executable: &str, started: &str, line: &str) -> Process {
+        Process::new(executable, started, line.split(' '), "/srv", 0)
+    }
+
+    #[test]
+    fn a_path_is_meant_as_a_whole() {
+        let curl = process("/usr/bin/curl", "curl", "curl http://x/y.py");
+        for program in ["curl", "c*l", "/usr/bin/curl", "/usr/*", "*/curl", "/srv/curl"] {
+            assert!(curl.is(program), "{program}");
+        }
+        for program in ["*bin*", "usr", "/usr/bin/c", "/bin/curl", "y.py", "bin/curl"] {
+            assert!(!curl.is(program), "{program}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_known_by_its_name_however_it_was_started() {
+        for (started, line) in [
+            ("./job.py", "python3 ./job.py -v"),
+            ("/usr/bin/python3", "python3 job.py"),
+            ("/usr/bin/python3", "python3 -u -W ignore ./job.py x"),
+            ("/usr/bin/python3", "/usr/bin/python3 /srv/job.py"),
+        ] {
+            let job = process("/usr/bin/python3.11", started, line);
+            for program in ["job.py", "/srv/job.py", "python3.11", "/usr/bin/python3*", "*.py"] {
+                assert!(job.is(program), "{program}: {line}");
+            }
+        }
+        for line in ["python3 -c job.py", "python3 -m job.py", "python3", "python3 - job.py"] {
+            assert!(!process("/usr/bin/python3.11", "/usr/bin/python3", line).is("job.py"), "{line}");
+        }
+    }
 }

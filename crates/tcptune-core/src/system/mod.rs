@@ -6,5 +6,6 @@ pub mod errno;
 pub mod files;
 pub mod memory;
 pub mod network;
+pub mod note;
 pub mod process;
 pub mod signals;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 use tcptune_core::options::phase::Phases;
 use tcptune_core::options::table::{OPTIONS, Sockopt, Target};
@@ -10,41 +9,8 @@ use tcptune_core::options::value::Value;
 use tcptune_core::settings::profile::InForce;
 use tcptune_core::system::errno::Named;
 
-use crate::live::process::Descriptor;
 use crate::live::snapshot::{json_value, key};
 use crate::live::socket::{Facts, Socket, shown};
-
-/// Which sockets are meant. An empty list means all.
-#[derive(Debug, Default)]
-pub struct Filter {
-    /// One of the socket's descriptors is among these.
-    pub fds: Vec<i32>,
-    /// The peer is in one of these networks.
-    pub dst: Vec<IpNet>,
-    /// The peer's or the own port is in one of these ranges.
-    pub ports: Vec<(u16, u16)>,
-}
-
-impl Filter {
-    /// Whether one of these descriptors is meant.
-    pub fn takes_descriptor(&self, descriptor: &Descriptor) -> bool {
-        self.fds.is_empty() || descriptor.fds.iter().any(|fd| self.fds.contains(fd))
-    }
-
-    /// Whether a socket with these addresses is meant.
-    pub fn takes(&self, facts: &Facts) -> bool {
-        let peer = facts.peer.map(|peer| peer.ip());
-        let ports = [facts.peer, facts.local].into_iter().flatten().map(|address| address.port());
-        let in_a_range = |port: u16| self.ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
-        (self.dst.is_empty() || peer.is_some_and(|peer| self.dst.iter().any(|net| net.contains(&peer))))
-            && (self.ports.is_empty() || ports.filter(|port| *port != 0).any(in_a_range))
-    }
-
-    /// Whether all sockets are meant.
-    pub fn is_empty(&self) -> bool {
-        self.fds.is_empty() && self.dst.is_empty() && self.ports.is_empty()
-    }
-}
 
 /// What became of one setting on one socket.
 #[derive(Clone, Debug)]

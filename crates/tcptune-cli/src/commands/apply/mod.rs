@@ -11,19 +11,21 @@ use comfy_table::{Cell, ColumnConstraint};
 use serde_json::{Value as Json, json};
 use tcptune_core::options::phase::Phases;
 use tcptune_core::options::table::{OPTIONS, Own, Target as Of};
-use tcptune_core::settings::grammar::{self, Entry};
 
-use self::change::{Change, Filter};
-use crate::commands::inspect::{address, duration, ended, pid};
+use self::change::Change;
+use crate::commands::inspect::{address, duration, ended};
+use crate::live::diag::Listed;
+use crate::live::filter::{self, Filter};
 use crate::live::process::{Descriptor, Target};
+use crate::live::select::{self, Selection};
 use crate::live::socket::{Facts, Socket};
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given, Origin};
 use crate::system::kernel;
 
 const LONG_ABOUT: &str = "\
-Set options on the live TCP sockets of a running process, without restarting it, whatever the program is. Each option is \
+Set options on the live TCP sockets of running processes, without restarting it, whatever the program is. Each option is \
 read before and after; what makes no sense any more, such as SYNCNT on an established connection, is not set, and said so.
 
 The process is not stopped; no descriptor is closed, and no file status flag is changed. The program itself may set its \
@@ -50,23 +52,12 @@ pub fn command() -> Command {
         .about("Set options on the live TCP sockets of a running process")
         .long_about(LONG_ABOUT)
         .after_long_help(AFTER_HELP)
-        .arg(pid())
+        .args(select::args().map(|arg| match arg.get_id().as_str() {
+            "process" => arg.required(true),
+            _ => arg,
+        }))
+        .args(filter::args())
         .args([
-            Arg::new("dst")
-                .long("dst")
-                .value_name("NETWORKS")
-                .help("Only sockets whose peer is in one of these networks"),
-            Arg::new("port")
-                .long("port")
-                .value_name("PORTS")
-                .help("Only sockets whose own or peer's port is one of these"),
-            Arg::new("fd")
-                .long("fd")
-                .value_name("N")
-                .action(ArgAction::Append)
-                .value_delimiter(',')
-                .value_parser(clap::value_parser!(i32).range(0..))
-                .help("Only these descriptors of the process"),
             Arg::new("watch")
                 .long("watch")
                 .value_name("SECONDS")
@@ -119,61 +110,107 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if given.settings()?.in_force.is_empty() {
         return Err(Error::usage("no setting is given").hint("for example --keepidle 60; see tcptune apply --help"));
     }
-    let pid = matches.get_one::<i32>("pid").copied().unwrap_or_default();
-    let task =
-        Task { target: Target::open(pid)?, given, filter: filter(matches)?, dry_run: matches.get_flag("dry-run") };
-    let watch = matches.get_one::<Duration>("watch").copied();
-    let mut tally = Tally::default();
-    let mut seen = HashMap::new();
-    let deadline = Instant::now() + watch.unwrap_or_default();
+    let selection = Selection::new(matches);
+    let selected = selection.find()?;
+    for error in &selected.errors {
+        say(&error.to_string());
+    }
+    let job = Job {
+        given,
+        filter: Filter::new(matches)?,
+        dry_run: matches.get_flag("dry-run"),
+        one: selection.is_one(),
+        watching: matches.contains_id("watch"),
+    };
+    let deadline = Instant::now() + matches.get_one::<Duration>("watch").copied().unwrap_or_default();
+    let mut tasks: Vec<_> = selected.targets.into_iter().map(|target| Task { target, seen: HashMap::new() }).collect();
+    let mut tally = Tally { processes: tasks.len(), errors: selected.errors.len(), ..Tally::default() };
     loop {
         let begun = Instant::now();
-        let changed = task.round(&mut seen)?;
-        tally.add(&changed);
-        task.print(&changed, out, watch.is_some())?;
+        job.round(&mut tasks, &mut tally, out)?;
         let pause = PAUSE.max(begun.elapsed() * REST);
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        if task.target.ends_within(pause.min(left)) {
-            eprintln!("tcptune: process {pid} has ended");
-            return tally.result(&task);
+        let first = tasks.first().map(|task| task.target.ends_within(pause.min(left)));
+        tasks.retain(|task| {
+            let ended = task.target.has_ended();
+            if ended {
+                say(&format!("process {} has ended", task.target.pid()));
+            }
+            !ended
+        });
+        if first.is_none() || tasks.is_empty() {
+            return tally.result(&job, None);
         }
     }
-    if watch.is_none() && task.target.has_ended() {
+    if let [task] = tasks.as_slice()
+        && job.one
+        && !job.watching
+        && task.target.has_ended()
+    {
         return Err(ended(&task.target));
     }
-    tally.result(&task)
+    tally.result(&job, tasks.first().map(|task| &task.target))
 }
 
-fn filter(matches: &ArgMatches) -> Result<Filter, Error> {
-    let mut filter =
-        Filter { fds: matches.get_many("fd").into_iter().flatten().copied().collect(), ..Filter::default() };
-    for flag in ["dst", "port"] {
-        let Some(list) = matches.get_one::<String>(flag) else { continue };
-        // As a rule has it: the same networks and ports are taken, with the same messages.
-        let words = list.split(',').map(str::trim).collect::<Vec<_>>().join(",");
-        match grammar::entries(&format!("{flag}={words} : off")).next() {
-            Some(Ok(Entry::Rule(rule))) => {
-                filter.dst.extend(rule.conditions.dst);
-                filter.ports.extend(rule.conditions.ports);
-            }
-            Some(Err(wrong)) => return Err(Error::usage(format!("--{flag} {list}: {}", wrong.problem))),
-            _ => {
-                return Err(Error::usage(format!("--{flag} {list}: expected a value, or several with commas between")));
-            }
-        }
-    }
-    Ok(filter)
-}
-
-/// What is to be done to which process.
-struct Task {
-    target: Target,
+/// What is to be done.
+struct Job {
     given: Given,
     filter: Filter,
     dry_run: bool,
+    /// To one process, named by its number.
+    one: bool,
+    watching: bool,
+}
+
+impl Job {
+    /// Looks at each process once.
+    fn round(&self, tasks: &mut [Task], tally: &mut Tally, out: &Output) -> Result<(), Error> {
+        let mut listed = Listed::default();
+        let mut all = Vec::new();
+        for task in tasks {
+            let changed = match task.round(self, &mut listed) {
+                Ok(changed) => changed,
+                Err(error) if self.one => return Err(error),
+                Err(error) => {
+                    say(&error.to_string());
+                    tally.errors += 1;
+                    continue;
+                }
+            };
+            tally.add(&changed);
+            if !out.is_json() {
+                task.print(self, &changed, out)?;
+            } else if !self.watching {
+                all.push(task.json(self, &changed));
+            } else if !changed.is_empty() {
+                out.print_json_line(&task.json(self, &changed))?;
+            }
+        }
+        match all.pop() {
+            Some(json) if self.one => out.print_json(&json),
+            Some(last) => {
+                all.push(last);
+                out.print_json(&all)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Seen {
+    /// A socket in this phase.
+    fn after(phase: Phases) -> Self {
+        if Phases::CONNECTED.or(Phases::LISTENING).contains(phase) { Self::Done } else { Self::In(phase) }
+    }
+}
+
+/// A process, and what is known of its sockets.
+struct Task {
+    target: Target,
+    seen: HashMap<u64, Seen>,
 }
 
 /// A socket that was looked at.
@@ -194,28 +231,34 @@ enum Seen {
 
 impl Task {
     /// Looks at one socket after another, of those that are new or have gone on since.
-    fn round(&self, seen: &mut HashMap<u64, Seen>) -> Result<Vec<Changed>, Error> {
+    fn round(&mut self, job: &Job, listed: &mut Listed) -> Result<Vec<Changed>, Error> {
         let mut all = Vec::new();
         let descriptors = self.target.descriptors()?;
         let open: HashSet<_> = descriptors.iter().map(|descriptor| descriptor.inode).collect();
-        seen.retain(|inode, _| open.contains(inode));
+        self.seen.retain(|inode, _| open.contains(inode));
         for descriptor in descriptors {
-            let before = seen.get(&descriptor.inode).copied();
-            if before == Some(Seen::Done) || !self.filter.takes_descriptor(&descriptor) {
+            let before = self.seen.get(&descriptor.inode).copied();
+            if before == Some(Seen::Done) || !job.filter.takes_descriptor(&descriptor) {
+                continue;
+            }
+            let known = listed.of(&self.target).get(descriptor.inode);
+            if known.is_none() && self.target.kind(&descriptor).is_none() {
+                self.seen.insert(descriptor.inode, Seen::Done);
+                continue;
+            }
+            // A duplicate is made of what is to be set only.
+            if let Some(facts) = known.filter(|facts| !job.filter.takes(facts)) {
+                self.seen.insert(descriptor.inode, Seen::after(facts.phase()));
                 continue;
             }
             let Some(socket) = self.target.duplicate(&descriptor)? else { continue };
-            let Some(facts) = socket.facts() else {
-                seen.insert(descriptor.inode, Seen::Done);
-                continue;
-            };
+            let Some(facts) = socket.facts(known) else { continue };
             let phase = facts.phase();
-            let last = Phases::CONNECTED.or(Phases::LISTENING).contains(phase);
-            seen.insert(descriptor.inode, if last { Seen::Done } else { Seen::In(phase) });
-            if before == Some(Seen::In(phase)) || !self.filter.takes(&facts) {
+            self.seen.insert(descriptor.inode, Seen::after(phase));
+            if before == Some(Seen::In(phase)) || !job.filter.takes(&facts) {
                 continue;
             }
-            let mut changes = self.changes(&socket, &facts)?;
+            let mut changes = job.changes(&socket, &facts)?;
             drop(socket);
             if before.is_some() {
                 changes.retain(|change| !change.is_same());
@@ -227,29 +270,21 @@ impl Task {
         Ok(all)
     }
 
-    fn changes(&self, socket: &Socket, facts: &Facts) -> Result<Vec<Change>, Error> {
-        // USER_TIMEOUT=auto is of the times that hold for this socket.
-        let kernel = kernel::keepalive_defaults;
-        let settings = self.given.settings_where(|| socket.keepalive(facts).unwrap_or_else(kernel))?;
-        let changes = settings.in_force.iter().filter_map(|one| Change::make(socket, facts, one, self.dry_run));
-        Ok(changes.collect())
+    fn json(&self, job: &Job, changed: &[Changed]) -> Json {
+        let sockets: Vec<_> = changed.iter().map(Changed::json).collect();
+        let (pid, name) = (self.target.pid(), self.target.name());
+        json!({ "pid": pid, "name": name, "dry_run": job.dry_run, "sockets": sockets })
     }
 
-    fn print(&self, changed: &[Changed], out: &Output, watching: bool) -> Result<(), Error> {
-        if out.is_json() {
-            let sockets: Vec<_> = changed.iter().map(Changed::json).collect();
-            let (pid, name) = (self.target.pid(), self.target.name());
-            let all = json!({ "pid": pid, "name": name, "dry_run": self.dry_run, "sockets": sockets });
-            return match watching {
-                false => out.print_json(&all),
-                true if changed.is_empty() => Ok(()),
-                true => out.print(all),
-            };
-        }
+    fn print(&self, job: &Job, changed: &[Changed], out: &Output) -> Result<(), Error> {
         if changed.is_empty() {
             return Ok(());
         }
-        let after = if self.dry_run { "WOULD BE" } else { "AFTER" };
+        if !job.one {
+            let title = format!("{} (PID {})", self.target.name(), self.target.pid());
+            out.print(out.paint(Tone::Heading, title))?;
+        }
+        let after = if job.dry_run { "WOULD BE" } else { "AFTER" };
         let mut table = out.table(&["FD", "STATE", "ADDRESS", "SETTING", "BEFORE", after]);
         table.add_rows(changed.iter().flat_map(|socket| socket.rows(out)));
         // Only the last column has sentences; the others are not wrapped, as long as that leaves room for it.
@@ -263,6 +298,16 @@ impl Task {
             });
         }
         out.print_table(&table)
+    }
+}
+
+impl Job {
+    fn changes(&self, socket: &Socket, facts: &Facts) -> Result<Vec<Change>, Error> {
+        // USER_TIMEOUT=auto is of the times that hold for this socket.
+        let kernel = kernel::keepalive_defaults;
+        let settings = self.given.settings_where(|| socket.keepalive(facts).unwrap_or_else(kernel))?;
+        let changes = settings.in_force.iter().filter_map(|one| Change::make(socket, facts, one, self.dry_run));
+        Ok(changes.collect())
     }
 }
 
@@ -299,6 +344,9 @@ impl Changed {
 /// What became of all.
 #[derive(Default)]
 struct Tally {
+    processes: usize,
+    /// Of processes that could not be looked into.
+    errors: usize,
     sockets: usize,
     changes: usize,
     failed: usize,
@@ -316,23 +364,28 @@ impl Tally {
         }
     }
 
-    fn result(&self, task: &Task) -> Result<ExitCode, Error> {
-        let (pid, name) = (task.target.pid(), task.target.name());
+    fn result(&self, job: &Job, target: Option<&Target>) -> Result<ExitCode, Error> {
         if self.sockets == 0 {
-            let matching = if task.filter.is_empty() { "" } else { " that matches --dst, --port and --fd" };
-            let message = format!("process {pid} ({name}) has no TCP socket{matching}: nothing was set");
-            return Err(Error::failed(message).hint(format!("tcptune inspect {pid} lists those it has")));
+            let who = match target {
+                Some(target) if self.processes == 1 => format!("process {} ({}) has", target.pid(), target.name()),
+                _ if self.processes == 1 => "the process had".to_owned(),
+                _ => format!("none of these {} processes has", self.processes),
+            };
+            let what = if self.processes == 1 { "no" } else { "a" };
+            let matching = if job.filter.is_empty() { "" } else { " that matches --dst, --port, --state and --fd" };
+            let message = format!("{who} {what} TCP socket{matching}: nothing was set");
+            return Err(Error::failed(message).hint("tcptune inspect lists those there are"));
         }
         if self.failed > 0 {
             let message = format!("the kernel refused {} of {} settings", self.failed, self.changes);
             return Err(Error::failed(message).hint("which, and why, is said above"));
         }
-        let of_a_flag = |row| task.given.iter().any(|said| said.row == row && said.origin == Origin::Flag);
+        let of_a_flag = |row| job.given.iter().any(|said| said.row == row && said.origin == Origin::Flag);
         let idle = self.fits.iter().filter(|(row, fits)| !**fits && of_a_flag(**row));
         let mut idle: Vec<_> = idle.map(|(row, _)| OPTIONS[*row].name()).collect();
         idle.sort_unstable();
         if idle.is_empty() {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(if self.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         let message = format!("{} fits none of these sockets and was not set", idle.join(", "));
         Err(Error::failed(message).hint("tcptune run sets it from the start"))

@@ -2,44 +2,55 @@
 
 mod process;
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
 use crate::program::elf::Elf;
-use crate::program::{self, Obstacle, Program};
+use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
 use crate::system::variables;
-use crate::ways::preload;
+use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
 pub fn command() -> Command {
     Command::new("check")
         .about("Tell whether a program can be tuned, or whether a running one is; and if not, why")
+        .override_usage("tcptune check [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune check [OPTIONS] PID")
         .after_help("Exit status: 0 if so, 1 if not, 127 if there is no such program.")
         .arg(
             Arg::new("what")
                 .value_name("COMMAND|PID")
                 .required(true)
+                .num_args(1..)
+                .trailing_var_arg(true)
                 .value_parser(value_parser!(OsString))
-                .help("A program, which is not started, or a running process"),
+                .help("A program and its arguments, which is not started, or a running process"),
         )
-        .arg(preload::arg())
+        .arg(library::arg())
 }
 
 /// Tells it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
-    let what = matches.get_one::<OsString>("what").map_or(OsStr::new(""), OsString::as_os_str);
-    let report = match what.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).map(str::parse) {
-        Some(Ok(pid)) => process::check(pid, preload::library(matches).ok())?,
-        _ => check_program(what, preload::library(matches))?,
+    let words: Vec<OsString> = matches.get_many("what").unwrap_or_default().cloned().collect();
+    let report = match words.as_slice() {
+        [pid] if pid.to_str().is_some_and(is_number) => {
+            let pid = pid.to_str().and_then(|pid| pid.parse().ok());
+            let pid =
+                pid.ok_or_else(|| Error::failed(format!("{}: no process can have this number", words[0].display())))?;
+            process::check(pid, Library::find(matches).ok())?
+        }
+        words => check_program(words, Library::find(matches))?,
     };
     report.print(out)?;
     Ok(if report.reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Why not.
@@ -103,19 +114,24 @@ impl Report {
     }
 }
 
-fn check_program(command: &OsStr, library: Result<PathBuf, Error>) -> Result<Report, Error> {
-    let search = variables::own().path();
-    let path = program::find(command, search)?;
-    let elf_of_library = library.as_ref().ok().and_then(|library| Elf::read(library).ok().flatten());
-    let program = Program::look(path, &[], search, elf_of_library.as_ref());
+fn check_program(words: &[OsString], library: Result<Library, Error>) -> Result<Report, Error> {
+    let (command, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
+    let variables = variables::own();
+    let path = program::find(command, variables.path())?;
+    let around = Around {
+        search: variables.path(),
+        preload: variables.ld_preload(),
+        library: library.as_ref().ok().map(|library| (library.path.as_path(), &library.elf)),
+    };
+    let program = Program::look(path, args, around);
     let chain: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
     let kind = kind(program.elf.as_ref());
     let mut reasons: Vec<_> = program.obstacles.iter().map(Reason::from).collect();
     let library = match library {
-        Ok(path) => path.display().to_string(),
+        Ok(library) => library.path.display().to_string(),
         Err(error) => {
             reasons.push(Reason::new("no-library", error.to_string()));
-            "not found".to_owned()
+            "none".to_owned()
         }
     };
     let facts = vec![

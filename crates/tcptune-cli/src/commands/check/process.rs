@@ -1,7 +1,8 @@
 //! Looks at a running process: whether the library is in it, and what it has made of its settings.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use procfs::ProcError;
 use procfs::process::{MMapPath, Process};
@@ -13,12 +14,15 @@ use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{self, Source};
 
 use super::{Reason, Report, kind};
+use crate::live;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
 use crate::system::kernel;
 use crate::system::variables::Variables;
-use crate::ways::preload;
+use crate::ways::cgroup::attachment::Attached;
+use crate::ways::cgroup::place::Cgroup;
+use crate::ways::preload::{self, library::Library};
 
 /// Set in secure execution (getauxval(3)).
 const AT_SECURE: u64 = libc::AT_SECURE;
@@ -34,11 +38,11 @@ struct Start {
 }
 
 /// Looks at it. `library`: the one that would be preloaded.
-pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
+pub fn check(pid: i32, library: Option<Library>) -> Result<Report, Error> {
     let of = |what: &'static str| move |error| cannot(pid, what, &error);
     let process = Process::new(pid).map_err(of("/proc"))?;
     let exe = process.exe().map_err(of("its executable"))?;
-    let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok().flatten();
+    let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok();
     let mapped = process.maps().map_err(of("its memory map"))?.into_iter().find_map(|map| match map.pathname {
         MMapPath::Path(path) if is_library(&path) => Some(path),
         _ => None,
@@ -46,7 +50,7 @@ pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
     let start = start(&process, &exe).map_err(of("its environment"))?;
     let (settings, wrong) = settings(pid, &start);
 
-    let elf_of_library = library.and_then(|library| Elf::read(&library).ok().flatten());
+    let elf_of_library = library.map(|library| library.elf);
     let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, elf_of_library.as_ref())).unwrap_or_default();
     // It runs, so it has found its loader, be it in another root directory.
     let obstacles = obstacles.iter().filter(|obstacle| !matches!(obstacle, Obstacle::NoLoader(_)));
@@ -78,12 +82,30 @@ pub fn check(pid: i32, library: Option<PathBuf>) -> Result<Report, Error> {
         ("Settings", if shown.is_empty() { "none".to_owned() } else { shown }, Value::Object(machine)),
         ("Rules", rules.to_string(), json!(rules)),
     ];
+    if let Some(attached) = attached(pid) {
+        facts.push(("Attached", attached.clone(), json!(attached)));
+        reasons.clear(); // whatever keeps the library out
+    }
     if !wrong.is_empty() {
         let outcome = if start.secure { "not read" } else { "ignored" };
         let lines: Vec<_> = wrong.iter().map(|line| format!("{line}; {outcome}")).collect();
         facts.push(("Wrong", lines.join("\n"), json!(wrong)));
     }
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
+}
+
+/// What `tcptune attach` has attached to its cgroup, or the nearest around it that has some.
+fn attached(pid: i32) -> Option<String> {
+    let cgroup = Cgroup::of_process(pid).ok()?;
+    cgroup.with_ancestors().ok()?.find_map(|cgroup| {
+        let about = Attached::find(cgroup.open().ok()?.as_fd()).ok()?.about()?;
+        if about.left().is_some_and(|left| left.is_zero()) {
+            return None;
+        }
+        let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let rules = if about.rules.is_empty() { String::new() } else { format!(", {} rules", about.rules.len()) };
+        Some(format!("{cgroup}: {}{rules}", settings.join(" ")))
+    })
 }
 
 fn is_library(path: &Path) -> bool {
@@ -106,7 +128,7 @@ fn start(process: &Process, exe: &Path) -> Result<Start, ProcError> {
         preload: environment.ld_preload().map(text),
         variables: if secure { Vec::new() } else { settings.collect() },
         names,
-        uid: process.status()?.euid,
+        uid: live::process::status(process.pid).map_or(u32::MAX, |status| status.euid),
     })
 }
 

@@ -20,7 +20,7 @@ use tcptune_core::system::errno;
 use self::conflicts::Conflict;
 use self::model::{Facts, Limit, Milliseconds, Timeline};
 use self::source::Sources;
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
 use crate::system::kernel::{self, Kernel, Outcome};
@@ -161,7 +161,7 @@ impl Explained {
 
     fn print(&self, out: &Output) -> Result<(), Error> {
         for wrong in &self.wrong {
-            eprintln!("tcptune: {wrong}; ignored");
+            say(&format!("{wrong}; ignored"));
         }
         self.print_settings(out)?;
         self.print_scope(out)?;

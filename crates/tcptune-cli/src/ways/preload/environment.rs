@@ -76,9 +76,15 @@ impl Environment {
     }
 
     /// Lines that a shell takes.
-    pub fn lines(&self) -> Vec<String> {
-        let unset = self.unset.iter().map(|name| format!("unset {name}"));
-        unset.chain(self.set.iter().map(|(name, value)| format!("export {name}={}", quoted(value)))).collect()
+    pub fn lines(&self, shell: Shell) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for name in &self.unset {
+            lines.push([shell.unset(), name.as_bytes()].concat());
+        }
+        for (name, value) in &self.set {
+            lines.push([shell.set(), name.as_bytes(), shell.between(), &shell.quoted(value)].concat());
+        }
+        lines.join(&b'\n')
     }
 
     /// For machines: null is to be unset.
@@ -104,9 +110,52 @@ fn text(opt: &Opt, text: &str) -> OsString {
     }
 }
 
-/// A word as a shell takes it.
-pub fn quoted(word: &OsStr) -> String {
-    // It refuses only null bytes, which no argument and no variable can have.
-    let bytes = shlex::bytes::try_quote(word.as_bytes()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// For which shell lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// sh(1), and so bash, dash and zsh.
+    Posix,
+    Fish,
+}
+
+impl Shell {
+    const fn set(self) -> &'static [u8] {
+        match self {
+            Self::Posix => b"export ",
+            Self::Fish => b"set -gx ",
+        }
+    }
+
+    const fn unset(self) -> &'static [u8] {
+        match self {
+            Self::Posix => b"unset ",
+            Self::Fish => b"set -e ",
+        }
+    }
+
+    const fn between(self) -> &'static [u8] {
+        match self {
+            Self::Posix => b"=",
+            Self::Fish => b" ",
+        }
+    }
+
+    /// A word as the shell takes it.
+    pub fn quoted(self, word: &OsStr) -> Vec<u8> {
+        match self {
+            // It refuses only null bytes, which no argument and no variable can have.
+            Self::Posix => shlex::bytes::try_quote(word.as_bytes()).unwrap_or_default().into_owned(),
+            Self::Fish => {
+                let mut quoted = b"'".to_vec();
+                for byte in word.as_bytes() {
+                    if matches!(byte, b'\\' | b'\'') {
+                        quoted.push(b'\\');
+                    }
+                    quoted.push(*byte);
+                }
+                quoted.push(b'\'');
+                quoted
+            }
+        }
+    }
 }

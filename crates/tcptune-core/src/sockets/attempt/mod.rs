@@ -240,6 +240,13 @@ impl Attempts {
         self.forget(fd);
     }
 
+    /// Before all descriptors from `first` to `last` are closed.
+    pub fn close_range(&self, real: &Real, first: c_int, last: c_int) {
+        if self.any() {
+            (first..=last.min(self.deadlines.highest())).for_each(|fd| self.close(real, fd));
+        }
+    }
+
     /// Forgets `fd`: its number is another socket's now.
     pub fn forget(&self, fd: c_int) {
         if let Some((slot, _)) = self.found(fd) {
