@@ -52,14 +52,16 @@ pub fn with_mask(
 
 #[inline(never)]
 fn masked(tuning: &Tuning, limit: u64, mask: *const sigset_t, call: &mut dyn FnMut(*const timespec) -> c_int) -> c_int {
-    held_back(mask, || tuning.wait(limit, &mut |time| with_timespec(time, &mut *call)))
+    held_back(mask, &mut || tuning.wait(limit, &mut |time| with_timespec(time, &mut *call)))
 }
 
 /// epoll_wait(2) and epoll_pwait(2).
 #[inline]
 pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     match attempting() {
-        Some(tuning) => held_back(mask, || tuning.wait(of_milliseconds(timeout), &mut |time| call(milliseconds(time)))),
+        Some(tuning) => {
+            held_back(mask, &mut || tuning.wait(of_milliseconds(timeout), &mut |time| call(milliseconds(time))))
+        }
         None => call(timeout),
     }
 }
@@ -146,20 +148,18 @@ struct Asked {
 
 impl Asked {
     /// `None` where the sets cannot be read, or are larger than an `fd_set`: that is the kernel's affair.
+    #[inline(never)]
     fn of(count: c_int, sets: Sets) -> Option<Self> {
         let words = usize::try_from(count).ok()?.div_ceil(BITS);
         if words > WORDS || !memory::are_readable(&sets.map(|set| (set.cast_const().cast(), words * size_of::<u64>())))
         {
             return None;
         }
-        let copies = sets.map(|set| {
-            let mut copy = [0; WORDS];
-            if !set.is_null() {
-                // SAFETY: so many words can be read.
-                unsafe { ptr::copy_nonoverlapping(set.cast(), copy.as_mut_ptr(), words) };
-            }
-            copy
-        });
+        let mut copies = [[0; WORDS]; 3];
+        for (set, copy) in sets.iter().zip(&mut copies).filter(|(set, _)| !set.is_null()) {
+            // SAFETY: so many words can be read.
+            unsafe { ptr::copy_nonoverlapping(set.cast(), copy.as_mut_ptr(), words) };
+        }
         Some(Self { sets, words, copies })
     }
 
@@ -189,7 +189,7 @@ impl Asked {
 }
 
 /// Holds back what `mask` holds back, while a wait is made of parts: between them it would have its turn.
-fn held_back(mask: *const sigset_t, wait: impl FnOnce() -> c_int) -> c_int {
+fn held_back(mask: *const sigset_t, wait: &mut dyn FnMut() -> c_int) -> c_int {
     if mask.is_null() || !memory::are_readable(&[(mask.cast(), size_of::<u64>())]) {
         return wait();
     }

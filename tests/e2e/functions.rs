@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::{Command, Stdio};
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 use crate::harness::library;
 
@@ -59,7 +59,8 @@ fn exported(path: &str) -> BTreeMap<String, String> {
 
 /// Names of functions whose prototype in a header has a parameter that stands for a descriptor, or for several.
 fn declared() -> BTreeSet<String> {
-    let headers = "aio.h arpa/inet.h dirent.h fcntl.h fmtmsg.h netdb.h netinet/in.h poll.h pty.h sched.h spawn.h stdio.h
+    let headers =
+        "aio.h arpa/inet.h dirent.h fcntl.h fmtmsg.h netdb.h netinet/in.h poll.h pty.h sched.h spawn.h stdio.h
         stdlib.h sys/epoll.h sys/eventfd.h sys/fanotify.h sys/file.h sys/inotify.h sys/ioctl.h sys/mman.h sys/mount.h
         sys/pidfd.h sys/select.h sys/sendfile.h sys/signalfd.h sys/socket.h sys/stat.h sys/statfs.h sys/statvfs.h
         sys/time.h sys/timerfd.h sys/uio.h sys/xattr.h termios.h unistd.h utmp.h";
@@ -68,20 +69,27 @@ fn declared() -> BTreeSet<String> {
             .split_whitespace()
             .map(|header| format!("#if __has_include(<{header}>)\n#include <{header}>\n#endif\n"))
             .collect::<String>();
-    let mut compiler =
-        Command::new("cc").args(["-E", "-P", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a compiler");
+    let mut compiler = Command::new("cc")
+        .args(["-E", "-P", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a compiler");
     compiler.stdin.take().expect("piped").write_all(source.as_bytes()).expect("written");
     let text = compiler.wait_with_output().expect("its output").stdout;
     let text = String::from_utf8_lossy(&text).replace('\n', " ");
     let takes_one = |parameter: &str| {
         let name = parameter.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
         let is_int = parameter.trim_start().starts_with("int ");
-        (is_int && (name.contains("fd") || name.contains("fildes"))) || parameter.contains("pollfd") || parameter.contains("fd_set")
+        (is_int && (name.contains("fd") || name.contains("fildes")))
+            || parameter.contains("pollfd")
+            || parameter.contains("fd_set")
     };
     let prototypes = text.split([';', '{', '}']).filter_map(|statement| {
         let (before, after) = statement.split_once('(')?;
         let (parameters, _) = after.split_once(')')?;
-        let name = before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().filter(|name| !name.is_empty())?;
+        let name =
+            before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().filter(|name| !name.is_empty())?;
         parameters.split(',').any(takes_one).then(|| name.to_owned())
     });
     prototypes.collect()
@@ -102,7 +110,8 @@ fn all_of_them_are_hooked_or_cannot_matter() {
     }
     // What is at the same place, or has such a name, is the same function.
     let known: BTreeSet<_> = of_headers.iter().chain(&hooked).filter_map(|name| libc.get(name)).collect();
-    let root = |name: &str| name.trim_start_matches('_').trim_start_matches("libc_").trim_end_matches("_chk").to_owned();
+    let root =
+        |name: &str| name.trim_start_matches('_').trim_start_matches("libc_").trim_end_matches("_chk").to_owned();
     let roots: BTreeSet<_> = of_headers.iter().chain(&hooked).map(|name| root(name)).collect();
     let missing: Vec<_> = libc
         .iter()

@@ -34,6 +34,7 @@ impl Node {
         self.0.load(Ordering::Acquire) >> COUNT_BITS
     }
 
+    #[inline(never)]
     fn add(&self, time: u64) {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {

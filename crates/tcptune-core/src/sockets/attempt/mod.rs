@@ -78,10 +78,13 @@ impl Attempts {
         Some((slot, slot.state()?))
     }
 
+    // Functions that are not inlined here keep their room on the stack to themselves: a handler may have little of it.
+
     /// Connects a nonblocking socket; the kernel ends the attempt after `ms` milliseconds.
     ///
     /// # Errors
     /// The kernel's errno, which is `EINPROGRESS` while the attempt goes on.
+    #[inline(never)]
     pub fn connect(&self, call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
         self.bounded(call.real, call.fd, ms, || call.connect())
     }
@@ -115,6 +118,7 @@ impl Attempts {
     }
 
     /// Before an attempt on `fd` begins. `None` if it has no timeout of ours.
+    #[inline(never)]
     fn begin(&self, real: &Real, fd: c_int, during: u32) -> Option<(&Slot, State)> {
         if fd < 0 {
             return None; // the kernel has the answer
@@ -146,6 +150,7 @@ impl Attempts {
     }
 
     /// Remembers an attempt, before any other thread can see it. `None` where there is no memory.
+    #[inline(never)]
     fn put(&self, fd: c_int, state: State, due: u64, attempt: Attempt) -> Option<&Slot> {
         let slot = self.slots.entry(fd)?;
         if !slot.put(state, due, attempt) {
@@ -204,6 +209,7 @@ impl Attempts {
     }
 
     /// Puts back the value that should hold: the attempt is over.
+    #[inline(never)]
     fn finish(&self, real: &Real, fd: c_int, slot: &Slot, state: State) {
         if !slot.hold(state) {
             return; // another thread does it, or it is another attempt by now
