@@ -28,22 +28,38 @@ case $prefix in
 esac
 
 cd "$(dirname "$0")"
-find bin lib share -type f | while read -r file; do
-    target=$prefix/$file
+machine=$(uname -m)
+directory=$machine-linux-gnu
+case $machine in
+i?86) directory=i386-linux-gnu ;;
+esac
+
+# put FILE TARGET MODE
+put() {
+    [ -e "$1" ] || return 0
     if [ $uninstall = yes ]; then
-        rm -f "$target"
-        continue
+        rm -f "$prefix/$2"
+        return
     fi
-    mkdir -p "$(dirname "$target")"
+    mkdir -p "$(dirname "$prefix/$2")"
     # Written beside and renamed: programs that run with an older library keep it.
-    cp "$file" "$target.new"
-    case $file in
-    bin/*) chmod 755 "$target.new" ;;
-    *) chmod 644 "$target.new" ;;
-    esac
-    mv -f "$target.new" "$target"
+    cp "$1" "$prefix/$2.new"
+    chmod "$3" "$prefix/$2.new"
+    mv -f "$prefix/$2.new" "$prefix/$2"
+}
+
+put "bin/$machine/tcptune" bin/tcptune 755
+# The libraries of all machines lie in PREFIX/lib, where $LIB of Debian and its kin leads; that of this machine is in
+# PREFIX/lib itself, too, and where there is a lib64 beside lib, both of its are where $LIB leads there.
+put "lib/$directory/libtcptune.so" lib/libtcptune.so 644
+find lib share -type f | while read -r file; do
+    put "$file" "$file" 644
 done
+if [ -d /usr/lib64 ] && [ ! -d "/usr/lib/$directory" ] && [ ! -L /usr/lib64 ]; then
+    put "lib/$directory/libtcptune.so" lib64/libtcptune.so 644
+    put lib/i386-linux-gnu/libtcptune.so lib/libtcptune.so 644
+fi
 if [ $uninstall = no ]; then
     echo "installed. To use it: $prefix/bin/tcptune --connect-timeout 3s your-program"
-    echo "or: LD_PRELOAD=$prefix/lib/libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 your-program"
+    echo "or: LD_PRELOAD=$prefix/lib/$directory/libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 your-program"
 fi

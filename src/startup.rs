@@ -15,6 +15,7 @@ use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
 use tcptune_core::system::{self, clock, files};
 
+use crate::entry::realigned;
 use crate::tuning::{TUNING, Tuning};
 use crate::{arena, hooks, logging, lookup};
 
@@ -31,7 +32,13 @@ unsafe extern "C" {
 
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static DESTRUCTOR: extern "C" fn() = end;
+static DESTRUCTOR: extern "C" fn() = at_exit;
+
+/// exit(3) is called with the program's stack.
+#[cfg_attr(target_arch = "x86", unsafe(naked))]
+extern "C" fn at_exit() {
+    realigned!(end)
+}
 
 /// When the process ends by exit(3).
 extern "C" fn end() {

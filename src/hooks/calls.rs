@@ -70,44 +70,13 @@ hooks! {
     }
 
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
-        |forward| {
-            let Some(tuning) = TUNING.get() else { return forward() };
-            tuning.seen(fd);
-            tuning.attempts.settle(&tuning.real, fd);
-            let attempting = tuning.attempts.has(fd);
-            let r = forward();
-            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) {
-                // SAFETY: the call has just succeeded: an int could be read.
-                tuning.user_timeout_set(fd, unsafe { value.cast::<c_int>().read_unaligned() }, attempting);
-            } else if r == 0 {
-                tuning.set_by_program(fd, level, name);
-            }
-            r
-        }
+        // SAFETY: what the program gave.
+        |forward| unsafe { set(fd, level, name, value, forward) }
     }
 
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
-        |forward| {
-            let Some(tuning) = TUNING.get() else { return forward() };
-            tuning.seen(fd);
-            tuning.attempts.settle(&tuning.real, fd);
-            let is_user_timeout = (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
-            let own = if is_user_timeout { tuning.attempts.concealed(fd) } else { None };
-            let r = forward();
-            if r == 0
-                && is_user_timeout
-                && let Some(own) = own.or_else(|| tuning.attempts.concealed(fd))
-            {
-                // SAFETY: the call has just succeeded: so many bytes were written there.
-                unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
-            }
-            if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-                // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
-                let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
-                tuning.told(fd, error);
-            }
-            r
-        }
+        // SAFETY: what the program gave.
+        |forward| unsafe { got(fd, level, name, value, len, forward) }
     }
 
     fn shutdown(fd: c_int, how: c_int) -> c_int {
@@ -146,4 +115,68 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
         tuning.accepted(listener, mark, fd);
     }
     fd
+}
+
+/// setsockopt(2).
+///
+/// # Safety
+/// If `forward` succeeds, the value can be read.
+pub unsafe fn set(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    forward: impl FnOnce() -> c_int,
+) -> c_int {
+    let Some(tuning) = TUNING.get() else { return forward() };
+    tuning.seen(fd);
+    tuning.attempts.settle(&tuning.real, fd);
+    let attempting = tuning.attempts.has(fd);
+    let r = forward();
+    if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) {
+        // SAFETY: the call has just succeeded: an int could be read.
+        tuning.user_timeout_set(fd, unsafe { value.cast::<c_int>().read_unaligned() }, attempting);
+    } else if r == 0 {
+        // With a 64-bit time_t on a machine of 32 bits, these two have names of their own (Linux 5.1).
+        let name = match (level, name) {
+            (libc::SOL_SOCKET, libc::SO_RCVTIMEO_NEW) => libc::SO_RCVTIMEO,
+            (libc::SOL_SOCKET, libc::SO_SNDTIMEO_NEW) => libc::SO_SNDTIMEO,
+            _ => name,
+        };
+        tuning.set_by_program(fd, level, name);
+    }
+    r
+}
+
+/// getsockopt(2).
+///
+/// # Safety
+/// If `forward` succeeds, the value has been written to.
+pub unsafe fn got(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: *mut socklen_t,
+    forward: impl FnOnce() -> c_int,
+) -> c_int {
+    let Some(tuning) = TUNING.get() else { return forward() };
+    tuning.seen(fd);
+    tuning.attempts.settle(&tuning.real, fd);
+    let is_user_timeout = (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    let own = if is_user_timeout { tuning.attempts.concealed(fd) } else { None };
+    let r = forward();
+    if r == 0
+        && is_user_timeout
+        && let Some(own) = own.or_else(|| tuning.attempts.concealed(fd))
+    {
+        // SAFETY: the call has just succeeded: so many bytes were written there.
+        unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
+    }
+    if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+        // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
+        let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
+        tuning.told(fd, error);
+    }
+    r
 }

@@ -64,7 +64,7 @@ macro_rules! hooks {
             type Function = unsafe extern "C" fn($($type),*) -> $ret;
             pin!($set, $name, Function);
 
-            redhook::hook! {
+            $crate::entry::export! {
                 unsafe fn $name($($arg: $type),*) -> $ret => hook {
                     // SAFETY: the program's own call, with its arguments.
                     let $forward = || unsafe { real()($($arg),*) };
@@ -119,7 +119,10 @@ pub mod calls;
 mod descriptors;
 mod parts;
 pub mod time;
+#[cfg(target_pointer_width = "32")]
+mod time64;
 mod transfers;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod variadic;
 mod waits;
 
@@ -127,13 +130,16 @@ mod waits;
 const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
-const OPTIONAL: [Wanted; 7] = [
+const OPTIONAL: &[Wanted] = &[
     descriptors::optional::WANTED,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     variadic::WANTED,
     calls::optional::WANTED,
     waits::optional::WANTED,
     transfers::optional::WANTED,
     aliases::optional::WANTED,
+    #[cfg(target_pointer_width = "32")]
+    time64::optional::WANTED,
     CLEANUP_WANTED,
 ];
 
@@ -161,14 +167,14 @@ pub fn resolve() {
     #[unsafe(link_section = ".data")]
     static RESOLVED: AtomicBool = AtomicBool::new(false);
     if !RESOLVED.load(Ordering::Acquire) {
-        lookup::next(&[&REQUIRED, &OPTIONAL]);
+        lookup::next(&[&REQUIRED, OPTIONAL]);
         RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
     }
 }
 
 /// All hooked functions, and those of pthread_cleanup_push(3), which have no hook.
 pub fn all() -> impl Iterator<Item = &'static Wanted<'static>> {
-    REQUIRED.iter().chain(&OPTIONAL)
+    REQUIRED.iter().chain(OPTIONAL)
 }
 
 /// A function that this libc should have, and has not.
@@ -222,6 +228,15 @@ fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
         tuning.settle_one(fd);
     }
     forward()
+}
+
+/// After a wait that is made as a whole.
+#[cfg(target_pointer_width = "32")]
+fn waited(result: c_int) -> c_int {
+    if let Some(tuning) = attempting() {
+        tuning.settle_overdue();
+    }
+    result
 }
 
 /// Before a call on `fd` that sends or receives with these flags, and may wait.

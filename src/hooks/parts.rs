@@ -5,7 +5,7 @@
 
 use std::ptr;
 
-use libc::{c_int, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
+use libc::{c_int, c_ulong, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 use tcptune_core::system::{memory, signals};
 
 use super::attempting;
@@ -136,14 +136,14 @@ fn pselect_in_parts(
 }
 
 /// Bits of a word of an `fd_set`, which the kernel takes for longs.
-const BITS: usize = 64;
+const BITS: usize = c_ulong::BITS as usize;
 const WORDS: usize = libc::FD_SETSIZE / BITS;
 
 /// What a program has asked select(2) for: the kernel writes its answer over it.
 struct Asked {
     sets: Sets,
     words: usize,
-    copies: [[u64; WORDS]; 3],
+    copies: [[c_ulong; WORDS]; 3],
 }
 
 impl Asked {
@@ -151,7 +151,8 @@ impl Asked {
     #[inline(never)]
     fn of(count: c_int, sets: Sets) -> Option<Self> {
         let words = usize::try_from(count).ok()?.div_ceil(BITS);
-        if words > WORDS || !memory::are_readable(&sets.map(|set| (set.cast_const().cast(), words * size_of::<u64>())))
+        if words > WORDS
+            || !memory::are_readable(&sets.map(|set| (set.cast_const().cast(), words * size_of::<c_ulong>())))
         {
             return None;
         }
@@ -177,7 +178,7 @@ impl Asked {
         for set in self.sets.iter().filter(|set| !set.is_null()) {
             for word in 0..self.words {
                 // SAFETY: the kernel has written so many words there.
-                let mut bits = unsafe { set.cast::<u64>().add(word).read_unaligned() };
+                let mut bits = unsafe { set.cast::<c_ulong>().add(word).read_unaligned() };
                 while bits != 0 {
                     let fd = c_int::try_from(word * BITS).unwrap_or(-1) + bits.trailing_zeros().cast_signed();
                     tuning.attempts.settle(&tuning.real, fd);

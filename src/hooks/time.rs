@@ -2,7 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use libc::{c_int, c_long, timespec, timeval};
+use libc::{c_int, timespec, timeval};
 use tcptune_core::system::memory;
 
 pub const FOREVER: u64 = u64::MAX;
@@ -27,7 +27,7 @@ pub fn of_timespec(time: *const timespec) -> Option<u64> {
     }
     // SAFETY: it can be read.
     let timespec { tv_sec, tv_nsec } = unsafe { readable(time)?.read_unaligned() };
-    sum(tv_sec, tv_nsec)
+    sum(tv_sec.into(), tv_nsec.into())
 }
 
 /// The same of select(2).
@@ -38,14 +38,14 @@ pub fn of_timeval(time: *const timeval) -> Option<u64> {
     }
     // SAFETY: it can be read.
     let timeval { tv_sec, tv_usec } = unsafe { readable(time)?.read_unaligned() };
-    sum(tv_sec, tv_usec.checked_mul(1000)?)
+    sum(tv_sec.into(), i64::from(tv_usec).checked_mul(1000)?)
 }
 
 fn readable<T>(time: *const T) -> Option<*const T> {
     memory::are_readable(&[(time.cast(), size_of::<T>())]).then_some(time)
 }
 
-fn sum(seconds: c_long, nanoseconds: c_long) -> Option<u64> {
+fn sum(seconds: i64, nanoseconds: i64) -> Option<u64> {
     let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u64::try_from(nanoseconds).ok()?);
     (nanoseconds < SECOND).then(|| seconds.saturating_mul(SECOND).saturating_add(nanoseconds).min(FOREVER - 1))
 }
@@ -60,6 +60,7 @@ pub fn in_timeval(time: u64) -> timeval {
     timeval { tv_sec: signed(time / SECOND), tv_usec: signed(time % SECOND / 1000) }
 }
 
-fn signed(value: u64) -> c_long {
-    c_long::try_from(value).unwrap_or(c_long::MAX)
+/// As libc's types of times have it; 68 years are the most where they have 32 bits.
+fn signed<T: TryFrom<u64> + From<i32>>(value: u64) -> T {
+    T::try_from(value).unwrap_or_else(|_| T::from(i32::MAX))
 }

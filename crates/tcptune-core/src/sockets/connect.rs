@@ -253,7 +253,7 @@ fn poll(call: &Call<'_>, left: Duration) -> Wait {
 
 fn ppoll(call: &Call<'_>, left: Duration, mask: u64) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
-    let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+    let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().try_into().unwrap_or(0) };
     let mut set = [0u64; size_of::<libc::sigset_t>() / 8];
     if let Some(first) = set.first_mut() {
         *first = mask;
@@ -283,7 +283,8 @@ pub fn timeout(call: &Call<'_>, name: c_int) -> Option<Duration> {
     let value = (&raw mut time).cast();
     // SAFETY: a live timeval and its length.
     let r = unsafe { (call.real.getsockopt)(call.fd, libc::SOL_SOCKET, name, value, &raw mut len) };
-    let micros = u64::try_from(time.tv_sec.checked_mul(1_000_000)?.checked_add(time.tv_usec)?).ok()?;
+    let micros =
+        u64::try_from(i64::from(time.tv_sec).checked_mul(1_000_000)?.checked_add(time.tv_usec.into())?).ok()?;
     (r == 0 && micros > 0).then(|| Duration::from_micros(micros))
 }
 

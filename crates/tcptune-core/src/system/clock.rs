@@ -46,5 +46,5 @@ fn read(clock: clockid_t) -> Duration {
         // SAFETY: as above; the clock is always there.
         let _ = unsafe { call!(clock_gettime, clock, &raw mut now) };
     }
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
