@@ -15,7 +15,7 @@ const NOT_HOOKED: &[(&str, &str)] = &[
       posix_fadvise posix_fadvise64 ftruncate ftruncate64 fsync fdatasync syncfs lseek lseek64 getdents64 getdirentries
       getdirentries64 fdopendir fchdir fexecve execveat signalfd timerfd_gettime timerfd_settime inotify_add_watch
       inotify_rm_watch fanotify_mark eventfd_read eventfd_write pidfd_getfd pidfd_send_signal process_madvise
-      process_mrelease setns grantpt ptsname ptsname_r unlockpt login_tty isatty ttyname ttyname_r tcdrain tcflow
+      process_mrelease setns grantpt ptsname ptsname_r __ptsname_r_chk unlockpt login_tty isatty ttyname ttyname_r __ttyname_r_chk tcdrain tcflow
       tcflush tcgetattr tcgetpgrp tcgetsid tcsendbreak tcsetattr tcsetpgrp tcgetwinsize tcsetwinsize cfmakeraw
       fsconfig fsmount fspick move_mount mount_setattr open_tree lockf lockf64"),
     ("a position of its own: the kernel gives ESPIPE",
@@ -26,16 +26,18 @@ const NOT_HOOKED: &[(&str, &str)] = &[
       mkfifoat mknodat __mknodat readlinkat __readlinkat_chk renameat renameat2 scandirat scandirat64 statx symlinkat
       unlinkat utimensat name_to_handle_at open_by_handle_at __fxstatat __fxstatat64 __xmknodat"),
     ("it looks at a descriptor, or marks it, and returns at once",
-     "fstat fstat64 __fxstat __fxstat64 fstatfs fstatfs64 fstatvfs fstatvfs64 fchmod fchown futimens futimes fgetxattr
-      flistxattr fremovexattr fsetxattr fpathconf flock getsockname sockatmark isfdtype mmap mmap64"),
+     "fstat fstat64 __fstat64 __fxstat __fxstat64 fstatfs fstatfs64 fstatvfs fstatvfs64 fchmod fchown futimens futimes fgetxattr
+      flistxattr fremovexattr fsetxattr fpathconf flock getsockname sockatmark isfdtype mmap mmap64 __mmap"),
     ("for a child that is to be made: what it does to its own descriptors comes to no socket's attempt",
      "posix_spawn_file_actions_addclose posix_spawn_file_actions_adddup2 posix_spawn_file_actions_addfchdir_np
       posix_spawn_file_actions_addopen posix_spawn_file_actions_addtcsetpgrp_np
       posix_spawn_file_actions_addclosefrom_np"),
     ("binds, before any attempt", "bindresvport bindresvport6"),
     ("libc's own, by version GLIBC_PRIVATE: no program can be linked to it",
-     "__recv __write_nocancel __read_nocancel __close_nocancel __pread64_nocancel __open_nocancel __fcntl64_nocancel"),
-    ("of a FILE or a DIR", "fileno dirfd"),
+     "__recv __libc_fcntl64 __write_nocancel __read_nocancel __close_nocancel __pread64_nocancel __open_nocancel __fcntl64_nocancel"),
+    ("makes a socket, which is looked up at the first call on it", "__socket"),
+    ("connects by libc's own calls, which no hook sees, and waits for the answer", "rcmd rcmd_af rexec rexec_af"),
+    ("reads and writes at positions of their own, which the kernel refuses", "aio_cancel aio_cancel64"),
 ];
 
 fn output(program: &str, args: &[&str]) -> String {
@@ -88,8 +90,11 @@ fn declared() -> BTreeSet<String> {
     let prototypes = text.split([';', '{', '}']).filter_map(|statement| {
         let (before, after) = statement.split_once('(')?;
         let (parameters, _) = after.split_once(')')?;
-        let name =
-            before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().filter(|name| !name.is_empty())?;
+        let name = before
+            .trim_end()
+            .rsplit(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .next()
+            .filter(|name| !name.is_empty())?;
         parameters.split(',').any(takes_one).then(|| name.to_owned())
     });
     prototypes.collect()
