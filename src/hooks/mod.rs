@@ -10,6 +10,7 @@ use std::{mem, ptr};
 
 use libc::{c_int, c_void};
 use tcptune_core::sockets::real::{Cleanup, CleanupBuffer, Real};
+use tcptune_core::system::errno;
 
 use crate::lookup::{self, Wanted};
 use crate::tuning::{TUNING, Tuning};
@@ -56,8 +57,6 @@ macro_rules! hooks {
             use std::mem;
             use std::sync::atomic::Ordering;
 
-            use tcptune_core::system::errno;
-
             #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
             use super::*;
 
@@ -75,23 +74,13 @@ macro_rules! hooks {
             /// The real function.
             #[inline]
             pub fn real() -> Function {
-                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
-                // SAFETY: null is None; any other is the function of this name, with libc's signature.
-                unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }.unwrap_or(unresolved)
-            }
-
-            /// In its place before start-up, and where this libc has none: `ENOSYS` then.
-            #[cold]
-            unsafe extern "C" fn unresolved($($arg: $type),*) -> $ret {
-                $crate::hooks::resolve();
-                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
-                // SAFETY: as above.
-                let Some(real) = (unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }) else {
-                    errno::set(libc::ENOSYS);
-                    return $crate::hooks::Failure::FAILURE;
-                };
-                // SAFETY: the program's own call, with its arguments.
-                unsafe { real($($arg),*) }
+                let real = &$set::REAL[$set::Hook::$name as usize];
+                let mut found = real.load(Ordering::Relaxed);
+                if found.is_null() {
+                    found = $crate::hooks::resolved(real, $crate::hooks::missing_function::<$ret>);
+                }
+                // SAFETY: the function of this name, with libc's signature, or one that looks at no argument.
+                unsafe { mem::transmute::<*mut libc::c_void, Function>(found) }
             }
         })*
     };
@@ -112,6 +101,20 @@ impl Failure for libc::ssize_t {
 
 impl Failure for *mut libc::FILE {
     const FAILURE: Self = ptr::null_mut();
+}
+
+/// In the place of a function that this libc does not have.
+extern "C" fn missing_function<T: Failure>() -> T {
+    errno::set(libc::ENOSYS);
+    T::FAILURE
+}
+
+/// A real function before start-up has looked it up, or where this libc has none.
+#[cold]
+fn resolved<T>(real: &AtomicPtr<c_void>, missing: extern "C" fn() -> T) -> *mut c_void {
+    resolve();
+    let found = real.load(Ordering::Relaxed);
+    if found.is_null() { missing as *mut c_void } else { found }
 }
 
 mod aliases;

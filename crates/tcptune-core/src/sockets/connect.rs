@@ -146,7 +146,7 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     let deadline = now().saturating_add(limit);
     let handled = own.is_none().then(Handled::now);
     loop {
-        let ended = signals_heeded(call, deadline, handled.as_ref(), is_the_same);
+        let ended = signals_heeded(call, deadline, handled.as_ref(), &is_the_same);
         // While poll waits it holds the socket that it began with; its number may be another's afterwards.
         let same = is_the_same();
         return match ended {
@@ -179,7 +179,7 @@ pub fn is_interrupted(call: &Call<'_>, limit: Duration, has_timeout: bool) -> bo
     let identity = Identity::of(call.real, call.fd);
     let is_the_same = || Identity::of(call.real, call.fd) == identity;
     let handled = (!has_timeout).then(Handled::now);
-    matches!(signals_heeded(call, now().saturating_add(limit), handled.as_ref(), is_the_same), Wait::Interrupted)
+    matches!(signals_heeded(call, now().saturating_add(limit), handled.as_ref(), &is_the_same), Wait::Interrupted)
 }
 
 enum Wait {
@@ -203,7 +203,7 @@ fn signals_heeded(
     call: &Call<'_>,
     deadline: Duration,
     handled: Option<&Handled>,
-    is_the_same: impl Fn() -> bool,
+    is_the_same: &dyn Fn() -> bool,
 ) -> Wait {
     let Some(handled) = handled else {
         return poll(call, left(deadline));
@@ -225,7 +225,7 @@ const SLICE_OF_LIBC: Duration = Duration::from_millis(50);
 
 /// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
 /// restart are held back in it, and have their turn after each slice; those that interrupt run nowhere else.
-fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same: impl Fn() -> bool) -> Wait {
+fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same: &dyn Fn() -> bool) -> Wait {
     let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
     let both = handled.mask | handled.restarting | handled.interrupting;
     signals::set_mask(both);

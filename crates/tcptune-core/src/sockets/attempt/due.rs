@@ -1,8 +1,8 @@
 //! When the next of many attempts is due, without looking at all of them.
 //!
-//! The times lie in a tree over the numbers of descriptors: each node has the earliest time of 64 nodes below it, or an
-//! earlier one of something that is over by now. To add a time costs the same however many there are; to find those that
-//! are due, only branches are visited in which something was. Nothing waits for another thread.
+//! Each 64 descriptors have a node with their earliest time, or an earlier one of something that is over by now, and all nodes
+//! have one above them. To add a time costs the same however many there are; to find those that are due, the nodes are looked
+//! at, and the descriptors below those where something was. Nothing waits for another thread.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -12,7 +12,7 @@ use libc::c_int;
 
 use crate::sockets::slots::{Slots, Zeroes};
 
-/// Nodes below a node.
+/// Descriptors below a node.
 const FAN: c_int = 64;
 
 /// How long a thread has the tree for itself, in milliseconds: one that has ended meanwhile has it no longer.
@@ -74,9 +74,7 @@ fn earlier(a: u64, b: u64) -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     earliest: Node,
-    /// Of 4,096 descriptors each.
-    groups: Slots<Node>,
-    /// Of 64 descriptors each.
+    /// Of [`FAN`] descriptors each.
     blocks: Slots<Node>,
     /// The highest descriptor that ever had one.
     highest: AtomicI32,
@@ -84,7 +82,7 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     pub fn new() -> Self {
-        Self { groups: Slots::new(), blocks: Slots::new(), ..Self::default() }
+        Self { blocks: Slots::new(), ..Self::default() }
     }
 
     /// The earliest time, or one at which nothing is any more; 0 if there is none.
@@ -100,15 +98,12 @@ impl Deadlines {
 
     /// The time of `fd`, which is known to its owner already. Whether there was memory for it.
     pub fn add(&self, fd: c_int, time: u64) -> bool {
-        let (Some(block), Some(group)) = (self.blocks.entry(fd / FAN), self.groups.entry(fd / FAN / FAN)) else {
-            return false;
-        };
+        let Some(block) = self.blocks.entry(fd / FAN) else { return false };
         if self.highest() < fd {
             self.highest.fetch_max(fd, Ordering::Relaxed);
         }
-        for node in [block, group, &self.earliest] {
-            node.add(time);
-        }
+        block.add(time);
+        self.earliest.add(time);
         true
     }
 
@@ -120,24 +115,19 @@ impl Deadlines {
             return;
         }
         let due = |time: u64| time != 0 && time <= now;
-        let of = |nodes: &Slots<Node>, index| nodes.get(index).map_or(0, Node::time);
-        let groups = || 0..=self.highest() / FAN / FAN;
-        for group in groups().filter(|group| due(of(&self.groups, *group))) {
-            for block in below(group).filter(|block| due(of(&self.blocks, *block))) {
-                below(block).filter(|fd| due(time_of(*fd))).for_each(&visit);
-                if let Some(node) = self.blocks.get(block) {
-                    node.renew(|| below(block).map(&time_of));
-                }
-            }
-            if let Some(node) = self.groups.get(group) {
-                node.renew(|| below(group).map(|block| of(&self.blocks, block)));
+        let of_block = |block| self.blocks.get(block).map_or(0, Node::time);
+        let blocks = || 0..=self.highest() / FAN;
+        for block in blocks().filter(|block| due(of_block(*block))) {
+            below(block).filter(|fd| due(time_of(*fd))).for_each(&visit);
+            if let Some(node) = self.blocks.get(block) {
+                node.renew(|| below(block).map(&time_of));
             }
         }
-        self.earliest.renew(|| groups().map(|group| of(&self.groups, group)));
+        self.earliest.renew(|| blocks().map(of_block));
     }
 }
 
-/// The nodes, or descriptors, below a node.
+/// The descriptors below a node.
 fn below(index: c_int) -> std::ops::Range<c_int> {
     index * FAN..index * FAN + FAN
 }
