@@ -47,9 +47,8 @@ const LIBC: &str = "__errno_location abort bcmp dl_iterate_phdr environ getauxva
 /// The version of a function in the oldest glibc for this library that the machine has.
 fn version(arch: &str, function: &str) -> Option<&'static str> {
     Some(match (arch, function) {
-        ("aarch64", _) => "GLIBC_2.17",
+        ("aarch64", _) | ("x86_64" | "x86" | "arm", "clock_gettime") => "GLIBC_2.17",
         ("riscv64", _) => "GLIBC_2.27",
-        ("x86_64" | "x86" | "arm", "clock_gettime") => "GLIBC_2.17",
         ("x86_64" | "x86" | "arm", "getauxval") => "GLIBC_2.16",
         ("x86_64", "memcpy") => "GLIBC_2.14",
         ("x86_64", _) => "GLIBC_2.2.5",
@@ -66,16 +65,17 @@ fn oldest_libc(dir: &Path) {
     let linker = env::var_os("RUSTC_LINKER");
     let has_linker = linker.is_some() || env::var_os("HOST") == env::var_os("TARGET");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let mut versions = BTreeMap::<_, String>::new();
+    let mut versions = BTreeMap::<_, Vec<_>>::new();
     for name in LIBC.split_whitespace() {
         let Some(version) = version(&arch, name) else { return };
-        *versions.entry(version).or_default() += &format!(" {name};");
+        versions.entry(version).or_default().push(name);
     }
     if !(is("PROFILE", "release") && is("CARGO_CFG_TARGET_ENV", "gnu") && has_linker) {
         return;
     }
-    let versions: String = versions.iter().map(|(version, names)| format!("{version} {{{names} }};\n")).collect();
-    let symbols: String = LIBC.split_whitespace().map(|name| format!(".globl {name}\n{name}:\n")).collect();
+    let versions = versions.iter().map(|(version, names)| format!("{version} {{ {}; }};\n", names.join("; ")));
+    let symbols = LIBC.split_whitespace().map(|name| format!(".globl {name}\n{name}:\n"));
+    let (versions, symbols) = (versions.collect::<Vec<_>>().concat(), symbols.collect::<Vec<_>>().concat());
     let dir = dir.join("libc");
     let (source, script, library) = (dir.join("libc.s"), dir.join("versions"), dir.join("libc.so"));
     fs::create_dir_all(&dir).expect("OUT_DIR is writable");

@@ -27,7 +27,24 @@ case $prefix in
 *) prefix=$PWD/$prefix ;;
 esac
 
+# The directories that are made, so that they can be removed again: each after those in it.
+made=$prefix/share/doc/tcptune/.directories
+make_directory() {
+    [ ! -d "$1" ] || return 0
+    make_directory "$(dirname "$1")"
+    mkdir "$1"
+    new=$(mktemp)
+    { echo "$1" && cat "$list"; } >"$new"
+    mv "$new" "$list"
+}
+
 cd "$(dirname "$0")"
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+if [ $uninstall = yes ] && [ -e "$made" ]; then
+    cat "$made" >"$list"
+    rm -f "$made"
+fi
 machine=$(uname -m)
 directory=$machine-linux-gnu
 case $machine in
@@ -41,7 +58,7 @@ put() {
         rm -f "$prefix/$2"
         return
     fi
-    mkdir -p "$(dirname "$prefix/$2")"
+    make_directory "$(dirname "$prefix/$2")"
     # Written beside and renamed: programs that run with an older library keep it.
     cp "$1" "$prefix/$2.new"
     chmod "$3" "$prefix/$2.new"
@@ -59,7 +76,15 @@ if [ -d /usr/lib64 ] && [ ! -d "/usr/lib/$directory" ] && [ ! -L /usr/lib64 ]; t
     put "lib/$directory/libtcptune.so" lib64/libtcptune.so 644
     put lib/i386-linux-gnu/libtcptune.so lib/libtcptune.so 644
 fi
-if [ $uninstall = no ]; then
+if [ $uninstall = yes ]; then
+    # What is not empty has become somebody else's.
+    while read -r made; do
+        rmdir "$made" 2>/dev/null || true
+    done <"$list"
+else
+    # An update makes few or none.
+    [ ! -e "$made" ] || cat "$made" >>"$list"
+    cp "$list" "$made"
     echo "installed. To use it: $prefix/bin/tcptune --connect-timeout 3s your-program"
     echo "or: LD_PRELOAD=$prefix/lib/$directory/libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 your-program"
 fi

@@ -37,7 +37,7 @@ static DESTRUCTOR: extern "C" fn() = at_exit;
 /// exit(3) is called with the program's stack.
 #[cfg_attr(target_arch = "x86", unsafe(naked))]
 extern "C" fn at_exit() {
-    realigned!(end)
+    realigned!(end);
 }
 
 /// When the process ends by exit(3).
@@ -70,6 +70,10 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
     let file = settings.log_file.as_deref().and_then(leaked);
     let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
+    if settings.backend.is_not_the_library() {
+        log::info!("in force: nothing, TCPTUNE_BACKEND says that sockets are tuned another way");
+        return;
+    }
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
         return;

@@ -3,9 +3,9 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use libc::{c_int, c_void, epoll_event, fd_set, msghdr, nfds_t, pollfd, sigset_t, size_t, socklen_t, ssize_t};
+use libc::{c_int, c_long, c_void, epoll_event, fd_set, msghdr, nfds_t, pollfd, sigset_t, size_t, socklen_t, ssize_t};
 
-use super::{calls, transferring, waited};
+use super::{calls, descriptors, transferring, transfers, waited};
 
 /// `struct timespec` or `struct timeval` with 64 bits.
 type Time = c_void;
@@ -24,7 +24,7 @@ hooks! {
     }
 
     fn __sendmsg64(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |_forward| transfers::sent(fd, message, flags, real())
     }
 
     fn __recvmsg64(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
@@ -56,6 +56,10 @@ hooks! {
         fd: c_int, events: *mut epoll_event, count: c_int, time: *const Time, mask: *const sigset_t
     ) -> c_int {
         |forward| waited(forward())
+    }
+
+    fn __fcntl_time64(fd: c_int, command: c_int, argument: c_long) -> c_int {
+        |forward| descriptors::controlled(fd, command, forward)
     }
 
     // musl

@@ -44,10 +44,7 @@ hooks! {
     }
 
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-        |forward| match opening(flags) {
-            Some(tuning) => open_with_message(tuning, fd, message, flags, real()),
-            None => transferring(fd, flags, forward),
-        }
+        |_forward| sent(fd, message, flags, real())
     }
 
     fn sendfile(fd: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
@@ -151,17 +148,23 @@ fn open_with(
     })
 }
 
+/// sendmsg(2).
+#[inline]
+pub fn sent(fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
+    match opening(flags) {
+        Some(tuning) => open_with_message(tuning, fd, message, flags, real),
+        // SAFETY: the program's own call, with its arguments.
+        None => transferring(fd, flags, || unsafe { real(fd, message, flags) }),
+    }
+}
+
+type Sendmsg = unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t;
+
 #[cold]
-fn open_with_message(
-    tuning: &Tuning,
-    fd: c_int,
-    message: *const msghdr,
-    flags: c_int,
-    real: unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t,
-) -> ssize_t {
+fn open_with_message(tuning: &Tuning, fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
     let Some(address) = address::of_message(message) else {
         // SAFETY: the program's own call, with its arguments.
-        return settled(fd, || unsafe { real(fd, message, flags) });
+        return transferring(fd, flags, || unsafe { real(fd, message, flags) });
     };
     open_with(tuning, fd, address, flags, &|flags, opens| {
         if opens {

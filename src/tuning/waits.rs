@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ptr;
-use std::time::Duration;
 
 use libc::{c_int, nfds_t, pollfd};
 use tcptune_core::sockets::connect;
@@ -75,10 +74,10 @@ impl Tuning {
         }
         let call = self.call(fd, (ptr::null(), 0));
         let interrupted = errno::preserved(|| {
-            let own = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO].map(|name| connect::timeout(&call, name));
+            let own = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO].map(|name| connect::timeout(fd, name));
             let own = own.into_iter().flatten().min();
             loop {
-                let limit = Duration::from_millis(self.attempts.time_left(fd).max(1));
+                let limit = self.attempts.time_left(fd).max(1).saturating_mul(MILLISECOND);
                 if own.is_some_and(|own| own < limit) {
                     return false; // it ends in time
                 }

@@ -3,6 +3,7 @@
 mod attempts;
 mod blocking;
 mod cost;
+mod deploy;
 mod differential;
 mod documents;
 mod exhaustion;
@@ -12,6 +13,7 @@ mod harness;
 mod identity;
 mod libraries;
 mod lookup;
+mod machines;
 mod mptcp;
 mod namespaces;
 mod nonblocking;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run};
+use crate::commands::{apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run, unit};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
 use crate::screens::usage;
@@ -55,6 +55,8 @@ pub fn command() -> Command {
         .subcommand(attach::command())
         .subcommand(attached::command())
         .subcommand(detach::command())
+        .subcommand(unit::enable_command())
+        .subcommand(unit::disable_command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
 }
@@ -71,6 +73,8 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("attach", of_it)) => attach::run(of_it, out),
         Some(("attached", of_it)) => attached::run(of_it, out),
         Some(("detach", of_it)) => detach::run(of_it, out),
+        Some(("enable", of_it)) => unit::enable(of_it, out),
+        Some(("disable", of_it)) => unit::disable(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
         Some(("man", of_it)) => completions::run_man(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),

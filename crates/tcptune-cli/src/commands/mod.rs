@@ -11,3 +11,4 @@ pub mod explain;
 pub mod inspect;
 pub mod profile;
 pub mod run;
+pub mod unit;

@@ -14,4 +14,5 @@ mod sanitizers;
 mod screens;
 mod scripts;
 mod text;
+mod units;
 mod wrappers;

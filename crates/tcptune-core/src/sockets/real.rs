@@ -87,18 +87,6 @@ impl Real {
         if r == 0 { Ok(value) } else { Err(crate::system::errno::get()) }
     }
 
-    /// Reads an option of 64 bits.
-    ///
-    /// # Errors
-    /// The kernel's errno.
-    pub fn get_u64(&self, fd: c_int, level: c_int, name: c_int) -> Result<u64, c_int> {
-        let mut value = 0u64;
-        let mut len: socklen_t = 8;
-        // SAFETY: both pointers are to live locals, and `len` is the length of `value`.
-        let r = unsafe { (self.getsockopt)(fd, level, name, (&raw mut value).cast(), &raw mut len) };
-        if r == 0 { Ok(value) } else { Err(crate::system::errno::get()) }
-    }
-
     /// The state of a TCP connection: `tcpi_state`, the first byte of `TCP_INFO` (tcp(7)).
     #[must_use]
     pub fn tcp_state(&self, fd: c_int) -> Option<u8> {

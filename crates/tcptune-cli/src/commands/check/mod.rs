@@ -12,7 +12,12 @@ use crate::program::elf::Elf;
 use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
+use crate::settings::flags::Given;
 use crate::system::variables;
+use crate::ways::cgroup::order::Order;
+use crate::ways::choice::{Choice, Way};
+use crate::ways::notify::policy::Policy;
+use crate::ways::preload::environment::Environment;
 use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
@@ -126,19 +131,28 @@ fn check_program(words: &[OsString], library: Result<Library, Error>) -> Result<
     let program = Program::look(path, args, around);
     let chain: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
     let kind = kind(program.elf.as_ref());
-    let mut reasons: Vec<_> = program.obstacles.iter().map(Reason::from).collect();
+    let settings = Environment::of(&Given::default()).settings();
+    let policy = Policy::new(settings, &program.process()).0;
+    let choice = Choice::new(&program, policy.first(), Order::of_environment().as_ref());
+    let mut reasons: Vec<_> = choice.obstacles.iter().map(Reason::from).collect();
     let library = match library {
         Ok(library) => library.path.display().to_string(),
         Err(error) => {
-            reasons.push(Reason::new("no-library", error.to_string()));
+            if choice.way == Way::Preload {
+                reasons.push(Reason::new("no-library", error.to_string()));
+            }
             "none".to_owned()
         }
     };
-    let facts = vec![
+    let mut facts = vec![
         ("Program", chain.join(" → "), json!(chain)),
         ("Kind", kind.clone(), json!(kind)),
         ("Library", library.clone(), json!(library)),
+        ("Way", format!("{}: {}", choice.way, choice.reason), json!(choice.way.name())),
     ];
+    if !choice.left_out.is_empty() {
+        facts.push(("Not set", choice.left_out.join(", "), json!(choice.left_out)));
+    }
     Ok(Report { question: ("Can be tuned", "tunable"), facts, reasons })
 }
 

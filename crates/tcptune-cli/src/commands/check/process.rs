@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::draft::Draft;
-use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::settled::{Backend, Settings};
 use tcptune_core::settings::source::{self, Source};
 
 use super::{Reason, Report, kind};
@@ -22,6 +22,7 @@ use crate::system::kernel;
 use crate::system::variables::Variables;
 use crate::ways::cgroup::attachment::Attached;
 use crate::ways::cgroup::place::Cgroup;
+use crate::ways::choice::Way;
 use crate::ways::preload::{self, library::Library};
 
 /// Set in secure execution (getauxval(3)).
@@ -55,7 +56,9 @@ pub fn check(pid: i32, library: Option<Library>) -> Result<Report, Error> {
     // It runs, so it has found its loader, be it in another root directory.
     let obstacles = obstacles.iter().filter(|obstacle| !matches!(obstacle, Obstacle::NoLoader(_)));
     let mut reasons: Vec<_> = obstacles.map(Reason::from).collect();
+    let way = way(&process, &settings, mapped.is_some());
     match &mapped {
+        _ if way == Some(Way::Notify) => reasons = why_left_alone(&settings).into_iter().collect(),
         None if reasons.is_empty() => reasons.push(why_not_mapped(pid, &start)),
         None => {}
         Some(_) => reasons.extend(why_left_alone(&settings)),
@@ -79,6 +82,7 @@ pub fn check(pid: i32, library: Option<Library>) -> Result<Report, Error> {
             mapped.as_ref().map_or("not in it".to_owned(), |path| path.display().to_string()),
             json!(mapped.map(|path| path.display().to_string())),
         ),
+        ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
         ("Settings", if shown.is_empty() { "none".to_owned() } else { shown }, Value::Object(machine)),
         ("Rules", rules.to_string(), json!(rules)),
     ];
@@ -106,6 +110,16 @@ fn attached(pid: i32) -> Option<String> {
         let rules = if about.rules.is_empty() { String::new() } else { format!(", {} rules", about.rules.len()) };
         Some(format!("{cgroup}: {}{rules}", settings.join(" ")))
     })
+}
+
+/// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
+fn way(process: &Process, settings: &Settings, mapped: bool) -> Option<Way> {
+    const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
+    match settings.backend {
+        Backend::Notify => (process.status().ok()?.seccomp == Some(FILTERED)).then_some(Way::Notify),
+        Backend::Cgroup => attached(process.pid).is_some().then_some(Way::Cgroup),
+        Backend::Auto | Backend::Preload => mapped.then_some(Way::Preload),
+    }
 }
 
 fn is_library(path: &Path) -> bool {

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::settings::config::{self, Trust};
-use tcptune_core::settings::grammar::{self, Entry, Scope};
+use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::settled::Settings;
 
 use super::about::{About, since_boot, ticks};
 use super::attachment::{self, Attached, Failed};
+use super::denied::may_attach;
 use super::programs;
 use super::tuning::{self, LeftOut, SHORTEST, Tuning};
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::settings::flags::Given;
 
 /// Settings to be attached.
@@ -41,6 +42,17 @@ impl Order {
         Ok(Self { settings, rules, left_out, trial })
     }
 
+    /// The same for a program that is to be started, if this user may, and all of it can be set there.
+    pub fn that_sets_all(given: &Given) -> Option<Self> {
+        let order = may_attach().then(|| Self::new(&given.clone().over_environment(), None).ok())??;
+        (order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)
+    }
+
+    /// Of the environment alone.
+    pub fn of_environment() -> Option<Self> {
+        Self::that_sets_all(&Given::default())
+    }
+
     /// What cannot be set.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
@@ -61,11 +73,11 @@ impl Order {
             return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>().join("\ntcptune: ")));
         }
         for line in lines {
-            eprintln!("tcptune: {line}");
+            say(&line);
         }
         let shortest = self.settings.profiles.iter().filter_map(|profile| profile.connect_timeout).min();
         if let Some(ms) = shortest.filter(|ms| *ms < SHORTEST) {
-            eprintln!("tcptune: CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to");
+            say(&format!("CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to"));
         }
         Ok(())
     }
@@ -92,9 +104,9 @@ impl Order {
 
 /// The rules of a text, as they are written. One of programs or users is an error.
 fn add_rules(rules: &mut Vec<String>, source: &str, text: &str) -> Result<(), Error> {
-    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if rule.scope != Scope::default());
+    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if !rule.scope.is_empty());
     if let Some(Entry::Rule(rule)) = grammar::entries(text).flatten().find(of_sockets) {
-        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column);
+        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column());
         return Err(Error::usage(format!(
             "{place}: program= and uid= are not known where the kernel calls a BPF program"
         ))

@@ -25,10 +25,14 @@ pub struct Environment {
 impl Environment {
     /// Of the settings that the command line gives. Those that the environment has already stay.
     pub fn new(given: &Given, library: &Path) -> Self {
-        let mut environment = Self::of(given);
+        Self::of(given).preloading(library)
+    }
+
+    /// With the library.
+    pub fn preloading(mut self, library: &Path) -> Self {
         let list = preload::list(variables::own().ld_preload(), library);
-        environment.set.insert(0, (PRELOAD.to_owned(), list));
-        environment
+        self.set.insert(0, (PRELOAD.to_owned(), list));
+        self
     }
 
     /// The same, without the library.
@@ -48,6 +52,14 @@ impl Environment {
         let is_set = |name: &String| environment.set.iter().any(|(set, _)| set == name);
         environment.unset = names.map(variable).filter(|name| !is_set(name) && is_inherited(name)).collect();
         environment
+    }
+
+    /// Telling the program, and all that it starts, by which other way they are reached: the library stays quiet.
+    pub fn announcing(mut self, backend: &str) -> Self {
+        let name = variable("BACKEND");
+        self.set.retain(|(set, _)| *set != name);
+        self.set.push((name, backend.into()));
+        self
     }
 
     /// Puts them into the environment of this process, which a program that takes its place inherits.
@@ -73,6 +85,11 @@ impl Environment {
         };
         let inherited = variables::own().settings().map(|(name, value)| (text(name), text(value)));
         inherited.filter(|(name, _)| !changed(name)).chain(set).collect()
+    }
+
+    /// What is set, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        self.set.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Lines that a shell takes.

@@ -20,7 +20,7 @@ use crate::sockets::apply;
 use crate::sockets::connect::Call;
 use crate::sockets::real::Real;
 use crate::sockets::slots::Slots;
-use crate::system::{clock, errno};
+use crate::system::{clock, errno, network};
 use due::Deadlines;
 use slot::{Attempt, Slot, State};
 
@@ -125,7 +125,7 @@ impl Attempts {
         }
         let due = due_after(clock::at_last_tick(), during);
         let state = State::new(self.serial.fetch_add(1, Ordering::Relaxed)).with(State::STARTING);
-        let attempt = Attempt { cookie: cookie(real, fd), during, after: None };
+        let attempt = Attempt { cookie: cookie(fd), during, after: None };
         let Some(slot) = self.put(fd, state.with(State::HELD), due, attempt) else {
             apply::no_timeout(fd, "mmap", libc::ENOMEM);
             return None;
@@ -289,7 +289,7 @@ impl Attempts {
     pub fn set_by_program(&self, real: &Real, fd: c_int, value: u32, before: bool) -> bool {
         errno::preserved(|| {
             let found = self.found(fd).map(|(slot, state)| (slot, state, slot.attempt()));
-            let Some((slot, state, attempt)) = found.filter(|(.., attempt)| attempt.cookie == cookie(real, fd)) else {
+            let Some((slot, state, attempt)) = found.filter(|(.., attempt)| attempt.cookie == cookie(fd)) else {
                 return before && set_user_timeout(real, fd, value).is_ok();
             };
             if (1..=attempt.during).contains(&value) {
@@ -317,7 +317,7 @@ fn restore(real: &Real, fd: c_int, slot: &Slot) {
     let Some(state) = slot.state().filter(|state| slot.hold(*state)) else { return };
     let attempt = slot.attempt();
     let again = || {
-        if cookie(real, fd) == attempt.cookie && goes_on(real, fd) {
+        if cookie(fd) == attempt.cookie && goes_on(real, fd) {
             let _ = set_user_timeout(real, fd, attempt.during);
         }
     };
@@ -334,14 +334,14 @@ fn set_user_timeout(real: &Real, fd: c_int, ms: u32) -> Result<(), c_int> {
 }
 
 /// What tells a socket from all others (`SO_COOKIE`, Linux 4.12); 0 where the kernel does not say.
-fn cookie(real: &Real, fd: c_int) -> u64 {
-    real.get_u64(fd, libc::SOL_SOCKET, libc::SO_COOKIE).unwrap_or(0)
+fn cookie(fd: c_int) -> u64 {
+    network::option(fd, libc::SO_COOKIE, 0).unwrap_or(0)
 }
 
 /// Whether `fd` is the socket of an attempt, and its value that of the attempt: not one that the program, or another
 /// process, has set since.
 fn is_of(real: &Real, fd: c_int, attempt: Attempt) -> bool {
-    cookie(real, fd) == attempt.cookie && user_timeout(real, fd) == Ok(attempt.during)
+    cookie(fd) == attempt.cookie && user_timeout(real, fd) == Ok(attempt.during)
 }
 
 /// Whether an attempt goes on.
