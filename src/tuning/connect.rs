@@ -48,7 +48,7 @@ impl Tuning {
         })
     }
 
-    fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
+    pub(super) fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
         Call { real: &self.real, descriptors: &self.descriptors, fd, addr, len, by: None, dont_wait: false }
     }
 
@@ -132,7 +132,11 @@ impl Tuning {
         }
         match bound {
             Bound::Leave(_) => call.connect(),
-            Bound::Poll(ms) => connect::within(call, ms),
+            Bound::Poll(ms) => {
+                let result = connect::within(call, ms);
+                self.attempts.settle(&self.real, fd); // one that began when the socket did not block
+                result
+            }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         }
     }
@@ -144,6 +148,11 @@ impl Tuning {
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }
+    }
+
+    /// Whether calls on it wait.
+    pub(super) fn blocks(&self, fd: c_int) -> bool {
+        self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK == 0)
     }
 
     /// The file status flags that count for a call.

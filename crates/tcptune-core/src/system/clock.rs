@@ -27,13 +27,24 @@ pub fn use_vdso(function: Vdso) {
 /// its descriptions of all errors: 5 KB, and 63 relocations at each exec.
 #[must_use]
 pub fn now() -> Duration {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// The same in milliseconds, as it was at the last tick: up to 10 ms ago, at a third of the price.
+#[must_use]
+pub fn at_last_tick() -> u64 {
+    let now = read(libc::CLOCK_MONOTONIC_COARSE);
+    now.as_secs() * 1000 + u64::from(now.subsec_millis())
+}
+
+fn read(clock: clockid_t) -> Duration {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: null is None; what else was stored is such a function.
     let vdso = unsafe { mem::transmute::<*mut c_void, Option<Vdso>>(VDSO.load(Ordering::Relaxed)) };
     // SAFETY: a live timespec.
-    if vdso.is_none_or(|vdso| unsafe { vdso(libc::CLOCK_MONOTONIC, &raw mut now) } != 0) {
+    if vdso.is_none_or(|vdso| unsafe { vdso(clock, &raw mut now) } != 0) {
         // SAFETY: as above; the clock is always there.
-        let _ = unsafe { call!(clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) };
+        let _ = unsafe { call!(clock_gettime, clock, &raw mut now) };
     }
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
