@@ -12,9 +12,12 @@ use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
 use tcptune_core::sockets::attempt::Attempts;
+use tcptune_core::sockets::block::State;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
+use tcptune_core::sockets::stats::Stats;
 use tcptune_core::system::{self, clock, files};
 
+use crate::note::BLOCK;
 use crate::tuning::{TUNING, Tuning};
 use crate::{arena, hooks, logging, lookup};
 
@@ -35,7 +38,7 @@ static DESTRUCTOR: extern "C" fn() = end;
 
 /// When the process ends by exit(3).
 extern "C" fn end() {
-    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats) {
+    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats).filter(|stats| !stats.is_empty()) {
         logging::always(format_args!("stats: {stats}"));
     }
 }
@@ -63,6 +66,12 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
     let file = settings.log_file.as_deref().and_then(leaked);
     let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
+    // The program may never end, or overwrite its environment: whoever asks reads it from here.
+    let settings: &'static Settings = Box::leak(Box::new(settings));
+    BLOCK.tell(state(settings), settings);
+    if !wrong.is_empty() {
+        BLOCK.tell_wrong(&wrong);
+    }
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
         return;
@@ -75,7 +84,7 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
         return;
     }
     if log::log_enabled!(log::Level::Info) {
-        tell(&settings);
+        tell(settings);
     }
     if !settings.leaves_all_alone() {
         publish(settings);
@@ -103,8 +112,25 @@ fn tell(settings: &Settings) {
     log::info!("in force: {}", InForce(settings));
 }
 
-fn publish(settings: Settings) {
-    let settings: &'static Settings = Box::leak(Box::new(settings));
+fn state(settings: &Settings) -> State {
+    if !settings.in_scope {
+        State::OutOfScope
+    } else if settings.disabled {
+        State::Disabled
+    } else if settings.leaves_all_alone() {
+        State::NoneOfSockets
+    } else if hooks::missing().is_some() {
+        State::NoFunction
+    } else {
+        State::Tuning
+    }
+}
+
+fn publish(settings: &'static Settings) {
+    let stats: Option<&'static Stats> = settings.stats.then(|| &*Box::leak(Box::default()));
+    if let Some(stats) = stats {
+        BLOCK.tell_counts(stats);
+    }
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
@@ -123,7 +149,7 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
-        stats: settings.stats.then(|| &*Box::leak(Box::default())),
+        stats,
         syn,
     }));
     // A connection that inetd(8) has accepted: the program may do nothing with it but read and write.

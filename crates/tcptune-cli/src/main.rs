@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, check, completions, env, explain, inspect, profile, run};
+use crate::commands::{apply, check, completions, env, explain, inspect, profile, run, stats};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
 use crate::screens::usage;
@@ -43,7 +43,6 @@ pub fn command() -> Command {
         .after_long_help(AFTER_HELP)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .args(output::args())
         .subcommand(run::command())
         .subcommand(env::command())
@@ -52,8 +51,10 @@ pub fn command() -> Command {
         .subcommand(check::command())
         .subcommand(inspect::command())
         .subcommand(apply::command())
+        .subcommand(stats::command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
+        .subcommand(Command::new("version").about("Print the version").hide(true))
 }
 
 fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
@@ -65,7 +66,9 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("check", of_it)) => check::run(of_it, out),
         Some(("inspect", of_it)) => inspect::run(of_it, out),
         Some(("apply", of_it)) => apply::run(of_it, out),
+        Some(("stats", of_it)) => stats::run(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
+        Some(("version", _)) => out.print(command().render_version().trim_end()).map(|()| ExitCode::SUCCESS),
         Some(("man", of_it)) => completions::run_man(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::ways::preload::environment::{Environment, Shell};
@@ -27,6 +27,9 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
+    for trap in given.traps() {
+        say(&trap);
+    }
     let environment = Environment::new(&given, &Library::find(matches)?.path);
     if out.is_json() {
         out.print_json(&environment.json())?;

@@ -8,3 +8,4 @@ pub mod explain;
 pub mod inspect;
 pub mod profile;
 pub mod run;
+pub mod stats;

@@ -55,6 +55,9 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
+    for trap in given.traps() {
+        say(&trap);
+    }
     let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
@@ -115,6 +118,9 @@ fn or_subcommand(name: &OsStr, error: Error) -> Error {
     let names = whole.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).map(Command::get_name);
     let name = name.to_string_lossy();
     let near = names.map(|known| (strsim::damerau_levenshtein(&name, known), known)).min();
+    if near.is_some_and(|(distance, _)| distance == 0) {
+        return error.hint(format!("a subcommand comes before its flags: tcptune {name} …"));
+    }
     match near.filter(|(distance, known)| *distance <= known.len() / 3) {
         Some((_, known)) => error.hint(format!("did you mean the subcommand {known}?")),
         None => error,

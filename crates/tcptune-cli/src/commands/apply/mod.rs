@@ -110,6 +110,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if given.settings()?.in_force.is_empty() {
         return Err(Error::usage("no setting is given").hint("for example --keepidle 60; see tcptune apply --help"));
     }
+    for trap in given.traps() {
+        say(&trap);
+    }
     let selection = Selection::new(matches);
     let selected = selection.find()?;
     for error in &selected.errors {

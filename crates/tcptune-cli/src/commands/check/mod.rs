@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
+use crate::commands::inspect::{Pace, watch};
+use crate::live::select::Selection;
 use crate::program::elf::Elf;
 use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::Error;
@@ -19,34 +21,50 @@ use crate::ways::preload::library::{self, Library};
 pub fn command() -> Command {
     Command::new("check")
         .about("Tell whether a program can be tuned, or whether a running one is; and if not, why")
-        .override_usage("tcptune check [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune check [OPTIONS] PID")
+        .override_usage("tcptune check [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune check [OPTIONS] [--watch [SECONDS]] PID")
         .after_help("Exit status: 0 if so, 1 if not, 127 if there is no such program.")
         .arg(
             Arg::new("what")
                 .value_name("COMMAND|PID")
-                .required(true)
+                .required_unless_present("watch")
                 .num_args(1..)
                 .trailing_var_arg(true)
                 .value_parser(value_parser!(OsString))
                 .help("A program and its arguments, which is not started, or a running process"),
         )
         .arg(library::arg())
+        .arg(watch())
 }
 
 /// Tells it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let words: Vec<OsString> = matches.get_many("what").unwrap_or_default().cloned().collect();
-    let report = match words.as_slice() {
-        [pid] if pid.to_str().is_some_and(is_number) => {
-            let pid = pid.to_str().and_then(|pid| pid.parse().ok());
-            let pid =
-                pid.ok_or_else(|| Error::failed(format!("{}: no process can have this number", words[0].display())))?;
-            process::check(pid, Library::find(matches).ok())?
-        }
-        words => check_program(words, Library::find(matches))?,
+    let watched = matches.contains_id("watch");
+    let pid = match words.as_slice() {
+        [word] => word.to_str().filter(|word| is_number(word)).map(str::to_owned),
+        [] => matches.get_one::<String>("watch").cloned(), // `check --watch PID`
+        _ => None,
     };
-    report.print(out)?;
-    Ok(if report.reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Some(pid) = pid else {
+        if watched {
+            return Err(Error::usage("--watch is for a running process"));
+        }
+        let report = check_program(&words, Library::find(matches))?;
+        report.print(out)?;
+        return Ok(report.status());
+    };
+    let mut selection = Selection { words: vec![pid], ..Selection::default() };
+    let ours = Library::find(matches).ok();
+    let pace = Pace::new(matches, &mut selection)?;
+    pace.run(&selection, out, |targets, out| {
+        let mut tuned = true;
+        for target in targets {
+            let report = process::check(target, ours.as_ref())?;
+            report.print(out)?;
+            tuned &= report.reasons.is_empty();
+        }
+        Ok(tuned)
+    })
 }
 
 fn is_number(text: &str) -> bool {
@@ -84,6 +102,10 @@ struct Report {
 }
 
 impl Report {
+    fn status(&self) -> ExitCode {
+        if self.reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
     fn print(&self, out: &Output) -> Result<(), Error> {
         let (title, key) = self.question;
         if out.is_json() {
@@ -97,7 +119,11 @@ impl Report {
         }
         let mut table = out.plain_table();
         for (title, text, _) in &self.facts {
-            table.add_row(vec![out.cell(Tone::Heading, title), out.cell(Tone::Plain, text)]);
+            // What has several lines has a row for each.
+            for (i, line) in text.lines().enumerate() {
+                let title = if i == 0 { title } else { "" };
+                table.add_row(vec![out.cell(Tone::Heading, title), out.cell(Tone::Plain, line)]);
+            }
         }
         if self.reasons.is_empty() {
             table.add_row(vec![out.cell(Tone::Heading, title), out.cell(Tone::Good, "yes")]);

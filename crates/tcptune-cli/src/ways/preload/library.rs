@@ -48,9 +48,9 @@ impl Library {
             let found = path.canonicalize().map_err(|_| Error::not_executable(format!("{shown}: no such file")))?;
             return Self::of(found, &shown);
         }
-        let command = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-        let directory = command.parent().unwrap_or(Path::new("/"));
-        let beside = BESIDE.iter().map(|relative| directory.join(relative));
+        let command = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
+        let directory = command.as_deref().and_then(Path::parent);
+        let beside = BESIDE.iter().filter_map(|relative| Some(directory?.join(relative)));
         let mut candidates = beside.chain(SYSTEM.iter().map(PathBuf::from)).map(|directory| directory.join(FILE));
         match candidates.find(|path| path.is_file()) {
             Some(path) => {
@@ -59,8 +59,11 @@ impl Library {
                 Self::of(path, &shown)
             }
             None => Err(Error::not_executable(format!(
-                "{FILE} is not found: neither beside the command ({}), nor in {}",
-                directory.join(BESIDE[0]).display(),
+                "{FILE} is not found: neither {}, nor in {}",
+                directory.map_or(
+                    "beside the command, which is not known without /proc".to_owned(),
+                    |directory| format!("beside the command ({})", directory.join(BESIDE[0]).display())
+                ),
                 SYSTEM.join(", ")
             ))
             .hint(format!("name it with --library PATH or {variable}=PATH"))),
