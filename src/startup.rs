@@ -38,7 +38,9 @@ static DESTRUCTOR: extern "C" fn() = end;
 
 /// When the process ends by exit(3).
 extern "C" fn end() {
-    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats).filter(|stats| !stats.is_empty()) {
+    let Some(tuning) = TUNING.get().filter(|tuning| tuning.settings.stats) else { return };
+    // A process without TCP sockets has nothing to say.
+    if let Some(stats) = tuning.stats.filter(|stats| !stats.is_empty()) {
         logging::always(format_args!("stats: {stats}"));
     }
 }
@@ -127,7 +129,9 @@ fn state(settings: &Settings) -> State {
 }
 
 fn publish(settings: &'static Settings) {
-    let stats: Option<&'static Stats> = settings.stats.then(|| &*Box::leak(Box::default()));
+    // What is logged of a connect that times out is counted with it.
+    let counts = settings.stats || settings.log >= log::LevelFilter::Info;
+    let stats: Option<&'static Stats> = counts.then(|| &*Box::leak(Box::default()));
     if let Some(stats) = stats {
         BLOCK.tell_counts(stats);
     }
@@ -135,7 +139,7 @@ fn publish(settings: &'static Settings) {
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
     let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
-    if (waits || settings.stats)
+    if (waits || counts)
         && let Some(clock) = lookup::vdso_clock()
     {
         clock::use_vdso(clock);

@@ -60,6 +60,10 @@ impl Tuning {
             }
             None => self.bounded(call, mark, profile),
         };
+        match result {
+            Ok(()) => log::trace!("fd {fd}: connect: done"),
+            Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
+        }
         let has_more = |profile: &&Profile| profile.at(Stages::CONNECT, Stages::NONE).next().is_some();
         if let Some(profile) = profile.filter(has_more)
             && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home

@@ -45,6 +45,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .args(output::args())
         .subcommand(run::command())
+        .subcommand(run::shell_command())
         .subcommand(env::command())
         .subcommand(profile::command())
         .subcommand(explain::command())
@@ -60,6 +61,7 @@ pub fn command() -> Command {
 fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     match matches.subcommand() {
         Some(("run", of_it)) => run::run(of_it, out),
+        Some(("shell", of_it)) => run::run_shell(of_it, out),
         Some(("env", of_it)) => env::run(of_it, out),
         Some(("profile", of_it)) => profile::run(of_it, out),
         Some(("explain", of_it)) => explain::run(of_it, out),

@@ -19,6 +19,11 @@ use crate::system::{inherited, variables};
 use crate::ways::preload::environment::{Environment, Shell};
 use crate::ways::preload::library::{self, Library};
 
+const EXAMPLES: &str = "  \
+  tcptune run --connect-timeout 3s --keepidle 60 -- legacy-server --port 80
+  tcptune --profile fast-fail curl https://example.com
+  tcptune run --dry-run --rule 'dst=10.0.0.0/8 : connect_timeout=1' psql";
+
 /// Its flags.
 pub fn command() -> Command {
     let command = Command::new("run")
@@ -48,27 +53,72 @@ pub fn command() -> Command {
                 .help("Print what would be run, as lines for a shell, and run nothing"),
         )
         .arg(library::arg());
-    flags::with(command, |_| true)
+    flags::with(command, |_| true, EXAMPLES)
+}
+
+/// Flags of `shell`.
+pub fn shell_command() -> Command {
+    let command = Command::new("shell")
+        .about("Start an interactive shell in which every program is tuned; its prompt says so")
+        .long_about("Starts $SHELL, or /bin/sh, with the library and these settings in its environment.")
+        .arg(library::arg());
+    flags::with(
+        command,
+        |_| true,
+        "  tcptune shell --connect-timeout 3s\n  tcptune shell --profile fast-fail --log info",
+    )
+}
+
+/// Does it.
+pub fn run_shell(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let shell = variables::own().shell().unwrap_or(OsStr::new("/bin/sh"));
+    let name = Path::new(shell).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let mut words = vec![shell.to_owned()];
+    // What sets the prompt comes after the shell's own files, which set one as well.
+    let prompt = match name {
+        "fish" => {
+            words.push("-C".into());
+            words.push("functions -c fish_prompt _tcptune_prompt; function fish_prompt; echo -n '(tcptune) '; _tcptune_prompt; end".into());
+            None
+        }
+        "bash" => Some(("PROMPT_COMMAND", "PS1=\"(tcptune) $PS1\"; unset PROMPT_COMMAND")),
+        _ => Some(("PS1", "(tcptune) $ ")),
+    };
+    start(&words, prompt, false, matches, out)
 }
 
 /// Does it: where all goes well, the program takes the place of this process.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
+    start(&words, None, matches.get_flag("dry-run"), matches, out)
+}
+
+/// Starts a program, with one more variable perhaps.
+fn start(
+    words: &[OsString],
+    variable: Option<(&str, &str)>,
+    dry_run: bool,
+    matches: &ArgMatches,
+    out: &Output,
+) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
     for trap in given.traps() {
         say(&trap);
     }
-    let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
     let library = Library::find(matches)?;
-    let environment = Environment::new(&given, &library.path);
+    let mut environment = Environment::new(&given, &library.path);
+    if let Some((name, value)) = variable {
+        environment.set(name, value);
+    }
     let around =
         Around { search, preload: variables::own().ld_preload(), library: Some((&library.path, &library.elf)) };
     let program = Program::look(path.clone(), args, around);
-    refuse(&program, matches.get_flag("force"))?;
-    if matches.get_flag("dry-run") {
+    refuse(&program, matches!(matches.try_get_one("force"), Ok(Some(true))))?;
+    if dry_run {
         if out.is_json() {
             let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
             out.print_json(
@@ -82,7 +132,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     environment.put();
-    let Err(error) = execute(&path, &words, program.elf.is_none());
+    let Err(error) = execute(&path, words, program.elf.is_none());
     let message = format!("{}: cannot be started: {error}", path.display());
     Err(match error.raw_os_error() {
         Some(libc::ENOENT) => Error::not_found(message),

@@ -271,6 +271,7 @@ impl Stats {
         self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
         let Some((start, peer)) = self.begun.get(fd).and_then(Connect::get) else { return };
         let ms = now().saturating_sub(start) / 1_000_000;
+        log::info!("fd {fd}: connect to {peer} timed out after {}.{:03} s", ms / 1000, ms % 1000);
         if let Some(of_it) = self.counts.peer(peer) {
             of_it.times.fetch_add(1, Ordering::Relaxed);
             of_it.slowest.fetch_max(ms.max(1), Ordering::Relaxed);

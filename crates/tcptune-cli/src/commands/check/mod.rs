@@ -22,7 +22,10 @@ pub fn command() -> Command {
     Command::new("check")
         .about("Tell whether a program can be tuned, or whether a running one is; and if not, why")
         .override_usage("tcptune check [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune check [OPTIONS] [--watch [SECONDS]] PID")
-        .after_help("Exit status: 0 if so, 1 if not, 127 if there is no such program.")
+        .after_help(
+            "Exit status: 0 if so, 1 if not, 127 if there is no such program.\n\n\
+             Examples:\n  tcptune check legacy-server\n  tcptune check 4711\n  tcptune check timeout 5 curl",
+        )
         .arg(
             Arg::new("what")
                 .value_name("COMMAND|PID")

@@ -60,7 +60,10 @@ pub fn command() -> Command {
                 .value_parser(clap::value_parser!(u16).range(1..))
                 .help("To this port of it"),
         );
-    flags::with(command, |_| true)
+    let examples = "  \
+  tcptune explain --keepidle 60 --user-timeout 30s
+  tcptune explain --config my.conf --program nginx --dst 10.1.2.3 --port 5432";
+    flags::with(command, |_| true, examples)
 }
 
 /// All that there is to say.
