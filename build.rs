@@ -1,5 +1,6 @@
 //! How the library is linked, so that it costs little at each exec.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -39,31 +40,50 @@ fn main() {
     }
 }
 
-/// What the release library takes from libc, in the version that the oldest glibc for it has (x86-64). musl has all of it.
-/// What is not here is linked without a version, which scripts/package refuses.
-const LIBC: [(&str, &str); 3] = [
-    ("GLIBC_2.2.5", "__errno_location abort bcmp dl_iterate_phdr environ memcmp memmove memset strlen"),
-    ("GLIBC_2.14", "memcpy"),
-    ("GLIBC_2.16", "getauxval"),
-];
+/// What the release library takes from libc. musl has all of it. What is not here is linked without a version, which
+/// scripts/package refuses.
+const LIBC: &str = "__errno_location abort bcmp dl_iterate_phdr environ getauxval memcmp memcpy memmove memset strlen";
 
-/// Makes the linker see a libc.so that has these symbols and nothing else, so that one file loads wherever it is built.
+/// The version of a function in the oldest glibc for this library that the machine has.
+fn version(arch: &str, function: &str) -> Option<&'static str> {
+    Some(match (arch, function) {
+        ("aarch64", _) | ("x86_64" | "x86" | "arm", "clock_gettime") => "GLIBC_2.17",
+        ("riscv64", _) => "GLIBC_2.27",
+        ("x86_64" | "x86" | "arm", "getauxval") => "GLIBC_2.16",
+        ("x86_64", "memcpy") => "GLIBC_2.14",
+        ("x86_64", _) => "GLIBC_2.2.5",
+        ("x86", "dl_iterate_phdr") => "GLIBC_2.2.4",
+        ("x86", _) => "GLIBC_2.0",
+        ("arm", _) => "GLIBC_2.4",
+        _ => return None,
+    })
+}
+
+/// Makes the linker see a libc.so that has these symbols and nothing else, so that one file loads wherever it is built. For
+/// another machine, that needs a linker of its own.
 fn oldest_libc(dir: &Path) {
-    if !(is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu") && is("HOST", "x86_64-unknown-linux-gnu"))
-    {
+    let linker = env::var_os("RUSTC_LINKER");
+    let has_linker = linker.is_some() || env::var_os("HOST") == env::var_os("TARGET");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let mut versions = BTreeMap::<_, Vec<_>>::new();
+    for name in LIBC.split_whitespace() {
+        let Some(version) = version(&arch, name) else { return };
+        versions.entry(version).or_default().push(name);
+    }
+    if !(is("PROFILE", "release") && is("CARGO_CFG_TARGET_ENV", "gnu") && has_linker) {
         return;
     }
+    let versions = versions.iter().map(|(version, names)| format!("{version} {{ {}; }};\n", names.join("; ")));
+    let symbols = LIBC.split_whitespace().map(|name| format!(".globl {name}\n{name}:\n"));
+    let (versions, symbols) = (versions.collect::<Vec<_>>().concat(), symbols.collect::<Vec<_>>().concat());
     let dir = dir.join("libc");
-    let (source, versions, library) = (dir.join("libc.s"), dir.join("versions"), dir.join("libc.so"));
-    let symbols =
-        LIBC.iter().flat_map(|(_, names)| names.split_whitespace()).map(|name| format!(".globl {name}\n{name}:\n"));
-    let versions_of = |(version, names): &(&str, &str)| format!("{version} {{ {}; }};\n", names.replace(' ', "; "));
+    let (source, script, library) = (dir.join("libc.s"), dir.join("versions"), dir.join("libc.so"));
     fs::create_dir_all(&dir).expect("OUT_DIR is writable");
-    fs::write(&source, symbols.collect::<Vec<_>>().concat()).expect("OUT_DIR is writable");
-    fs::write(&versions, LIBC.iter().map(versions_of).collect::<Vec<_>>().concat()).expect("OUT_DIR is writable");
-    let mut linker = Command::new(env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into()));
+    fs::write(&source, symbols).expect("OUT_DIR is writable");
+    fs::write(&script, versions).expect("OUT_DIR is writable");
+    let mut linker = Command::new(linker.unwrap_or_else(|| "cc".into()));
     linker.args(["-shared", "-nostdlib", "-Wl,-soname,libc.so.6", "-o"]).arg(&library).arg(&source);
-    let made = linker.arg(format!("-Wl,--version-script={}", versions.display())).status();
+    let made = linker.arg(format!("-Wl,--version-script={}", script.display())).status();
     if made.is_ok_and(|status| status.success()) {
         link(&format!("-L{}", dir.display()));
     } else {

@@ -15,6 +15,7 @@
 //! 6. It publishes the settings. From here on the hooks tune.
 
 mod arena;
+mod entry;
 mod hooks;
 mod logging;
 mod lookup;

@@ -36,7 +36,7 @@ struct Backend {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: libc::dev_t,
-    inode: libc::ino_t,
+    inode: libc::ino64_t,
     mode: libc::mode_t,
 }
 

@@ -9,8 +9,15 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr, slice};
 
+#[cfg(target_pointer_width = "32")]
+pub use libc::Elf32_Sym as Symbol;
+#[cfg(target_pointer_width = "64")]
 pub use libc::Elf64_Sym as Symbol;
-use libc::{Elf64_Ehdr, Elf64_Phdr, PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
+#[cfg(target_pointer_width = "32")]
+use libc::{Elf32_Addr as Addr, Elf32_Ehdr as Ehdr, Elf32_Phdr as Phdr};
+#[cfg(target_pointer_width = "64")]
+use libc::{Elf64_Addr as Addr, Elf64_Ehdr as Ehdr, Elf64_Phdr as Phdr};
+use libc::{PT_DYNAMIC, PT_LOAD, c_int, c_void, dl_phdr_info, size_t};
 use tcptune_core::system::clock;
 
 /// Tags of the dynamic section.
@@ -155,14 +162,14 @@ pub fn vdso_clock() -> Option<clock::Vdso> {
         if cfg!(target_arch = "aarch64") { "__kernel_clock_gettime\0" } else { "__vdso_clock_gettime\0" };
     // SAFETY: getauxval only reads the auxiliary vector.
     let start = word(unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) });
-    let header = ptr::with_exposed_provenance::<Elf64_Ehdr>(start);
+    let header = ptr::with_exposed_provenance::<Ehdr>(start);
     if header.is_null() {
         return None;
     }
     // SAFETY: there is an object, which begins with its ELF header; the program headers are behind it.
     let headers = unsafe {
         let headers = start.wrapping_add(word((*header).e_phoff));
-        slice::from_raw_parts(ptr::with_exposed_provenance::<Elf64_Phdr>(headers), (*header).e_phnum.into())
+        slice::from_raw_parts(ptr::with_exposed_provenance::<Phdr>(headers), (*header).e_phnum.into())
     };
     let first = headers.iter().find(|header| header.p_type == PT_LOAD)?;
     let base = start.wrapping_sub(word(first.p_vaddr));
@@ -176,7 +183,7 @@ pub fn vdso_clock() -> Option<clock::Vdso> {
 pub struct Segments<'a> {
     /// What is added to an address of the file.
     base: usize,
-    headers: &'a [Elf64_Phdr],
+    headers: &'a [Phdr],
 }
 
 /// Calls `visit` for each object in the loader's order, until it returns true. The loader holds its lock meanwhile.
@@ -199,10 +206,10 @@ pub fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
     unsafe { libc::dl_iterate_phdr(Some(call::<F>), (&raw mut visit).cast()) };
 }
 
-/// A 64-bit word of a file that this process has loaded.
+/// A word of a file that this process has loaded.
 #[allow(clippy::cast_possible_truncation, reason = "a usize is as large")]
-const fn word(value: u64) -> usize {
-    const { assert!(size_of::<usize>() == 8, "the tables are read as those of ELF64") };
+const fn word(value: Addr) -> usize {
+    const { assert!(size_of::<usize>() == size_of::<Addr>()) };
     value as usize
 }
 
@@ -212,7 +219,7 @@ impl Segments<'_> {
         self.headers.iter().find(|header| self.has(header, address)).map_or(0, |header| header.p_flags)
     }
 
-    fn has(&self, header: &Elf64_Phdr, address: usize) -> bool {
+    fn has(&self, header: &Phdr, address: usize) -> bool {
         let start = self.base.wrapping_add(word(header.p_vaddr));
         header.p_type == PT_LOAD && address.wrapping_sub(start) < word(header.p_memsz)
     }
@@ -319,12 +326,12 @@ impl Object {
         unsafe {
             let [buckets, first, words, shift] = *table.cast::<[u32; 4]>();
             #[allow(clippy::cast_ptr_alignment, reason = "the table is aligned as its words are")]
-            let filter = table.add(4).cast::<u64>();
-            let bits = *filter.add((hash / 64).checked_rem(words)? as usize);
-            if bits >> (hash % 64) & bits >> ((hash >> (shift % 32)) % 64) & 1 == 0 {
+            let filter = table.add(4).cast::<usize>();
+            let bits = *filter.add((hash / usize::BITS).checked_rem(words)? as usize);
+            if bits >> (hash % usize::BITS) & bits >> ((hash >> (shift % 32)) % usize::BITS) & 1 == 0 {
                 return None;
             }
-            let bucket = table.add(4 + 2 * words as usize);
+            let bucket = table.add(4 + size_of::<usize>() / size_of::<u32>() * words as usize);
             let chain = bucket.add(buckets as usize);
             let mut index = *bucket.add(hash.checked_rem(buckets)? as usize);
             while index >= first {

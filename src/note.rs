@@ -14,13 +14,26 @@ static NOTE: Note = Note::new();
 #[unsafe(link_section = ".data")]
 pub static BLOCK: Block = Block::new();
 
-// Where the block is, from this word on: known to the linker, so that it costs no relocation.
+// Where the block is, from this word on: known to the linker, so that it costs no relocation. The upper half of what has 32
+// bits is zero, as the block is behind the note.
+#[cfg(target_pointer_width = "64")]
 global_asm!(
     ".pushsection .note.tcptune,\"a\",@note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",
     ".quad {block} - .",
+    ".popsection",
+    block = sym BLOCK,
+);
+#[cfg(target_pointer_width = "32")]
+global_asm!(
+    ".pushsection .note.tcptune,\"a\",@note",
+    ".balign 4",
+    ".long 8, 8, 2",
+    ".asciz \"tcptune\"",
+    ".long {block} - .",
+    ".long 0",
     ".popsection",
     block = sym BLOCK,
 );

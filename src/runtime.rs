@@ -9,16 +9,23 @@ use std::arch::global_asm;
 
 use crate::logging;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 macro_rules! jump {
     () => {
         "jmp {}"
     };
 }
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 macro_rules! jump {
     () => {
         "b {}"
+    };
+}
+
+#[cfg(target_arch = "riscv64")]
+macro_rules! jump {
+    () => {
+        "tail {}"
     };
 }
 
@@ -26,7 +33,7 @@ macro_rules! jump {
 macro_rules! hidden {
     ($function:ident: $($name:expr),*) => {
         global_asm!(
-            $(concat!(".globl ", $name), concat!(".hidden ", $name), concat!(".type ", $name, ", @function"),
+            $(concat!(".globl ", $name), concat!(".hidden ", $name), concat!(".type ", $name, ", %function"),
             concat!($name, ":"),)*
             jump!(),
             sym $function
@@ -43,6 +50,21 @@ hidden!(unwinds: "_Unwind_Backtrace", "_Unwind_DeleteException", "_Unwind_FindEn
     "_Unwind_GetDataRelBase", "_Unwind_GetIP", "_Unwind_GetIPInfo", "_Unwind_GetLanguageSpecificData",
     "_Unwind_GetRegionStart", "_Unwind_GetTextRelBase", "_Unwind_RaiseException", "_Unwind_Resume", "_Unwind_SetGR",
     "_Unwind_SetIP");
+// A std that a distribution has built may have stack protectors; on aarch64 their guard would be one of the loader's.
+hidden!(smashed: "__stack_chk_fail");
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".section .rodata",
+    ".globl __stack_chk_guard",
+    ".hidden __stack_chk_guard",
+    ".balign 8",
+    "__stack_chk_guard:",
+    ".quad 0x00ff0a0d5a17c0de",
+    ".text"
+);
+#[cfg(target_arch = "arm")]
+hidden!(unwinds_on_arm: "__aeabi_unwind_cpp_pr0", "__aeabi_unwind_cpp_pr1", "__aeabi_unwind_cpp_pr2", "__gnu_unwind_frame",
+    "_Unwind_Complete", "_Unwind_VRS_Get", "_Unwind_VRS_Set");
 
 /// In place of std's panic handler.
 extern "C" fn panicked(info: &PanicInfo) -> ! {
@@ -55,6 +77,15 @@ extern "C" fn panicked(info: &PanicInfo) -> ! {
 /// In place of std's handler of a failed allocation.
 extern "C" fn out_of_memory(size: usize, _align: usize) -> ! {
     logging::last_words(format_args!("out of memory, {size} bytes"))
+}
+
+#[cfg(target_arch = "arm")]
+extern "C" fn unwinds_on_arm() -> ! {
+    unwinds()
+}
+
+extern "C" fn smashed() -> ! {
+    logging::last_words(format_args!("internal error: stack smashed"))
 }
 
 extern "C" fn unwinds() -> ! {

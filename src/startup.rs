@@ -17,6 +17,7 @@ use tcptune_core::sockets::descriptor::{Choices, Descriptors};
 use tcptune_core::sockets::stats::Stats;
 use tcptune_core::system::{self, clock, files};
 
+use crate::entry::realigned;
 use crate::note::BLOCK;
 use crate::tuning::{TUNING, Tuning};
 use crate::{arena, hooks, logging, lookup};
@@ -34,7 +35,13 @@ unsafe extern "C" {
 
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static DESTRUCTOR: extern "C" fn() = end;
+static DESTRUCTOR: extern "C" fn() = at_exit;
+
+/// exit(3) is called with the program's stack.
+#[cfg_attr(target_arch = "x86", unsafe(naked))]
+extern "C" fn at_exit() {
+    realigned!(end);
+}
 
 /// When the process ends by exit(3).
 extern "C" fn end() {
@@ -153,6 +160,7 @@ fn publish(settings: &'static Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
+        process: system::process::id(),
         stats,
         syn,
     }));

@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
-use tcptune_core::sockets::connect::Call;
 use tcptune_core::sockets::family::Family;
 
 use super::settled;
@@ -23,9 +22,23 @@ hooks! {
         }
     }
 
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
+        |forward| {
+            let r = forward();
+            if let (0, Some(tuning)) = (r, TUNING.get()) {
+                // SAFETY: the call has just succeeded.
+                let pair = unsafe { pair.cast::<[c_int; 2]>().read_unaligned() };
+                for fd in pair {
+                    tuning.made_other(fd);
+                }
+            }
+            r
+        }
+    }
+
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
         |forward| match TUNING.get() {
-            Some(tuning) => tuning.connect(&Call { real: &tuning.real, descriptors: &tuning.descriptors, fd, addr, len }),
+            Some(tuning) => tuning.connect(fd, addr, len),
             None => forward(),
         }
     }
@@ -57,34 +70,12 @@ hooks! {
     }
 
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
-        |forward| {
-            let Some(tuning) = TUNING.get() else { return forward() };
-            tuning.seen(fd);
-            let r = forward();
-            if r == 0 {
-                tuning.set_by_program(fd, level, name);
-            }
-            r
-        }
+        |forward| set(fd, level, name, forward)
     }
 
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
-        |forward| {
-            let Some(tuning) = TUNING.get() else { return forward() };
-            tuning.seen(fd);
-            tuning.attempts.settle(&tuning.real, fd);
-            let r = forward();
-            if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && tuning.attempts.any() {
-                // SAFETY: the call has just succeeded.
-                unsafe { tuning.attempts.conceal(fd, value, len) };
-            }
-            if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-                // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
-                let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
-                tuning.told(fd, error);
-            }
-            r
-        }
+        // SAFETY: what the program gave.
+        |forward| unsafe { got(fd, level, name, value, len, forward) }
     }
 
     fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
@@ -101,4 +92,49 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
         tuning.accepted(listener, mark, fd);
     }
     fd
+}
+
+/// setsockopt(2).
+pub fn set(fd: c_int, level: c_int, name: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    let Some(tuning) = TUNING.get() else { return forward() };
+    tuning.seen(fd);
+    let r = forward();
+    if r == 0 {
+        // With a 64-bit time_t on a machine of 32 bits, these two have names of their own (Linux 5.1).
+        let name = match (level, name) {
+            (libc::SOL_SOCKET, libc::SO_RCVTIMEO_NEW) => libc::SO_RCVTIMEO,
+            (libc::SOL_SOCKET, libc::SO_SNDTIMEO_NEW) => libc::SO_SNDTIMEO,
+            _ => name,
+        };
+        tuning.set_by_program(fd, level, name);
+    }
+    r
+}
+
+/// getsockopt(2).
+///
+/// # Safety
+/// If `forward` succeeds, the value has been written to.
+pub unsafe fn got(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: *mut socklen_t,
+    forward: impl FnOnce() -> c_int,
+) -> c_int {
+    let Some(tuning) = TUNING.get() else { return forward() };
+    tuning.seen(fd);
+    tuning.attempts.settle(&tuning.real, fd);
+    let r = forward();
+    if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && tuning.attempts.any() {
+        // SAFETY: the call has just succeeded.
+        unsafe { tuning.attempts.conceal(fd, value, len) };
+    }
+    if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+        // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
+        let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
+        tuning.told(fd, error);
+    }
+    r
 }

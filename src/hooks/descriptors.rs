@@ -2,7 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use libc::c_int;
+use libc::{c_int, c_long, c_uint};
 
 use crate::tuning::TUNING;
 
@@ -28,6 +28,55 @@ hooks! {
 
     fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
         |forward| duplicated(fd, forward())
+    }
+}
+
+hooks! {
+    optional;
+
+    // Variadic in libc. A third argument is passed as any other on x86-64, i386 and AArch64; where the program gives none,
+    // this is what lies in its place, and the kernel does not look at it.
+
+    fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int {
+        |forward| controlled(fd, command, forward())
+    }
+
+    // glibc 2.28
+    fn fcntl64(fd: c_int, command: c_int, argument: c_long) -> c_int {
+        |forward| controlled(fd, command, forward())
+    }
+
+    // glibc 2.34
+    fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+        |forward| {
+            if flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC == 0 {
+                closing(first, last);
+            }
+            forward()
+        }
+    }
+
+    // glibc 2.34; it returns nothing
+    fn closefrom(first: c_int) -> c_int {
+        |forward| {
+            closing(first.max(0).cast_unsigned(), c_uint::MAX);
+            forward()
+        }
+    }
+}
+
+/// After fcntl(2).
+#[inline]
+pub fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
+    if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { duplicated(fd, result) } else { result }
+}
+
+/// Before all descriptors between these two are closed.
+#[cold]
+fn closing(first: c_uint, last: c_uint) {
+    let end = |number| c_int::try_from(number).unwrap_or(c_int::MAX);
+    if let Some(tuning) = TUNING.get() {
+        tuning.closing(end(first), end(last));
     }
 }
 

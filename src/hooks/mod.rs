@@ -63,7 +63,7 @@ macro_rules! hooks {
             type Function = unsafe extern "C" fn($($type),*) -> $ret;
             pin!($set, $name, Function);
 
-            redhook::hook! {
+            $crate::entry::export! {
                 unsafe fn $name($($arg: $type),*) -> $ret => hook {
                     // SAFETY: the program's own call, with its arguments.
                     let $forward = || unsafe { real()($($arg),*) };
@@ -99,6 +99,8 @@ macro_rules! hooks {
 pub mod calls;
 mod descriptors;
 mod fortify;
+#[cfg(target_pointer_width = "32")]
+mod time64;
 mod transfers;
 mod waits;
 
@@ -106,8 +108,15 @@ mod waits;
 const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
-const OPTIONAL: [Wanted; 4] =
-    [waits::optional::WANTED, transfers::optional::WANTED, fortify::optional::WANTED, CLEANUP_WANTED];
+const OPTIONAL: &[Wanted] = &[
+    descriptors::optional::WANTED,
+    waits::optional::WANTED,
+    transfers::optional::WANTED,
+    fortify::optional::WANTED,
+    #[cfg(target_pointer_width = "32")]
+    time64::optional::WANTED,
+    CLEANUP_WANTED,
+];
 
 /// The macros of `pthread_cleanup_push(3)` call these, in glibc and in musl. A glibc before 2.34 has them in libpthread,
 /// which a program without threads may not have loaded.
@@ -133,14 +142,14 @@ pub fn resolve() {
     #[unsafe(link_section = ".data")]
     static RESOLVED: AtomicBool = AtomicBool::new(false);
     if !RESOLVED.load(Ordering::Acquire) {
-        lookup::next(&[&REQUIRED, &OPTIONAL]);
+        lookup::next(&[&REQUIRED, OPTIONAL]);
         RESOLVED.store(true, Ordering::Release); // a second thread meanwhile finds the same
     }
 }
 
 /// All hooked functions, and those of pthread_cleanup_push(3), which have no hook.
 pub fn all() -> impl Iterator<Item = &'static Wanted<'static>> {
-    REQUIRED.iter().chain(&OPTIONAL)
+    REQUIRED.iter().chain(OPTIONAL)
 }
 
 /// A function that this libc should have, and has not.

@@ -2,9 +2,15 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::ptr;
+
 use libc::{c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 
+use tcptune_core::sockets::address;
+use tcptune_core::system::errno;
+
 use super::settled;
+use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;
@@ -24,11 +30,18 @@ hooks! {
     fn sendto(
         fd: c_int, bytes: *const c_void, count: size_t, flags: c_int, addr: *const sockaddr, len: socklen_t
     ) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| match opening(flags) {
+            Some(tuning) if !addr.is_null() => open_with(tuning, fd, (addr, len), flags, &|flags, opens| {
+                let (addr, len) = if opens { (addr, len) } else { (ptr::null(), 0) };
+                // SAFETY: the program's own call, but for the flag and the address once it is connected.
+                unsafe { real()(fd, bytes, count, flags, addr, len) }
+            }),
+            _ => settled(fd, forward),
+        }
     }
 
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |_forward| sent(fd, message, flags, real())
     }
 
     fn sendfile(fd: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
@@ -65,4 +78,59 @@ hooks! {
     fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
         |forward| settled(fd, forward)
     }
+}
+
+/// The settings, if a call with these flags connects: TCP Fast Open.
+#[inline]
+fn opening(flags: c_int) -> Option<&'static Tuning> {
+    TUNING.get().filter(|_| flags & libc::MSG_FASTOPEN != 0)
+}
+
+/// Connects by what `send` does, with these flags or without `MSG_FASTOPEN` and the address.
+#[cold]
+fn open_with(
+    tuning: &Tuning,
+    fd: c_int,
+    address: (*const sockaddr, socklen_t),
+    flags: c_int,
+    send: &dyn Fn(c_int, bool) -> ssize_t,
+) -> ssize_t {
+    tuning.fast_open(fd, address, flags & libc::MSG_DONTWAIT != 0, &|opens| match send(
+        if opens { flags } else { flags & !libc::MSG_FASTOPEN },
+        opens,
+    ) {
+        -1 => Err(errno::get()),
+        count => Ok(count),
+    })
+}
+
+/// sendmsg(2).
+#[inline]
+pub fn sent(fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
+    match opening(flags) {
+        Some(tuning) => open_with_message(tuning, fd, message, flags, real),
+        // SAFETY: the program's own call, with its arguments.
+        None => settled(fd, || unsafe { real(fd, message, flags) }),
+    }
+}
+
+type Sendmsg = unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t;
+
+#[cold]
+fn open_with_message(tuning: &Tuning, fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
+    let Some(address) = address::of_message(message) else {
+        // SAFETY: the program's own call, with its arguments.
+        return settled(fd, || unsafe { real(fd, message, flags) });
+    };
+    open_with(tuning, fd, address, flags, &|flags, opens| {
+        if opens {
+            // SAFETY: as above.
+            return unsafe { real(fd, message, flags) };
+        }
+        // SAFETY: the kernel has read it as well; what is changed is a copy.
+        let mut message = unsafe { message.read_unaligned() };
+        (message.msg_name, message.msg_namelen) = (ptr::null_mut(), 0);
+        // SAFETY: the program's own call, but for the flag and the address.
+        unsafe { real(fd, &raw const message, flags) }
+    })
 }

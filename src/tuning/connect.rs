@@ -2,9 +2,10 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
-use libc::c_int;
+use libc::{c_int, sockaddr, socklen_t};
 use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::{Precedence, Profile};
@@ -13,28 +14,57 @@ use tcptune_core::sockets::connect::{self, Call};
 use tcptune_core::sockets::decision::{self, Bound};
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::family::Family;
-use tcptune_core::sockets::{address, apply, stats};
+use tcptune_core::sockets::identity::Identity;
+use tcptune_core::sockets::{address, apply, attempt, stats};
 use tcptune_core::system::{errno, files};
 
 use super::{Tuning, is_tcp};
 
 impl Tuning {
     /// connect(2).
-    pub fn connect(&self, call: &Call<'_>) -> c_int {
-        let before = errno::get();
-        let fd = call.fd;
-        let mark = self.seen(fd);
-        let result = if is_tcp(mark) { self.connect_tcp(call, mark) } else { self.bounded(call, mark, None) };
-        match result {
-            Ok(()) => {
-                errno::set(before);
-                0
-            }
-            Err(error) => {
-                errno::set(error);
-                -1
-            }
+    pub fn connect(&self, fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+        answered(|| self.connected(&self.call(fd, (addr, len))).map(|()| 0))
+    }
+
+    /// sendto(2) or sendmsg(2) with `MSG_FASTOPEN`: what sends, with this flag and address or without.
+    pub fn fast_open(
+        &self,
+        fd: c_int,
+        address: (*const sockaddr, socklen_t),
+        dont_wait: bool,
+        send: &dyn Fn(bool) -> Result<isize, c_int>,
+    ) -> isize {
+        let with_syn = Cell::new(None);
+        // To a peer that has given a cookie, data goes with the SYN, and nothing says that the attempt goes on.
+        let connect = || {
+            with_syn.set(Some(send(true)?));
+            if attempt::goes_on(&self.real, fd) { Err(libc::EINPROGRESS) } else { Ok(()) }
+        };
+        let call = Call { by: Some(&connect), dont_wait, ..self.call(fd, address) };
+        answered(|| match (self.connected(&call), with_syn.get()) {
+            (Ok(()) | Err(libc::EINPROGRESS), Some(count)) => Ok(count),
+            (Ok(()), None) => send(false), // there was no cookie: it has waited for the connection
+            (Err(error), _) => Err(error),
+        })
+    }
+
+    fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
+        Call { real: &self.real, descriptors: &self.descriptors, fd, addr, len, by: None, dont_wait: false }
+    }
+
+    fn connected(&self, call: &Call<'_>) -> Result<(), c_int> {
+        let mark = self.seen(call.fd);
+        let mark = if is_tcp(mark) { self.before_connect(call.fd, mark) } else { mark };
+        if is_tcp(mark) { self.connect_tcp(call, mark) } else { self.bounded(call, mark, None) }
+    }
+
+    /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
+    fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
+        let more = self.everywhere.is_none_or(|profile| has_more(profile) || profile.source != Addresses::default());
+        if more || self.everywhere.is_some_and(|profile| profile.connect_timeout.is_some()) {
+            return self.confirmed(fd, mark, !more);
         }
+        mark
     }
 
     fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {
@@ -51,6 +81,7 @@ impl Tuning {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
         }
+        let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(&self.real, fd)));
         let result = match self.stats {
             Some(stats) => {
                 let start = stats::now();
@@ -64,10 +95,10 @@ impl Tuning {
             Ok(()) => log::trace!("fd {fd}: connect: done"),
             Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
         }
-        let has_more = |profile: &&Profile| profile.at(Stages::CONNECT, Stages::NONE).next().is_some();
-        if let Some(profile) = profile.filter(has_more)
+        if let Some((profile, identity)) = more
             && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
-            && self.has_begun(fd, result)
+            && self.has_begun(call, result)
+            && errno::preserved(|| Identity::of(&self.real, fd)) == identity
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
         }
@@ -83,11 +114,11 @@ impl Tuning {
 
     /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again; for one that
     /// a signal has ended, programs wait.
-    fn has_begun(&self, fd: c_int, result: Result<(), c_int>) -> bool {
+    fn has_begun(&self, call: &Call<'_>, result: Result<(), c_int>) -> bool {
         match result {
             Ok(()) | Err(libc::EISCONN | libc::EINTR) => true,
             Err(libc::EINPROGRESS | libc::EALREADY) => {
-                self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK != 0)
+                self.flags_of(call).is_some_and(|flags| flags & libc::O_NONBLOCK != 0)
             }
             Err(_) => false,
         }
@@ -96,7 +127,7 @@ impl Tuning {
     fn bounded(&self, call: &Call<'_>, mark: Mark, profile: Option<&Profile>) -> Result<(), c_int> {
         let fd = call.fd;
         let family = mark.family().unwrap_or(Family::Other);
-        let bound = decision::bound(profile, family, || self.file_status_flags(fd));
+        let bound = decision::bound(profile, family, || self.flags_of(call));
         if log::log_enabled!(log::Level::Debug) {
             self.explain(fd, bound);
         }
@@ -115,11 +146,29 @@ impl Tuning {
         }
     }
 
+    /// The file status flags that count for a call.
+    fn flags_of(&self, call: &Call<'_>) -> Option<c_int> {
+        if call.dont_wait { Some(libc::O_NONBLOCK) } else { self.file_status_flags(call.fd) }
+    }
+
     /// The program's file status flags: without the `O_NONBLOCK` of another thread's connect, which is as blocking as
     /// this one.
     fn file_status_flags(&self, fd: c_int) -> Option<c_int> {
         let flags = files::status_flags(fd).map_err(|error| apply::no_timeout(fd, "fcntl", error)).ok()?;
-        let lent = if self.descriptors.get(fd).is(Fact::STARTING) { libc::O_NONBLOCK } else { 0 };
+        let lent = if self.descriptors.get(fd).is_starting() { libc::O_NONBLOCK } else { 0 };
         Some(flags & !lent)
     }
+}
+
+/// What a libc function returns for this result, with `errno`.
+fn answered<T: From<i8>>(result: impl FnOnce() -> Result<T, c_int>) -> T {
+    let before = errno::get();
+    let result = result();
+    errno::set(result.as_ref().err().copied().unwrap_or(before));
+    result.unwrap_or(T::from(-1))
+}
+
+/// Whether anything is set after connect(2).
+fn has_more(profile: &Profile) -> bool {
+    profile.at(Stages::CONNECT, Stages::NONE).next().is_some()
 }

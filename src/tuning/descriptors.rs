@@ -10,7 +10,7 @@ use tcptune_core::settings::profile::Precedence;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::{address, apply, decision};
-use tcptune_core::system::errno;
+use tcptune_core::system::{errno, process};
 
 use super::{Tuning, is_tcp};
 
@@ -19,6 +19,17 @@ impl Tuning {
     pub fn seen(&self, fd: c_int) -> Mark {
         let mark = self.descriptors.get(fd);
         if mark.family().is_some() { mark } else { self.adopt(fd) }
+    }
+
+    /// What is known of `fd`, which is to be changed: a mark of TCP may be that of an earlier owner of the number, so
+    /// the kernel is asked. Where `little` is changed, in one system call.
+    pub(super) fn confirmed(&self, fd: c_int, mark: Mark, little: bool) -> Mark {
+        let found = if little { apply::has_protocol_of } else { apply::is };
+        if found(&self.real, fd, mark) {
+            return mark;
+        }
+        self.descriptors.forget(fd);
+        self.adopt(fd)
     }
 
     #[cold]
@@ -57,6 +68,14 @@ impl Tuning {
         }
     }
 
+    /// Before close_range(2) and closefrom(3). A child calls them, too: that of vfork(2) has its own descriptors, and what
+    /// is known of the parent's.
+    pub fn closing(&self, first: c_int, last: c_int) {
+        if process::id() == self.process {
+            self.descriptors.forget_range(first, last);
+        }
+    }
+
     /// After a getsockopt(2) of `SO_ERROR` that gave this error.
     pub fn told(&self, fd: c_int, error: c_int) {
         if let Some(stats) = self.stats
@@ -82,6 +101,10 @@ impl Tuning {
             }
         }
         if let Some(planned) = follow_up {
+            // Only TCP has taken an option of its level.
+            if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark, false)) {
+                return;
+            }
             let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
             errno::preserved(|| apply::one(&self.real, fd, mark, planned));

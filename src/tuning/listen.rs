@@ -61,6 +61,10 @@ impl Tuning {
         self.choices.copy(listener, fd);
         self.count_seen(fd, profile);
         let Some(profile) = profile else { return };
+        let changes = on_listener.is(Fact::ADOPTED) || profile.at(Stages::ACCEPT, Stages::NONE).next().is_some();
+        if changes && !is_tcp(self.confirmed(fd, mark, false)) {
+            return;
+        }
         if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
         }

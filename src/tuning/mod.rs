@@ -43,6 +43,8 @@ pub struct Tuning {
     pub attempts: Attempts,
     /// The real socket(2).
     pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
+    /// The process that started: not its children.
+    pub process: usize,
     /// What is counted, if it is.
     pub stats: Option<&'static Stats>,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged: at level debug.
@@ -62,17 +64,17 @@ impl Tuning {
         }
         tuning.descriptors.set(fd, Mark::of(Family::Other));
         if tuning.attempts.any() || tuning.syn.is_some() {
-            return tuning.made_other(fd);
+            tuning.made_other(fd);
         }
         fd
     }
 
-    /// Where attempts go on, or decisions are logged.
+    /// A descriptor was made that is not TCP.
     #[inline(never)]
-    fn made_other(&self, fd: c_int) -> c_int {
+    pub fn made_other(&self, fd: c_int) {
+        self.descriptors.set(fd, Mark::of(Family::Other));
         self.attempts.forget(fd);
         log::debug!("fd {fd}: socket: left alone, {}", Reason::NotTcp);
-        fd
     }
 
     /// socket(2) of TCP, or MPTCP.

@@ -168,7 +168,7 @@ fn assert_warned_once(tuned: &Ended) {
 #[test]
 fn other_calls_refused_are_one_warning() {
     // getsockopt hides TCP_USER_TIMEOUT, so that nonblocking connects have no timeout; the others, blocking ones.
-    for call in ["getsockopt", "fcntl", "F_SETFL"] {
+    for call in ["getsockopt", "fcntl", "FIONBIO"] {
         for tuned in refused(call).iter().skip(1) {
             let warnings = warnings(tuned);
             assert_eq!(warnings.len(), 1, "{call}: {warnings:#?}");

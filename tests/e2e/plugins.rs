@@ -109,7 +109,7 @@ fn a_library_behind_ours_does_not_call_itself() {
 fn twenty_threads_load_plugins() {
     let directory = TempDir::new().expect("temporary directory");
     let ended =
-        host(&plugin(&directory), &["threads"]).tuned(&[("KEEPIDLE", "77")]).limit(Duration::from_mins(1)).run();
+        host(&plugin(&directory), &["threads"]).tuned(&[("KEEPIDLE", "77")]).limit(Duration::from_secs(60)).run();
     ended.succeeded();
     assert_eq!(ended.number("wrong"), 0, "{ended:#?}");
 }
@@ -139,7 +139,7 @@ fn php_extensions_are_tuned() {
     let file = directory.path().join("extensions.php");
     fs::write(&file, script).expect("written");
     let php =
-        || Program::new("php").args([file.as_os_str()]).args([hole.ip(), hole.port()]).limit(Duration::from_mins(1));
+        || Program::new("php").args([file.as_os_str()]).args([hole.ip(), hole.port()]).limit(Duration::from_secs(60));
     let ended = php().tuned(&[("KEEPIDLE", "77"), ("CONNECT_TIMEOUT", "1")]).run();
     ended.succeeded();
     assert_eq!(ended.number("idle"), 77, "{ended:#?}");

@@ -94,7 +94,14 @@ fn alarm_as_the_programs_own_timeout() {
 fn a_handler_that_jumps_out() {
     // glibc's siglongjmp runs the clean-up routine of the frames it leaves, so the flags are put back.
     let peers = Peers::new();
-    let modes = ["jump-restart", "jump-interrupt", "jump-both-restart", "jump-both-interrupt", "jump-altstack-restart"];
+    let modes = [
+        "jump-restart",
+        "jump-interrupt",
+        "jump-both-restart",
+        "jump-both-interrupt",
+        "jump-altstack-restart",
+        "jump-altstack-inframe-interrupt",
+    ];
     for settings in [None, Some(&[("CONNECT_TIMEOUT", "2")] as &[_])] {
         for (mode, ended) in peers.run(&modes, settings) {
             ended.succeeded();
@@ -104,6 +111,17 @@ fn a_handler_that_jumps_out() {
             assert_eq!((ended.number("handled"), ended.number("again")), (1, 0), "{mode}: {ended:#?}");
         }
     }
+}
+
+#[test]
+fn seteuid_in_another_thread_is_no_interruption() {
+    let peers = Peers::new();
+    let modes = ["seteuid-restart", "seteuid-interrupt", "seteuid-both-restart"];
+    for (mode, ended) in peers.run(&modes, Some(&[("CONNECT_TIMEOUT", "1")])) {
+        assert_result(mode, &ended, libc::ETIMEDOUT, 1000);
+    }
+    let plain = Program::probe("signals").args(peers.args("seteuid-interrupt")).limit(Duration::from_secs(1)).run();
+    assert!(plain.killed, "without tcptune it goes on: {plain:#?}");
 }
 
 #[test]

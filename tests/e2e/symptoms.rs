@@ -36,7 +36,7 @@ print('first=' + ask()); time.sleep(float(sys.argv[1])); print('second=' + ask()
 ";
 
 fn server(namespace: &Namespace, settings: Settings) -> Running {
-    let server = Program::python(SERVER).inside(namespace).limit(Duration::from_mins(1)).with(settings).start();
+    let server = Program::python(SERVER).inside(namespace).limit(Duration::from_secs(60)).with(settings).start();
     server.printed("listening");
     server
 }

@@ -57,7 +57,7 @@ fn the_second_thread_is_not_told_of_the_firsts_nonblocking() {
     // strace holds the first thread back where it has just made the socket nonblocking.
     let hole = BlackHole::v4();
     let ended = Program::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fcntl", "-e", "inject=fcntl:delay_exit=400000:when=2"])
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", "inject=ioctl:delay_exit=400000:when=1"])
         .args(["-E", "TCPTUNE_CONNECT_TIMEOUT=0.5", "-E", &format!("LD_PRELOAD={}", library().display())])
         .args([probe("same_socket")])
         .args(["two", &hole.port()])
@@ -88,6 +88,14 @@ fn shutdown_ends_another_threads_connect() {
         assert_on_time(ended.milliseconds("first_took"), Duration::from_millis(200), SLACK);
         assert_eq!(ended.number("flags_kept"), 1, "{ended:#?}");
     }
+}
+
+#[test]
+fn flags_that_others_set_meanwhile_stay() {
+    let ended = same_socket("flags", Some(&[("CONNECT_TIMEOUT", "0.5")]));
+    ended.succeeded();
+    assert_eq!(ended.number("first_errno"), libc::ETIMEDOUT.into(), "{ended:#?}");
+    assert_eq!(ended.number("flags_kept"), 1, "{ended:#?}");
 }
 
 #[test]

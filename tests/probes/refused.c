@@ -1,10 +1,11 @@
 /* refused CALL IP LIVE-PORT [HOLE-PORT]: from some point on the kernel refuses a system call (seccomp(2)), with EPERM:
- * setsockopt, getsockopt, poll, ppoll (and poll), fcntl, or F_SETFL alone; "both" is setsockopt and ppoll; "new" is socket,
- * accept and accept4 with ENFILE. */
+ * setsockopt, getsockopt, poll, ppoll (and poll), fcntl, or ioctl of FIONBIO; "both" is setsockopt and ppoll; "new" is
+ * socket, accept and accept4 with ENFILE. */
 #include "every.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 
 #ifndef SYS_poll
@@ -66,9 +67,10 @@ int main(int count, char **args) {
     if (!strcmp(call, "poll")) calls[0] = SYS_poll;
     if (!strcmp(call, "ppoll")) calls[0] = SYS_ppoll, calls[1] = SYS_poll;
     if (!strcmp(call, "both")) calls[0] = SYS_setsockopt, calls[1] = SYS_ppoll;
-    if (!strcmp(call, "fcntl") || !strcmp(call, "F_SETFL")) calls[0] = SYS_fcntl;
+    if (!strcmp(call, "fcntl")) calls[0] = SYS_fcntl;
+    if (!strcmp(call, "FIONBIO")) calls[0] = SYS_ioctl;
     if (!strcmp(call, "new")) calls[0] = SYS_socket, calls[1] = SYS_accept, calls[2] = SYS_accept4;
-    int error = refuse(calls, strcmp(call, "F_SETFL") ? -1 : F_SETFL, strcmp(call, "new") ? EPERM : ENFILE);
+    int error = refuse(calls, strcmp(call, "FIONBIO") ? -1 : FIONBIO, strcmp(call, "new") ? EPERM : ENFILE);
     if (error) {
         say("no_filter", error);
         return 0;

@@ -2,6 +2,7 @@
  * two: two threads connect to a black hole, the second 200 ms after the first;
  * late: the same, and the peer answers the SYN that is sent after one second;
  * shutdown: another thread shuts the socket down, 200 ms after the connect to a black hole began;
+ * flags: another thread sets O_APPEND and O_ASYNC meanwhile, and a child O_NONBLOCK;
  * shared: dup and fork of the socket meanwhile; afterwards each connects without blocking. */
 #include "probe.h"
 #include <pthread.h>
@@ -78,6 +79,20 @@ static void shut_down(void) {
     say("flags_kept", fcntl(fd, F_GETFL) == before);
 }
 
+static void flags(void) {
+    int before = fcntl(fd, F_GETFL);
+    pthread_t thread;
+    pthread_create(&thread, NULL, one, "first");
+    usleep(200000);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK));
+    waitpid(child, NULL, 0);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_APPEND | O_ASYNC);
+    pthread_join(thread, NULL);
+    say("flags_kept", fcntl(fd, F_GETFL) == (before | O_NONBLOCK | O_APPEND | O_ASYNC));
+}
+
 /* A descriptor of the socket whose connect is over: are the flags as before it, and is it as any other? */
 static void other_side(const char *name, int other, int before) {
     char text[40];
@@ -120,6 +135,8 @@ int main(int count, char **args) {
     fd = socket(AF_INET, SOCK_STREAM, 0);
     if (!strcmp(args[1], "shutdown"))
         shut_down();
+    else if (!strcmp(args[1], "flags"))
+        flags();
     else if (!strcmp(args[1], "shared"))
         shared();
     else

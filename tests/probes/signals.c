@@ -4,7 +4,8 @@
  * storm: 10,000 a second until the end; quiet: none is sent by the probe;
  * stop: SIGSTOP, and SIGCONT after 400 ms; alarm: the signal is SIGALRM, of alarm(1);
  * jump: the handler leaves by siglongjmp; nested: it connects to LIVE-PORT, and is refused at port 1;
- * altstack: it runs on a stack of its own;
+ * altstack: it runs on a stack of its own; inframe: which lies in main's frame;
+ * seteuid: no signal but libc's own, with which it tells every thread of seteuid(2);
  * cancel: pthread_cancel; async: of a thread that is cancelled at once, not at the next cancellation point. */
 #include "probe.h"
 #include <pthread.h>
@@ -73,6 +74,8 @@ static void *disturb(void *arg) {
     struct timespec next;
     prctl(PR_SET_TIMERSLACK, 1);
     clock_gettime(CLOCK_MONOTONIC, &next);
+    if (is("seteuid"))
+        return seteuid(geteuid()) ? NULL : arg;
     do {
         pthread_kill(waiting, SIGUSR1);
         sent++;
@@ -98,11 +101,11 @@ static void stop_and_continue(void) {
     }
 }
 
-static void handlers(void) {
+static void handlers(char *room) {
     struct sigaction action = {.sa_handler = handler}, other_kind = action;
     (is("restart") ? &action : &other_kind)->sa_flags = SA_RESTART;
     if (is("altstack")) {
-        stack_t own = {.ss_sp = malloc(65536), .ss_size = 65536};
+        stack_t own = {.ss_sp = is("inframe") ? room : malloc(65536), .ss_size = 65536};
         sigaltstack(&own, NULL);
         action.sa_flags |= SA_ONSTACK;
     }
@@ -127,6 +130,7 @@ static void cancel(void) {
 }
 
 int main(int count, char **args) {
+    char room[65536];
     mode = args[1];
     live = count > 4 ? args[4] : "";
     peer = address(args[2], args[3], &len);
@@ -138,7 +142,7 @@ int main(int count, char **args) {
     pthread_t other;
     int sends = !is("cancel") && !is("stop") && !is("alarm") && !is("quiet");
     if (!is("cancel") || is("both"))
-        handlers();
+        handlers(room);
     start = milliseconds();
     if (is("stop"))
         stop_and_continue();

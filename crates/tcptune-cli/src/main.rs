@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, check, completions, env, explain, inspect, profile, run, stats};
+use crate::commands::{
+    apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run, stats, unit,
+};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
 use crate::screens::usage;
@@ -53,6 +55,11 @@ pub fn command() -> Command {
         .subcommand(inspect::command())
         .subcommand(apply::command())
         .subcommand(stats::command())
+        .subcommand(attach::command())
+        .subcommand(attached::command())
+        .subcommand(detach::command())
+        .subcommand(unit::enable_command())
+        .subcommand(unit::disable_command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
         .subcommand(Command::new("version").about("Print the version").hide(true))
@@ -69,6 +76,11 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("inspect", of_it)) => inspect::run(of_it, out),
         Some(("apply", of_it)) => apply::run(of_it, out),
         Some(("stats", of_it)) => stats::run(of_it, out),
+        Some(("attach", of_it)) => attach::run(of_it, out),
+        Some(("attached", of_it)) => attached::run(of_it, out),
+        Some(("detach", of_it)) => detach::run(of_it, out),
+        Some(("enable", of_it)) => unit::enable(of_it, out),
+        Some(("disable", of_it)) => unit::disable(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
         Some(("version", _)) => out.print(command().render_version().trim_end()).map(|()| ExitCode::SUCCESS),
         Some(("man", of_it)) => completions::run_man(of_it, out),

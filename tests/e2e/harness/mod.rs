@@ -21,8 +21,16 @@ use tempfile::TempDir;
 /// How long a child may take, unless the test says otherwise.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// Libraries and programs for another machine, and this directory is in a root of its kind (scripts/test-machines).
+fn elsewhere() -> Option<PathBuf> {
+    std::env::var_os("TEST_PREBUILT").map(PathBuf::from)
+}
+
 /// Builds the library with a profile, once, and gives its path.
 fn built(profile: &'static str) -> PathBuf {
+    if let Some(directory) = elsewhere() {
+        return directory.join(profile).join("libtcptune.so");
+    }
     static BUILT: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -66,6 +74,9 @@ pub fn shared(name: &'static str) -> PathBuf {
 }
 
 fn compiled(name: &'static str, file: String, options: &[&str]) -> PathBuf {
+    if let Some(directory) = elsewhere() {
+        return directory.join(file);
+    }
     static COMPILED: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     compiled

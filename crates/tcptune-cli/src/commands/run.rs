@@ -11,11 +11,14 @@ use std::ptr;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
+use crate::commands::attach;
 use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::system::{inherited, variables};
+use crate::ways::cgroup::order::Order;
+use crate::ways::cgroup::own;
 use crate::ways::preload::environment::{Environment, Shell};
 use crate::ways::preload::library::{self, Library};
 
@@ -51,6 +54,17 @@ pub fn command() -> Command {
                 .long("dry-run")
                 .action(ArgAction::SetTrue)
                 .help("Print what would be run, as lines for a shell, and run nothing"),
+        )
+        .arg(
+            Arg::new("backend")
+                .long("backend")
+                .value_name("WAY")
+                .value_parser(["preload", "cgroup"])
+                .default_value("preload")
+                .help(
+                    "How: preload a library, or (cgroup) by BPF programs of a cgroup of its own, which reach static \
+                       and Go programs as well and need root",
+                ),
         )
         .arg(library::arg());
     flags::with(command, |_| true, EXAMPLES)
@@ -109,6 +123,9 @@ fn start(
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
+    if matches!(matches.try_get_one::<String>("backend"), Ok(Some(way)) if way == "cgroup") {
+        return in_a_cgroup(given, &path, words, dry_run, out);
+    }
     let library = Library::find(matches)?;
     let mut environment = Environment::new(&given, &library.path);
     if let Some((name, value)) = variable {
@@ -132,12 +149,28 @@ fn start(
         return Ok(ExitCode::SUCCESS);
     }
     environment.put();
-    let Err(error) = execute(&path, words, program.elf.is_none());
+    Err(become_it(&path, words, program.elf.is_none()))
+}
+
+/// The program in a cgroup that tunes it.
+fn in_a_cgroup(given: Given, path: &Path, words: &[OsString], is_dry: bool, out: &Output) -> Result<ExitCode, Error> {
+    let order = Order::new(&given.over_environment(), None)?;
+    order.warn()?;
+    if is_dry {
+        return attach::dry_run(&order, out);
+    }
+    own::enter(&order)?;
+    Err(become_it(path, words, true))
+}
+
+/// Returns only if the program cannot be started.
+fn become_it(path: &Path, words: &[OsString], may_be_script: bool) -> Error {
+    let Err(error) = execute(path, words, may_be_script);
     let message = format!("{}: cannot be started: {error}", path.display());
-    Err(match error.raw_os_error() {
+    match error.raw_os_error() {
         Some(libc::ENOENT) => Error::not_found(message),
         _ => Error::not_executable(message),
-    })
+    }
 }
 
 /// What would not work is said before anything is started.

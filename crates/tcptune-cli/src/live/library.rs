@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use object::read::elf::{FileHeader, NoteIterator, ProgramHeader};
-use object::{Endianness, elf};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, FileKind, elf};
 use procfs::process::{MMapPath, MemoryMaps};
 use rustix::io::Errno;
 use tcptune_core::sockets::block::{Memory, Told};
@@ -59,17 +59,19 @@ fn files(maps: &MemoryMaps) -> impl Iterator<Item = (u64, PathBuf)> {
 
 /// Version and address of the block, of a library that begins so.
 fn notes(head: &[u8], base: u64) -> Option<(String, Option<u64>)> {
-    let header = elf::FileHeader64::<Endianness>::parse(head).ok()?;
+    match FileKind::parse(head).ok()? {
+        FileKind::Elf64 => notes_of::<elf::FileHeader64<Endianness>>(head, base),
+        FileKind::Elf32 => notes_of::<elf::FileHeader32<Endianness>>(head, base),
+        _ => None,
+    }
+}
+
+fn notes_of<H: FileHeader<Endian = Endianness>>(head: &[u8], base: u64) -> Option<(String, Option<u64>)> {
+    let header = H::parse(head).ok()?;
     let endian = header.endian().ok()?;
     let (mut version, mut block) = (None, None);
     for segment in header.program_headers(endian, head).ok()? {
-        if segment.p_type(endian) != elf::PT_NOTE {
-            continue;
-        }
-        let (start, size) = segment.file_range(endian);
-        let start = usize::try_from(start).ok()?;
-        let bytes = head.get(start..start.checked_add(usize::try_from(size).ok()?)?).unwrap_or_default();
-        let Ok(mut notes) = NoteIterator::<elf::FileHeader64<Endianness>>::new(endian, 4, bytes) else { continue };
+        let Ok(Some(mut notes)) = segment.notes(endian, head) else { continue };
         while let Ok(Some(found)) = notes.next() {
             if found.name() != note::NAME {
                 continue;

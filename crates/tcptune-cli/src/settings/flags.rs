@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use clap::builder::{PossibleValue, TypedValueParser};
+use clap::builder::{PossibleValue, StyledStr, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tcptune_core::options::group::Group;
@@ -16,7 +16,7 @@ use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 use crate::screens::error::Error;
 use crate::settings::profile::{self, Profile};
-use crate::system::kernel;
+use crate::system::{kernel, variables};
 
 const RULES: &str = "RULES";
 
@@ -79,8 +79,10 @@ pub fn with(command: Command, wanted: fn(&Opt) -> bool, examples: &str) -> Comma
         }
     }
     let examples = format!("Examples:\n{examples}");
-    let long = command.get_after_long_help().map_or(examples.clone(), |long| format!("{long}\n\n{examples}"));
-    command.after_help(format!("{groups}\n\n{examples}")).after_long_help(long)
+    let before = |text: Option<&StyledStr>| text.map_or(String::new(), |text| format!("{text}\n\n"));
+    let (short, long) = (before(command.get_after_help()), before(command.get_after_long_help()));
+    let long = if long.is_empty() { short.clone() } else { long };
+    command.after_help(format!("{groups}\n\n{short}{examples}")).after_long_help(format!("{long}{examples}"))
 }
 
 fn capitalised(text: &str) -> String {
@@ -184,6 +186,19 @@ impl Given {
         let Some((row, opt)) = table::find(name) else { return };
         self.0.retain(|said| OPTIONS[said.row].target != opt.target || said.origin == origin);
         self.0.push(Said { row, text, origin });
+    }
+
+    /// With those of the environment below them, as a program would find both.
+    pub fn over_environment(mut self) -> Self {
+        for (name, value) in variables::own().settings() {
+            let found = name.to_str().zip(value.to_str()).and_then(|(name, value)| Some((table::find(name)?, value)));
+            if let Some(((row, opt), value)) = found
+                && !self.0.iter().any(|said| OPTIONS[said.row].target == opt.target)
+            {
+                self.0.push(Said { row, text: value.to_owned(), origin: Origin::Flag });
+            }
+        }
+        self
     }
 
     /// Each of them.

@@ -1,3 +1,4 @@
 //! The ways into a program.
 
+pub mod cgroup;
 pub mod preload;

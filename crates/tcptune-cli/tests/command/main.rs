@@ -15,4 +15,5 @@ mod sanitizers;
 mod screens;
 mod scripts;
 mod text;
+mod units;
 mod wrappers;

@@ -148,17 +148,26 @@ pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/programs").join(name)
 }
 
-/// A program compiled from a file of `tests/live/programs`, once.
+/// A program compiled from a file of `tests/live/programs`.
 pub fn compiled(name: &str, compiler: &str, args: &[&str]) -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace('.', "-"));
+    compiled_from(&source(name), &name.replace('.', "-"), compiler, args)
+}
+
+/// A program compiled from any file, once for each name.
+pub fn compiled_from(source: &Path, name: &str, compiler: &str, args: &[&str]) -> PathBuf {
+    static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if made.contains(&program) {
+        return program;
+    }
     let mut command = Command::new(compiler);
-    command.args(args).arg("-o").args([&program, &source(name)]);
+    command.args(args).args(["-o".as_ref(), program.as_os_str(), source.as_os_str()]);
     // Go wants a place for its objects, and no module.
     command.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go")).env("GO111MODULE", "off");
     let ended = Ended::of(&mut command);
     assert_eq!(ended.code, Some(0), "{name} compiles: {ended:#?}");
+    made.push(program.clone());
     program
 }
 

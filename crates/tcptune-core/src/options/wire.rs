@@ -4,7 +4,7 @@
 
 use std::mem;
 
-use libc::{c_int, linger, socklen_t, suseconds_t, time_t, timeval};
+use libc::{c_int, linger, socklen_t, timeval};
 
 use crate::options::names::Name;
 use crate::options::value::{OFF, Value};
@@ -71,6 +71,12 @@ impl Payload {
         self.bytes.as_mut_ptr()
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
     /// Its length.
     #[must_use]
     pub fn socklen(&self) -> socklen_t {
@@ -95,7 +101,7 @@ impl Wire {
             }
             (Self::Timeval, Value::Int(ms)) => {
                 let value =
-                    timeval { tv_sec: time_t::try_from(ms / 1000).ok()?, tv_usec: suseconds_t::from(ms % 1000 * 1000) };
+                    timeval { tv_sec: (ms / 1000).try_into().ok()?, tv_usec: (ms % 1000 * 1000).try_into().ok()? };
                 // SAFETY: a timeval has no padding.
                 Payload::of(unsafe { mem::transmute::<timeval, [u8; size_of::<timeval>()]>(value) })
             }
@@ -118,7 +124,8 @@ impl Wire {
             Self::Timeval => {
                 // SAFETY: any bytes are a timeval.
                 let time = unsafe { mem::transmute::<[u8; size_of::<timeval>()], timeval>(payload.part()) };
-                Value::Int(time.tv_sec.saturating_mul(1000).saturating_add(time.tv_usec.saturating_add(999) / 1000))
+                let (seconds, micros) = (i64::from(time.tv_sec), i64::from(time.tv_usec));
+                Value::Int(seconds.saturating_mul(1000).saturating_add(micros.saturating_add(999) / 1000))
             }
             Self::Name => Value::Name(Name::of_bytes(payload.part())),
         }

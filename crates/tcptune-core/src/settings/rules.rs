@@ -60,11 +60,13 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A network as address and mask; the default contains every address.
-#[derive(Clone, Copy, Debug, Default)]
-struct Prefix<A> {
-    network: A,
-    mask: A,
+/// A network as address and mask, both in the machine's byte order; the default contains every address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefix<A> {
+    /// Its address.
+    pub network: A,
+    /// The bits that count.
+    pub mask: A,
 }
 
 impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Prefix<A> {
@@ -75,14 +77,30 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Pr
 }
 
 /// Ports from `first` on, and so many more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// How many follow.
+    pub more: u16,
+}
+
+/// What a rule compares of a client of one address family, and the profile that then holds.
 #[derive(Clone, Copy, Debug)]
-struct Ports {
-    first: u16,
-    more: u16,
+pub struct Comparison<A> {
+    /// Its peer.
+    pub dst: Prefix<A>,
+    /// Its peer's port.
+    pub ports: Ports,
+    /// Its own address.
+    pub src: Prefix<A>,
+    /// Index of the profile.
+    pub profile: u32,
 }
 
 impl Ports {
-    const ALL: Self = Self { first: 0, more: u16::MAX };
+    /// Any port.
+    pub const ALL: Self = Self { first: 0, more: u16::MAX };
 
     fn new((first, last): (u16, u16)) -> Self {
         Self { first, more: last.saturating_sub(first) }
@@ -113,6 +131,16 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
         self.profiles.push(profile);
     }
 
+    fn comparisons(&self) -> impl Iterator<Item = Comparison<A>> {
+        let rules = self.dst.iter().zip(&self.ports).zip(&self.src).zip(&self.profiles);
+        rules.map(|(((dst, ports), src), profile)| Comparison {
+            dst: *dst,
+            ports: *ports,
+            src: *src,
+            profile: *profile,
+        })
+    }
+
     fn find(&self, address: A, port: u16, src: A) -> Option<u32> {
         let mut rules = self.dst.iter().zip(&self.ports).zip(&self.src);
         let at =
@@ -123,10 +151,13 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
 
 /// A rule for listeners.
 #[derive(Clone, Copy, Debug)]
-struct Listener {
-    src: Option<IpNet>,
-    ports: Ports,
-    profile: u32,
+pub struct Listener {
+    /// Its address; any, if there is none.
+    pub src: Option<IpNet>,
+    /// Its port.
+    pub ports: Ports,
+    /// Index of the profile that then holds.
+    pub profile: u32,
 }
 
 /// The rules of the process.
@@ -241,6 +272,21 @@ impl Rules {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tables.as_ref().is_none_or(|tables| tables.is_empty())
+    }
+
+    /// The rules for clients that connect to an IPv4 address, in order.
+    pub fn clients_v4(&self) -> impl Iterator<Item = Comparison<u32>> {
+        self.tables.iter().flat_map(|tables| tables.clients_v4.comparisons())
+    }
+
+    /// The same of IPv6.
+    pub fn clients_v6(&self) -> impl Iterator<Item = Comparison<u128>> {
+        self.tables.iter().flat_map(|tables| tables.clients_v6.comparisons())
+    }
+
+    /// The rules for listeners, in order.
+    pub fn servers(&self) -> impl Iterator<Item = Listener> {
+        self.tables.iter().flat_map(|tables| tables.servers.iter().copied())
     }
 
     /// What holds where no rule matches.

@@ -6,7 +6,7 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr;
 
-use libc::{c_int, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::{c_int, msghdr, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::options::names::Addresses;
 use crate::system::memory::readable;
@@ -64,6 +64,24 @@ pub fn of_program(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
 #[must_use]
 pub fn to_bind(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
     read(addr, len, |bytes, len| bytes.address(len).or_else(|| bytes.wildcard()))
+}
+
+/// The address in a message of sendmsg(2), as the kernel finds it; none where it is null, or the message cannot be read.
+#[must_use]
+pub fn of_message(message: *const msghdr) -> Option<(*const sockaddr, socklen_t)> {
+    let bytes = message.cast::<u8>();
+    let (name, len) = (mem::offset_of!(msghdr, msg_name), mem::offset_of!(msghdr, msg_namelen));
+    if !(readable(bytes.wrapping_add(name)) && readable(bytes.wrapping_add(len))) {
+        return None;
+    }
+    // SAFETY: both can be read, though a program's pointer may not be aligned.
+    let (name, len) = unsafe {
+        (
+            bytes.add(name).cast::<*const sockaddr>().read_unaligned(),
+            bytes.add(len).cast::<socklen_t>().read_unaligned(),
+        )
+    };
+    (!name.is_null()).then_some((name, len))
 }
 
 /// What is taken from the bytes that a program's pointer points to, and their number, as far as they are looked at.

@@ -144,6 +144,27 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
     })
 }
 
+/// Whether a socket with this mark, of TCP, has the protocol that it says. That is enough where a raw socket of TCP is
+/// not harmed.
+#[must_use]
+pub fn has_protocol_of(real: &Real, fd: c_int, mark: Mark) -> bool {
+    let protocol = if mark.family() == Some(Family::Mptcp) { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
+    match errno::preserved(|| real.get_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)) {
+        Ok(found) => found == protocol,
+        Err(error) => {
+            no_timeout(fd, "SO_PROTOCOL", error);
+            false
+        }
+    }
+}
+
+/// Whether a socket with this mark, of TCP, is what it says.
+#[must_use]
+pub fn is(real: &Real, fd: c_int, mark: Mark) -> bool {
+    has_protocol_of(real, fd, mark)
+        && errno::preserved(|| real.get_int(fd, libc::SOL_SOCKET, libc::SO_TYPE)) == Ok(libc::SOCK_STREAM)
+}
+
 /// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.
 #[cold]
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {

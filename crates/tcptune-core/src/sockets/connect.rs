@@ -8,7 +8,7 @@ use std::time::Duration;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
 use crate::sockets::apply;
-use crate::sockets::descriptor::{Descriptors, Fact};
+use crate::sockets::descriptor::Descriptors;
 use crate::sockets::identity::Identity;
 use crate::sockets::real::{CleanupBuffer, Real};
 use crate::sockets::signal::Handled;
@@ -16,7 +16,7 @@ use crate::system::clock::now;
 use crate::system::{errno, files, network, signals};
 
 /// A connect(2) as the program asked for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// The real functions.
     pub real: &'a Real,
@@ -28,6 +28,10 @@ pub struct Call<'a> {
     pub addr: *const sockaddr,
     /// Its length.
     pub len: socklen_t,
+    /// What connects in place of connect(2): sendto(2) or sendmsg(2) with `MSG_FASTOPEN`.
+    pub by: Option<&'a dyn Fn() -> Result<(), c_int>>,
+    /// Whether it shall not wait, whatever the file status flags (`MSG_DONTWAIT`).
+    pub dont_wait: bool,
 }
 
 impl Call<'_> {
@@ -42,6 +46,9 @@ impl Call<'_> {
     /// # Errors
     /// The kernel's errno.
     pub fn connect(&self) -> Result<(), c_int> {
+        if let Some(call) = self.by {
+            return call();
+        }
         // SAFETY: the kernel checks whatever the program passed, with EBADF and EFAULT.
         let r = unsafe { (self.real.connect)(self.fd, self.addr, self.len) };
         if r == 0 { Ok(()) } else { Err(errno::get()) }
@@ -64,10 +71,12 @@ pub fn within(call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
 /// Begins to connect, and looks whether that is all: on loopback it is.
 fn without_blocking(call: &Call<'_>) -> Result<(), c_int> {
     let lent = Lent { fd: call.fd, descriptors: call.descriptors };
-    call.descriptors.add(call.fd, Fact::STARTING); // before another thread can see the flag
+    if !call.descriptors.starts(call.fd) {
+        return call.connect(); // fifteen others begin, and have a timeout
+    }
     if let Err(error) = files::set_nonblocking(call.fd, true) {
         apply::no_timeout(call.fd, "ioctl", error);
-        call.descriptors.remove(call.fd, Fact::STARTING);
+        call.descriptors.started(call.fd);
         return call.connect();
     }
     let Some(cleanup) = call.real.cleanup else {
@@ -109,8 +118,10 @@ struct Lent<'a> {
 
 impl Lent<'_> {
     fn give_back(&self) {
-        let _ = files::set_nonblocking(self.fd, false); // fails only where the descriptor is closed by now
-        self.descriptors.remove(self.fd, Fact::STARTING);
+        if self.descriptors.starts_alone(self.fd) {
+            let _ = files::set_nonblocking(self.fd, false); // fails only where the descriptor is closed by now
+        }
+        self.descriptors.started(self.fd);
     }
 }
 
@@ -232,7 +243,7 @@ fn poll(call: &Call<'_>, left: Duration) -> Wait {
 
 fn ppoll(call: &Call<'_>, left: Duration, mask: u64) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
-    let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+    let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().try_into().unwrap_or(0) };
     let mut set = [0u64; size_of::<libc::sigset_t>() / 8];
     if let Some(first) = set.first_mut() {
         *first = mask;
@@ -261,7 +272,8 @@ fn send_timeout(call: &Call<'_>) -> Option<Duration> {
     let value = (&raw mut time).cast();
     // SAFETY: a live timeval and its length.
     let r = unsafe { (call.real.getsockopt)(call.fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, value, &raw mut len) };
-    let micros = u64::try_from(time.tv_sec.checked_mul(1_000_000)?.checked_add(time.tv_usec)?).ok()?;
+    let micros =
+        u64::try_from(i64::from(time.tv_sec).checked_mul(1_000_000)?.checked_add(time.tv_usec.into())?).ok()?;
     (r == 0 && micros > 0).then(|| Duration::from_micros(micros))
 }
 

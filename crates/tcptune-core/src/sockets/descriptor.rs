@@ -1,8 +1,8 @@
 //! What is known of a descriptor, so that a call on it needs no system call to find out.
 //!
 //! A mark is a hint. It is set where a descriptor is made by a hooked call and cleared where one ends by a hooked call;
-//! a number that changed hands in another way (fclose(3), `close_range(2)`, `SCM_RIGHTS`) may carry an old one. At worst
-//! that leaves a socket untuned: what would harm another kind of socket asks the kernel first.
+//! a number that changed hands in another way (fclose(3), a vfork child, `SCM_RIGHTS`) may carry an old one. At worst
+//! that leaves a socket untuned: before anything is changed, the kernel is asked what it is.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -21,6 +21,9 @@ use crate::sockets::slots::Slots;
 pub const LIMIT: usize = 65_536;
 
 const FAMILY: u64 = 0b11;
+/// How many blocking connects begin on it at a time: its `O_NONBLOCK` is ours.
+const STARTING: u64 = 0b1111 << FIRST_STARTING;
+const FIRST_STARTING: usize = 4;
 const FIRST_STAGE: usize = 8;
 const STAGES: u64 = 0b1_1111 << FIRST_STAGE;
 const FIRST_ROW: usize = 13;
@@ -36,9 +39,6 @@ impl Fact {
     pub const ADOPTED: Self = Self(1 << 2);
     /// An IPv6 socket.
     pub const V6: Self = Self(1 << 3);
-    /// A blocking connect begins on it: its `O_NONBLOCK` is ours.
-    pub const STARTING: Self = Self(1 << 4);
-
     /// The program has set an option itself.
     pub const SET_BY_PROGRAM: Self = Self(!0 << FIRST_ROW);
 
@@ -107,6 +107,12 @@ impl Mark {
             3 => Some(Family::Mptcp),
             _ => None,
         }
+    }
+
+    /// Whether a blocking connect begins on it.
+    #[must_use]
+    pub const fn is_starting(self) -> bool {
+        self.0 & STARTING != 0
     }
 
     /// With this fact.
@@ -189,9 +195,23 @@ impl Descriptors {
         self.change(fd, |slot| _ = slot.fetch_or(fact.0, Ordering::Relaxed));
     }
 
-    /// No longer true of `fd`.
-    pub fn remove(&self, fd: c_int, fact: Fact) {
-        self.change(fd, |slot| _ = slot.fetch_and(!fact.0, Ordering::Relaxed));
+    /// A blocking connect begins on `fd`. Whether it counts: more than fifteen at a time do not.
+    pub fn starts(&self, fd: c_int) -> bool {
+        let one_more = |mark| (mark & STARTING != STARTING).then_some(mark + (1 << FIRST_STARTING));
+        self.0.entry(fd).is_none_or(|slot| slot.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more).is_ok())
+    }
+
+    /// Whether no other begins on `fd`.
+    pub fn starts_alone(&self, fd: c_int) -> bool {
+        self.0.get(fd).is_none_or(|slot| slot.load(Ordering::SeqCst) & STARTING <= 1 << FIRST_STARTING)
+    }
+
+    /// It has begun.
+    pub fn started(&self, fd: c_int) {
+        if let Some(slot) = self.0.get(fd) {
+            let one_less = |mark| (mark & STARTING != 0).then(|| mark - (1 << FIRST_STARTING));
+            let _ = slot.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_less);
+        }
     }
 
     /// Forgets `fd`. Writes only where there is something to forget, so that closing files dirties no page.
@@ -203,6 +223,11 @@ impl Descriptors {
         }
     }
 
+    /// Forgets all between two descriptors, both included.
+    pub fn forget_range(&self, from: c_int, to: c_int) {
+        self.0.each(from, to, forget);
+    }
+
     #[cold]
     #[inline(never)]
     fn forget_other(&self, fd: c_int) {
@@ -212,6 +237,7 @@ impl Descriptors {
     }
 }
 
+/// As [`Descriptors::forget`].
 #[inline]
 fn forget(slot: &AtomicU64) {
     let mark = Mark(slot.load(Ordering::Relaxed));
@@ -274,6 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn connects_that_begin_are_counted() {
+        let table = Descriptors::default();
+        let mark = Mark::of(Family::Tcp).with(Fact::passed(Stages::SOCKET));
+        table.set(7, mark);
+        assert!(table.starts(7) && table.starts_alone(7) && table.get(7).is_starting());
+        assert!((0..14).all(|_| table.starts(7)));
+        assert!(!table.starts(7) && !table.starts_alone(7), "sixteen");
+        (0..14).for_each(|_| table.started(7));
+        assert!(table.starts_alone(7));
+        (0..3).for_each(|_| table.started(7));
+        assert_eq!(table.get(7), mark);
+    }
+
+    #[test]
     fn negative_numbers_are_unknown() {
         let table = Descriptors::default();
         for fd in [-1, c_int::MIN] {
@@ -283,10 +323,8 @@ mod tests {
         }
         table.set(1 << 20, Mark::of(Family::Tcp));
         assert_eq!(table.get(1 << 20).family(), Some(Family::Tcp));
-        table.add(1 << 20, Fact::STARTING);
         table.add(1 << 20, Fact::ADOPTED);
-        table.remove(1 << 20, Fact::STARTING);
-        assert!(table.get(1 << 20).is(Fact::ADOPTED) && !table.get(1 << 20).is(Fact::STARTING));
+        assert!(table.get(1 << 20).is(Fact::ADOPTED) && !table.get(1 << 20).is(Fact::V6));
         table.forget(1 << 20);
         assert_eq!(table.get(1 << 20), Mark::default());
     }

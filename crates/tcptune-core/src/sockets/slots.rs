@@ -75,6 +75,23 @@ impl<T: Zeroes> Slots<T> {
         self.first(fd).or_else(|| self.other(fd, true))
     }
 
+    /// Looks at all values between two descriptors, both included, that are in mapped pages.
+    pub fn each(&self, from: c_int, to: c_int, mut look: impl FnMut(&T)) {
+        let (from, to) = (usize::try_from(from).unwrap_or(0), usize::try_from(to).unwrap_or(0));
+        let mut look_at = |first: usize, page: &[T]| {
+            let within = page.iter().zip(first..).skip_while(|(_, at)| *at < from).take_while(|(_, at)| *at <= to);
+            within.for_each(|(value, _)| look(value));
+        };
+        look_at(0, self.first);
+        for (upper, i) in self.others.iter().zip(0..).filter_map(|(at, i)| Some((page(at, false)?, i))) {
+            for (lower, j) in upper.iter().zip(0..).filter_map(|(at, j)| Some((page(at, false)?, i * FAN + j))) {
+                for (values, k) in lower.iter().zip(0..).filter_map(|(at, k)| Some((page(at, false)?, j * FAN + k))) {
+                    look_at(k * Self::IN_A_PAGE, values);
+                }
+            }
+        }
+    }
+
     #[cold]
     fn other(&self, fd: c_int, make: bool) -> Option<&T> {
         let index = usize::try_from(fd).ok()?;
@@ -152,6 +169,22 @@ mod tests {
         assert!(slots.get(512).is_none() && slots.get(1 << 27).is_none());
         slots.entry(1 << 20).expect("memory");
         assert!(slots.get((1 << 20) + 511).is_some() && slots.get((1 << 20) - 1).is_none(), "one page");
+    }
+
+    #[test]
+    fn a_range_is_what_lies_between() {
+        let slots = Slots::<AtomicU64>::new();
+        let numbers = [0, 3, 511, 512, 700, 1 << 18, 1 << 20, (1 << 27) + 5];
+        for fd in numbers {
+            slots.entry(fd).expect("memory").store(u64::from(fd.cast_unsigned()) + 1, Ordering::Relaxed);
+        }
+        for (from, to) in [(0, c_int::MAX), (3, 700), (4, 511), (512, 512), (701, 1 << 20), (1 << 20, c_int::MAX)] {
+            let mut found = Vec::new();
+            slots.each(from, to, |value| found.push(value.load(Ordering::Relaxed)));
+            found.retain(|value| *value != 0);
+            let want = numbers.iter().filter(|fd| (from..=to).contains(fd)).map(|fd| u64::from(fd.cast_unsigned()) + 1);
+            assert_eq!(found, want.collect::<Vec<_>>(), "{from} to {to}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn now() -> Duration {
         // SAFETY: as above; the clock is always there.
         let _ = unsafe { call!(clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) };
     }
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Date and time of day, UTC: shown as `2026-01-31T12:00:00.000Z` (RFC 3339).

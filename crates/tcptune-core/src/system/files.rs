@@ -5,7 +5,11 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-use libc::{c_int, mode_t, stat};
+#[cfg(target_pointer_width = "64")]
+use libc::stat;
+#[cfg(target_pointer_width = "32")]
+use libc::stat64 as stat;
+use libc::{c_int, mode_t};
 
 use crate::system::call::call;
 
@@ -16,7 +20,13 @@ use crate::system::call::call;
 pub fn status(fd: c_int) -> Result<stat, c_int> {
     let mut status = MaybeUninit::<stat>::uninit();
     // SAFETY: fstat fills the live local if it succeeds.
-    unsafe { call!(fstat, fd, status.as_mut_ptr()).map(|_| status.assume_init()) }
+    #[cfg(target_pointer_width = "64")]
+    let done = unsafe { call!(fstat, fd, status.as_mut_ptr()) };
+    // SAFETY: as above. What has no 64-bit numbers fails for large files.
+    #[cfg(target_pointer_width = "32")]
+    let done = unsafe { call!(fstat64, fd, status.as_mut_ptr()) };
+    // SAFETY: it has succeeded.
+    done.map(|_| unsafe { status.assume_init() })
 }
 
 /// The file status flags of a descriptor (fcntl(2), `F_GETFL`).
@@ -66,7 +76,7 @@ impl File {
     /// Those of open(2).
     #[inline]
     pub fn open(path: &CStr, flags: c_int, mode: mode_t) -> Result<Self, c_int> {
-        let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
+        let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_LARGEFILE;
         // SAFETY: the path is a C string.
         let fd = unsafe { call!(openat, libc::AT_FDCWD, path.as_ptr(), flags, mode) }?;
         c_int::try_from(fd).map(Self).map_err(|_| libc::EBADF)

@@ -14,7 +14,11 @@ pub fn map(size: usize) -> *mut u8 {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     let (anywhere, no_file): (*mut u8, c_int) = (ptr::null_mut(), -1);
     // SAFETY: an anonymous mapping at an address of the kernel's choice.
+    #[cfg(target_pointer_width = "64")]
     let block = unsafe { call!(mmap, anywhere, size, protection, flags, no_file, 0) };
+    // SAFETY: as above. mmap(2) itself takes a struct on i386, and is not there on arm.
+    #[cfg(target_pointer_width = "32")]
+    let block = unsafe { call!(mmap2, anywhere, size, protection, flags, no_file, 0) };
     block.map_or(anywhere, ptr::with_exposed_provenance_mut)
 }
 

@@ -1,7 +1,7 @@
 //! Looks at a running process: whether the library is in it, and what it has made of its settings.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -18,6 +18,8 @@ use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
 use crate::system::variables::Variables;
+use crate::ways::cgroup::attachment::Attached;
+use crate::ways::cgroup::place::Cgroup;
 use crate::ways::preload;
 use crate::ways::preload::library::Library as Ours;
 
@@ -57,11 +59,29 @@ pub fn check(target: &Target, ours: Option<&Ours>) -> Result<Report, Error> {
         ("Kind", kind.clone(), json!(kind)),
         ("Library", path.clone().unwrap_or("not in it".to_owned()), json!(path)),
     ];
+    if let Some(attached) = attached(pid) {
+        facts.push(("Attached", attached.clone(), json!(attached)));
+        reasons.clear(); // whatever keeps the library out
+    }
     facts.extend(found.as_ref().map(|library| ("Version", library.version.clone(), json!(library.version))));
     if let Some(told) = found.and_then(|library| library.told) {
         facts.extend(decided(&told));
     }
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
+}
+
+/// What `tcptune attach` has attached to its cgroup, or the nearest around it that has some.
+fn attached(pid: i32) -> Option<String> {
+    let cgroup = Cgroup::of_process(pid).ok()?;
+    cgroup.with_ancestors().ok()?.find_map(|cgroup| {
+        let about = Attached::find(cgroup.open().ok()?.as_fd()).ok()?.about()?;
+        if about.left().is_some_and(|left| left.is_zero()) {
+            return None;
+        }
+        let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let rules = if about.rules.is_empty() { String::new() } else { format!(", {} rules", about.rules.len()) };
+        Some(format!("{cgroup}: {}{rules}", settings.join(" ")))
+    })
 }
 
 /// What the library goes by.

@@ -35,18 +35,20 @@ probed by then. RECV-Q are bytes that the program has not read, SEND-Q bytes tha
 listener, connections that are not accepted yet, and the backlog. --json has all options, in the unit of the option, and \
 more figures of the connection.
 
+Exit status: 0, 1 (no such process, no permission, or the process ended meanwhile), 2 (wrong usage).";
+
+const EXAMPLES: &str = "\
 Examples:
   tcptune inspect nginx                    all processes of this name
-  tcptune inspect --all --state syn_sent   who waits for whom
-
-Exit status: 0, 1 (no such process, no permission, or the process ended meanwhile), 2 (wrong usage).";
+  tcptune inspect --all --state syn_sent   who waits for whom";
 
 /// Its flags.
 pub fn command() -> Command {
     Command::new("inspect")
         .about("Show every TCP socket of running processes with its actual options")
         .long_about(LONG_ABOUT)
-        .after_long_help(AFTER_HELP)
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{AFTER_HELP}\n\n{EXAMPLES}"))
         .args(select::args())
         .arg(
             Arg::new("all")

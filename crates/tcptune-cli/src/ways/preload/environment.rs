@@ -94,6 +94,11 @@ impl Environment {
         inherited.filter(|(name, _)| !changed(name)).chain(set).collect()
     }
 
+    /// What is set, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        self.set.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// Lines that a shell takes.
     pub fn lines(&self, shell: Shell) -> Vec<u8> {
         let mut lines = Vec::new();

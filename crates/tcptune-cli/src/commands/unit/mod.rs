@@ -1,0 +1,187 @@
+//! `tcptune enable` and `tcptune disable`: settings of a systemd service, in a drop-in file (systemd.unit(5)).
+
+mod dropin;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
+
+use crate::screens::error::Error;
+use crate::screens::output::Output;
+use crate::settings::flags::{self, Given};
+use crate::ways::preload;
+use crate::ways::preload::environment::Environment;
+use crate::ways::preload::library::{self, Library};
+
+/// Below the directory of a unit.
+const FILE: &str = "50-tcptune.conf";
+/// What stays, and what ends with the next start of the machine.
+const PERSISTENT: &str = "etc/systemd/system";
+const RUNTIME: &str = "run/systemd/system";
+
+fn unit() -> Arg {
+    Arg::new("unit").value_name("UNIT").required(true).help("The service, with or without .service")
+}
+
+fn root() -> Arg {
+    Arg::new("root")
+        .long("root")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .default_value("/")
+        .help("Write below this directory, for the image of another machine")
+}
+
+/// Flags of `enable`.
+pub fn enable_command() -> Command {
+    let runtime =
+        Arg::new("runtime").long("runtime").action(ArgAction::SetTrue).help("Only until the machine restarts");
+    let dry_run =
+        Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Print the file, and write nothing");
+    let command = Command::new("enable")
+        .about("Tune a systemd service from its next start on")
+        .after_help(
+            "Writes a drop-in file, UNIT.service.d/50-tcptune.conf, with LD_PRELOAD and the settings as environment of the \
+             service; `tcptune disable UNIT` takes it away. The service itself is not restarted.",
+        )
+        .arg(unit())
+        .args([runtime, dry_run, root()]);
+    let examples = "  \
+  tcptune enable legacy --keepidle 60 --connect-timeout 3s
+  tcptune enable legacy --profile cloud-nat --runtime && systemctl restart legacy";
+    flags::with(command.arg(library::arg()), |_| true, examples)
+}
+
+/// Flags of `disable`.
+pub fn disable_command() -> Command {
+    Command::new("disable")
+        .about("Take away what `enable` has written")
+        .after_help("Examples:\n  tcptune disable legacy && systemctl restart legacy")
+        .arg(unit())
+        .arg(root())
+}
+
+/// Writes the drop-in file of a unit.
+pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let unit = Unit::named(matches)?;
+    let given = Given::new(matches)?;
+    given.settings()?;
+    if given.iter().next().is_none() {
+        return Err(Error::usage("no setting is given").hint("see tcptune enable --help"));
+    }
+    let library = Library::find(matches)?.path;
+    let environment = Environment::of(&given);
+    let list = preload::list(unit.preload().as_deref(), &library);
+    let text = dropin::text(&list, environment.variables());
+    let directory = if matches.get_flag("runtime") { RUNTIME } else { PERSISTENT };
+    let file = unit.file(directory);
+    if !matches.get_flag("dry-run") {
+        write(&file, &text).map_err(|error| cannot("written", &file, &error))?;
+        unit.reload();
+    }
+    if out.is_json() {
+        out.print_json(&json!({ "file": file, "text": text }))?;
+    } else if matches.get_flag("dry-run") {
+        out.print(format!("{}:\n{}", file.display(), text.trim_end()))?;
+    } else {
+        out.print(format!(
+            "{} is written; it holds from the next start on: systemctl restart {}",
+            file.display(),
+            unit.name
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes it away.
+pub fn disable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let unit = Unit::named(matches)?;
+    let mut removed = Vec::new();
+    for file in [PERSISTENT, RUNTIME].map(|directory| unit.file(directory)) {
+        match fs::remove_file(&file) {
+            Ok(()) => {
+                // Fails where the unit has other drop-in files.
+                let _ = file.parent().map(fs::remove_dir);
+                removed.push(file);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot("removed", &file, &error)),
+        }
+    }
+    let Some(file) = removed.first() else {
+        return Err(Error::failed(format!("{} is not enabled: it has no {FILE}", unit.name)));
+    };
+    unit.reload();
+    if out.is_json() {
+        out.print_json(&json!({ "removed": removed }))?;
+    } else {
+        out.print(format!(
+            "{} is removed; it holds until the next start: systemctl restart {}",
+            file.display(),
+            unit.name
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A service, below the root of a machine.
+struct Unit {
+    name: String,
+    root: PathBuf,
+}
+
+impl Unit {
+    fn named(matches: &ArgMatches) -> Result<Self, Error> {
+        let given = matches.get_one::<String>("unit").map_or("", String::as_str);
+        let root = matches.get_one::<PathBuf>("root").cloned().unwrap_or_else(|| "/".into());
+        let name = dropin::service(given).ok_or_else(|| {
+            Error::usage(format!("{given:?} is no service")).hint("a name such as nginx or getty@tty1.service")
+        })?;
+        Ok(Self { name, root })
+    }
+
+    fn file(&self, directory: &str) -> PathBuf {
+        self.root.join(directory).join(format!("{}.d", self.name)).join(FILE)
+    }
+
+    /// Whether it is one of the machine that runs now.
+    fn is_live(&self) -> bool {
+        self.root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
+    }
+
+    /// The `LD_PRELOAD` that the service has already, which ours would take the place of.
+    fn preload(&self) -> Option<std::ffi::OsString> {
+        let output = self.is_live().then(|| {
+            let show = ["show", "--property=Environment", "--value", &self.name];
+            process::Command::new("systemctl").args(show).output()
+        });
+        let environment = String::from_utf8(output?.ok()?.stdout).ok()?;
+        let words = shlex::split(environment.trim())?;
+        words.iter().find_map(|word| word.strip_prefix("LD_PRELOAD=")).map(Into::into)
+    }
+
+    /// Lets systemd read its files again.
+    fn reload(&self) {
+        if self.is_live() {
+            let _ = process::Command::new("systemctl").arg("daemon-reload").status();
+        }
+    }
+}
+
+/// A reader finds the old file or the new one.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let new = directory.join(format!(".{FILE}.{}", process::id()));
+    fs::write(&new, text)?;
+    fs::rename(&new, file)
+}
+
+fn cannot(done: &str, file: &Path, error: &io::Error) -> Error {
+    let failed = Error::failed(format!("{} cannot be {done}: {error}", file.display()));
+    if error.kind() == ErrorKind::PermissionDenied { failed.hint("be root") } else { failed }
+}

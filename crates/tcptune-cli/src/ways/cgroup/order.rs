@@ -1,0 +1,106 @@
+//! What is to be attached: settings, the programs of them, and what is told of them.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tcptune_core::options::table::{OPTIONS, Own, Target};
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::grammar::{self, Entry, Scope};
+use tcptune_core::settings::settled::Settings;
+
+use super::about::{About, since_boot, ticks};
+use super::attachment::{self, Attached, Failed};
+use super::programs;
+use super::tuning::{self, LeftOut, SHORTEST, Tuning};
+use crate::screens::error::{Error, say};
+use crate::settings::flags::Given;
+
+/// Settings to be attached.
+pub struct Order {
+    settings: Settings,
+    rules: Vec<String>,
+    left_out: Vec<LeftOut>,
+    trial: Option<Duration>,
+}
+
+impl Order {
+    /// Of what the command line gives.
+    pub fn new(given: &Given, trial: Option<Duration>) -> Result<Self, Error> {
+        let settings = given.settings()?;
+        let mut rules = Vec::new();
+        for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Rules)) {
+            add_rules(&mut rules, "--rule", &said.text)?;
+        }
+        if let Some(path) = &settings.config
+            && let Ok(Some(text)) = config::read(path, Trust::User)
+        {
+            add_rules(&mut rules, path, &text)?;
+        }
+        let left_out = tuning::left_out(&settings);
+        Ok(Self { settings, rules, left_out, trial })
+    }
+
+    /// What cannot be set.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    fn tuning(&self, generation: u16) -> Tuning<'_> {
+        Tuning::new(&self.settings, ticks(), generation, self.trial.is_some())
+    }
+
+    /// Says what is left out, each a line; an error if that is not wanted, or nothing else is left.
+    pub fn warn(&self) -> Result<(), Error> {
+        let lines: Vec<_> = self.left_out.iter().map(|it| format!("{} is left out: {}", it.name, it.reason)).collect();
+        if self.settings.strict && !lines.is_empty() {
+            return Err(Error::usage(lines.join("\ntcptune: ")).hint("nothing is attached"));
+        }
+        if self.tuning(0).is_empty() {
+            let nothing = "no setting that BPF programs could set; nothing is attached".to_owned();
+            return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>().join("\ntcptune: ")));
+        }
+        for line in lines {
+            say(&line);
+        }
+        let shortest = self.settings.profiles.iter().filter_map(|profile| profile.connect_timeout).min();
+        if let Some(ms) = shortest.filter(|ms| *ms < SHORTEST) {
+            say(&format!("CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to"));
+        }
+        Ok(())
+    }
+
+    /// Name and listing of each program.
+    pub fn listing(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        let programs = programs(&self.tuning(1)).map_err(|_| Failed::TooMany)?;
+        Ok(programs.into_iter().map(|(kind, code)| (kind.name, code.to_string())).collect())
+    }
+
+    /// Attaches it to a cgroup that is locked; whether something of ours was there before.
+    pub fn attach(&self, cgroup: &File) -> Result<(About, bool), Error> {
+        let before = Attached::find(cgroup.as_fd())?;
+        let generation = before.about().map_or(0, |about| about.generation).wrapping_add(1) & 0x7fff;
+        let until =
+            self.trial.map(|trial| since_boot().saturating_add(u64::try_from(trial.as_nanos()).unwrap_or(u64::MAX)));
+        let tuning = self.tuning(generation);
+        let about = About::new(&self.settings, self.rules.clone(), &tuning, until);
+        let text = serde_json::to_string(&about).map_err(std::io::Error::from)?;
+        attachment::attach(cgroup.as_fd(), &tuning, &text, until, &before)?;
+        Ok((about, !before.is_empty()))
+    }
+}
+
+/// The rules of a text, as they are written. One of programs or users is an error.
+fn add_rules(rules: &mut Vec<String>, source: &str, text: &str) -> Result<(), Error> {
+    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if rule.scope != Scope::default());
+    if let Some(Entry::Rule(rule)) = grammar::entries(text).flatten().find(of_sockets) {
+        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column);
+        return Err(Error::usage(format!(
+            "{place}: program= and uid= are not known where the kernel calls a BPF program"
+        ))
+        .hint("the cgroup says whose sockets are tuned; nothing is attached"));
+    }
+    let lines = text.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or_default().trim());
+    rules.extend(lines.filter(|line| line.contains(" : ")).map(str::to_owned));
+    Ok(())
+}

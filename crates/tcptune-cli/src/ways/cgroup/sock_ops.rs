@@ -1,0 +1,305 @@
+//! The program for socket operations (`BPF_PROG_TYPE_SOCK_OPS`): what is set at connect, listen and accept, and the
+//! connect timeout.
+//!
+//! The kernel calls it when a SYN is about to be sent, after listen(2), when an accepted connection stands, and at each
+//! change of state that is asked for. The connect timeout is the user timeout until then (tcp(7) `TCP_USER_TIMEOUT`,
+//! which the kernel looks at in SYN-SENT as well), and is put back as soon as the attempt is over, however it ends.
+
+use tcptune_core::options::phase::{Phases, Stages};
+
+use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Size};
+use super::bpf::Kind;
+use super::comparisons::{self, Places};
+use super::layout::{Asm, Count, Map, profile, socket};
+use super::steps::{self, PHASE, SCRATCH};
+use super::tuning::{Slot, Tuning};
+
+pub const KIND: Kind = Kind { program: 13, attach: 3, name: "tcptune_sockops" };
+
+// struct bpf_sock_ops.
+const OP: i16 = 0;
+const REPLY: i16 = 4;
+/// The second argument of `STATE_CB`: the new state.
+const NEW_STATE: i16 = 8;
+pub const FAMILY: i16 = 20;
+const REMOTE_PORT: i16 = 64;
+const LOCAL_PORT: i16 = 68;
+const CB_FLAGS: i16 = 84;
+const SK: i16 = 184;
+
+// enum of linux/bpf.h.
+const TIMEOUT_INIT: i32 = 1;
+const TCP_CONNECT_CB: i32 = 3;
+const PASSIVE_ESTABLISHED_CB: i32 = 5;
+const STATE_CB: i32 = 10;
+const TCP_LISTEN_CB: i32 = 11;
+const STATE_CB_FLAG: i32 = 4;
+
+// netinet/tcp.h.
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECV: i32 = 3;
+
+/// The reply to a call whose reply the kernel does not look at: an attachment of tcptune that is nearer to the socket
+/// has it. Programs of inner cgroups run first.
+const TAKEN: i32 = 0x7463_7074;
+
+const CLIENT: Places = Places { family: FAMILY, dst: (24, 32), src: (28, 48), port: remote_port };
+const SERVER: Places = Places { port: local_port, ..CLIENT };
+
+fn remote_port(asm: &mut Asm) {
+    asm.note("the peer's port").load(Size::Word, R2, R6, REMOTE_PORT);
+    asm.network_order(R2, 32);
+}
+
+fn local_port(asm: &mut Asm) {
+    asm.note("the own port").load(Size::Word, R2, R6, LOCAL_PORT);
+}
+
+/// The whole program.
+pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
+    let [out, connect, listen, accepted, state, initial] =
+        ["out", "connect", "listen", "accepted", "state", "initial"].map(|name| asm.label(name));
+    asm.copy(R6, R1);
+    asm.note("the operation").load(Size::Word, R2, R6, OP);
+    asm.note("BPF_SOCK_OPS_STATE_CB").jump_if(R2, Is::Equal, STATE_CB, state);
+    asm.note("BPF_SOCK_OPS_TCP_CONNECT_CB").jump_if(R2, Is::Equal, TCP_CONNECT_CB, connect);
+    asm.note("BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB").jump_if(R2, Is::Equal, PASSIVE_ESTABLISHED_CB, accepted);
+    asm.note("BPF_SOCK_OPS_TCP_LISTEN_CB").jump_if(R2, Is::Equal, TCP_LISTEN_CB, listen);
+    if tuning.has_initial {
+        asm.note("BPF_SOCK_OPS_TIMEOUT_INIT").jump_if(R2, Is::Equal, TIMEOUT_INIT, initial);
+    }
+    steps::go_on(asm, out);
+
+    asm.here(connect);
+    take(asm, tuning, Call::Connect, out);
+    asm.here(listen);
+    take(asm, tuning, Call::Listen, out);
+    asm.here(accepted);
+    take(asm, tuning, Call::Accept, out);
+    asm.here(initial);
+    first_retransmission(asm, tuning, out);
+    asm.here(state);
+    attempt_is_over(asm, tuning, out);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Connect,
+    Listen,
+    Accept,
+}
+
+impl Call {
+    const fn phase(self) -> Phases {
+        match self {
+            Self::Connect => Phases::UNCONNECTED.or(Phases::CONNECTING),
+            Self::Listen => Phases::LISTENING,
+            Self::Accept => Phases::CONNECTED,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Listen => "listen",
+            Self::Accept => "accepted",
+        }
+    }
+}
+
+/// A socket that connects, listens, or has been accepted.
+fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
+    let name = call.name();
+    asm.note("an inner cgroup has it").load(Size::Word, R1, R6, REPLY);
+    asm.jump_if(R1, Is::Equal, TAKEN, out);
+    steps::unless_stopped(asm, out);
+    asm.store_number(Size::Word, R6, REPLY, TAKEN);
+    if tuning.is_trial {
+        steps::phase(asm, name);
+    }
+    asm.note("the socket").load(Size::Double, R2, R6, SK);
+    steps::beside(asm, true, out);
+    let [counted, over, inherited] =
+        ["counted", "after_the_trial", "inherited"].map(|what| asm.label(format!("{name}_{what}")));
+    if call == Call::Accept {
+        asm.note("as its listener is?").load(Size::Word, R9, R8, socket::OWNER);
+        asm.with32(Op::Sub, R9, tuning.first_owner());
+        asm.jump_if(R9, Is::Below, tuning.count(), inherited);
+    }
+    if tuning.count() == 1 {
+        asm.store_number(Size::Word, R8, socket::OWNER, tuning.first_owner());
+        steps::address_of_profile(asm, tuning);
+    } else {
+        choose(asm, tuning, call);
+        asm.with32(Op::Add, R9, tuning.first_owner());
+        asm.store(Size::Word, R8, socket::OWNER, R9);
+        // Read again: to the verifier it is any profile then, and it goes through what follows once.
+        steps::profile_of_socket(asm, tuning, out);
+    }
+    if call == Call::Connect && tuning.has_timeouts {
+        asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
+        asm.store(Size::Word, R8, socket::LIMIT, R1);
+    }
+    if tuning.is_trial {
+        asm.load(Size::Word, R1, FP, PHASE);
+        asm.jump_if(R1, Is::NotEqual, 0, over);
+    }
+    set_all(asm, tuning, name, |slot| slot.is_of(call.phase()));
+    if call == Call::Connect && tuning.has_timeouts {
+        lend(asm, tuning);
+    }
+    if tuning.is_trial {
+        asm.jump(counted);
+        asm.here(over);
+        asm.note("nothing is set any more").store_number(Size::Word, R8, socket::OWNER, 0);
+    }
+    if call == Call::Accept {
+        asm.jump(counted);
+        asm.here(inherited);
+        let is_left = |slot: &Slot| slot.option.stages.contains(Stages::ACCEPT);
+        if tuning.slots.iter().any(is_left) {
+            steps::address_of_profile(asm, tuning);
+            set_all(asm, tuning, "inherited", is_left);
+        }
+    }
+    asm.here(counted);
+    match call {
+        Call::Connect => begin(asm, tuning),
+        Call::Listen => steps::count(asm, tuning, Count::Listens),
+        Call::Accept => steps::count(asm, tuning, Count::Accepts),
+    }
+    asm.jump(out);
+}
+
+/// The slots that are meant.
+fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot) -> bool) {
+    steps::slots_to_set(asm, tuning, true);
+    for slot in tuning.slots.iter().filter(|slot| is_meant(slot) && !slot.is_of_bind()) {
+        steps::set(asm, tuning, slot, at);
+    }
+}
+
+/// The index of the profile goes to `r9`.
+fn choose(asm: &mut Asm, tuning: &Tuning<'_>, call: Call) {
+    if call == Call::Connect {
+        comparisons::client(asm, tuning, &CLIENT);
+    } else {
+        comparisons::server(asm, tuning, &SERVER, call.name());
+    }
+}
+
+/// The connect timeout takes the place of the user timeout.
+fn lend(asm: &mut Asm, tuning: &Tuning<'_>) {
+    let (none, again) = (asm.label("no_timeout"), asm.label("lent"));
+    asm.load(Size::Word, R7, R9, profile::CONNECT_TIMEOUT);
+    if tuning.has_choice() {
+        asm.jump_if(R7, Is::Equal, 0, none);
+    }
+    asm.load(Size::Word, R1, R8, socket::LENT);
+    asm.jump_if(R1, Is::NotEqual, 0, again);
+    asm.store_number(Size::Word, FP, SCRATCH, 0);
+    user_timeout(asm);
+    asm.note("the one to put back").call(Helper::Getsockopt);
+    asm.load(Size::Word, R1, FP, SCRATCH);
+    asm.store(Size::Word, R8, socket::USER_TIMEOUT, R1);
+    asm.store_number(Size::Word, R8, socket::LENT, 1);
+    asm.set(R2, 1);
+    asm.map_value(R1, Map::Pending, 0);
+    asm.atomic_add(R1, 0, R2);
+    asm.here(again);
+    asm.store(Size::Word, FP, SCRATCH, R7);
+    user_timeout(asm);
+    asm.call(Helper::Setsockopt);
+    asm.here(none);
+}
+
+/// The arguments of bpf_setsockopt and bpf_getsockopt for the user timeout on the stack.
+fn user_timeout(asm: &mut Asm) {
+    asm.copy(R1, R6);
+    asm.set(R2, libc::IPPROTO_TCP);
+    asm.note("TCP_USER_TIMEOUT").set(R3, libc::TCP_USER_TIMEOUT);
+    asm.copy(R4, FP);
+    asm.with(Op::Add, R4, SCRATCH.into());
+    asm.set(R5, 4);
+}
+
+/// An attempt begins.
+fn begin(asm: &mut Asm, tuning: &Tuning<'_>) {
+    asm.call(Helper::KtimeGetBootNs);
+    asm.store(Size::Double, R8, socket::BEGUN, R0);
+    asm.note("tell of each change of state").copy(R1, R6);
+    asm.load(Size::Word, R2, R6, CB_FLAGS);
+    asm.with32(Op::Or, R2, STATE_CB_FLAG);
+    asm.call(Helper::SockOpsCbFlagsSet);
+    steps::count(asm, tuning, Count::Connects);
+}
+
+/// The first retransmission of a SYN comes early enough for a short timeout.
+fn first_retransmission(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
+    if !tuning.has_initial {
+        return;
+    }
+    asm.note("somebody else has answered").load(Size::Word, R1, R6, REPLY);
+    asm.jump_if(R1, Is::NotEqual, 0, out);
+    asm.note("the socket; none of a SYN-ACK").load(Size::Double, R2, R6, SK);
+    steps::beside(asm, false, out);
+    asm.load(Size::Word, R1, R8, socket::LENT);
+    asm.jump_if(R1, Is::Equal, 0, out);
+    steps::profile_of_socket(asm, tuning, out);
+    asm.load(Size::Word, R1, R9, profile::INITIAL);
+    asm.jump_if(R1, Is::Equal, 0, out);
+    asm.store(Size::Word, R6, REPLY, R1);
+    asm.jump(out);
+}
+
+/// A change of state: out of SYN-SENT, an attempt is over.
+fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
+    let [kept, established, failed] = ["not_lent", "established", "failed"].map(|name| asm.label(name));
+    asm.note("the new state").load(Size::Word, R7, R6, NEW_STATE);
+    asm.note("SYN-SENT").jump_if(R7, Is::Equal, SYN_SENT, out);
+    asm.note("SYN-RECEIVED").jump_if(R7, Is::Equal, SYN_RECV, out);
+    asm.note("the socket").load(Size::Double, R2, R6, SK);
+    steps::beside(asm, false, out);
+    asm.note("no attempt is going on").load(Size::Double, R9, R8, socket::BEGUN);
+    asm.jump_if64(R9, Is::Equal, 0, out);
+    asm.store_number(Size::Double, R8, socket::BEGUN, 0);
+    // Also of an attempt that settings before these have begun.
+    asm.load(Size::Word, R1, R8, socket::LENT);
+    asm.jump_if(R1, Is::Equal, 0, kept);
+    asm.store_number(Size::Word, R8, socket::LENT, 0);
+    asm.load(Size::Word, R1, R8, socket::USER_TIMEOUT);
+    asm.store(Size::Word, FP, SCRATCH, R1);
+    user_timeout(asm);
+    asm.note("put it back").call(Helper::Setsockopt);
+    asm.set(R2, -1);
+    asm.map_value(R1, Map::Pending, 0);
+    asm.atomic_add(R1, 0, R2);
+    asm.here(kept);
+    if tuning.is_trial {
+        let during = asm.label("during_the_trial");
+        asm.store_number(Size::Double, FP, PHASE, 0);
+        asm.map_value(R1, Map::State, super::layout::state::UNTIL);
+        asm.load(Size::Double, R1, R1, 0);
+        asm.jump_if_both(R9, Is::Below, R1, during);
+        asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
+        asm.here(during);
+    }
+    asm.call(Helper::KtimeGetBootNs);
+    asm.note("how long it took").both(Op::Sub, R0, R9);
+    asm.jump_if(R7, Is::Equal, ESTABLISHED, established);
+    asm.note("milliseconds").load(Size::Word, R1, R8, socket::LIMIT);
+    asm.jump_if(R1, Is::Equal, 0, failed);
+    asm.with(Op::Mul, R1, 1_000_000);
+    asm.jump_if_both(R0, Is::Below, R1, failed);
+    steps::count(asm, tuning, Count::TimedOut);
+    asm.jump(out);
+    asm.here(failed);
+    steps::count(asm, tuning, Count::Failed);
+    asm.jump(out);
+    asm.here(established);
+    asm.copy(R2, R0);
+    steps::add(asm, tuning, Count::Nanoseconds);
+    steps::count(asm, tuning, Count::Established);
+    asm.jump(out);
+}

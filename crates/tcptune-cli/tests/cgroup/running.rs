@@ -1,0 +1,111 @@
+//! Programs that run already, and those of `run --backend cgroup`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::group::{Group, client, listener};
+use crate::harness::{Ended, Running, TCPTUNE, eventually, inspect, real_python, socket};
+
+#[test]
+fn a_server_that_runs_is_tuned_and_check_says_so() {
+    let Some(group) = Group::or_skip("a_server_that_runs_is_tuned_and_check_says_so") else { return };
+    let script = "import socket, sys\nl = socket.create_server(('127.0.0.1', 0))\nprint(l.getsockname()[1])\n\
+                  for line in sys.stdin:\n  a, _ = l.accept()\n  print(a.getsockopt(6, 4))";
+    let mut command = Command::new(real_python());
+    command.args(["-I", "-u", "-c", script]);
+    let mut server = Running::start(&mut command);
+    let port: u16 = server.line().parse().expect("a port");
+    group.take(server.pid());
+    let pid = server.pid().to_string();
+    let check = || Ended::of(Command::new(TCPTUNE).args(["check", &pid, "--json"]));
+    assert_eq!(check().any_json()["tuned"], false);
+    let ended = Ended::of(Command::new(TCPTUNE).args(["attach", "--pid", &pid, "--keepidle", "60"]));
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    let _connection = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    server.say("accept");
+    assert_eq!(server.line(), "7200", "its socket was made when its listener was opened, before the process was moved");
+    let checked = check().json();
+    assert_eq!(checked["tuned"], true, "{checked:#}");
+    assert!(checked["attached"].as_str().is_some_and(|text| text.contains("KEEPIDLE=60s")), "{checked:#}");
+    assert!(checked["attached"].as_str().is_some_and(|text| text.contains(group.word())), "{checked:#}");
+}
+
+#[test]
+fn a_listener_that_is_open_already_accepts_tuned_connections() {
+    let Some(group) = Group::or_skip("a_listener_that_is_open_already_accepts_tuned_connections") else { return };
+    let script = "import socket, sys\nl = socket.create_server(('127.0.0.1', 0))\nprint(l.getsockname()[1])\n\
+                  for line in sys.stdin:\n  a, _ = l.accept()\n  print(a.getsockopt(6, 4), l.getsockopt(6, 4))";
+    let mut command = Command::new(real_python());
+    command.args(["-I", "-u", "-c", script]);
+    group.enter(&mut command);
+    let mut server = Running::start(&mut command);
+    let port: u16 = server.line().parse().expect("a port");
+    for (settings, keepidle) in [("60", 60), ("90", 90)] {
+        group.attach(&["--keepidle", settings]);
+        let _connection = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        server.say("accept");
+        assert_eq!(server.line(), format!("{keepidle} 7200"), "also where settings take the place of others");
+    }
+}
+
+fn cgroup_of_run(pid: u32) -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let mount = mounts.lines().find(|line| line.contains(" cgroup2 ")).expect("cgroups");
+    let mount = mount.split(' ').nth(1).expect("a mount point");
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let name = groups.lines().find_map(|line| line.strip_prefix("0::/")).expect("a cgroup");
+    PathBuf::from(mount).join(name)
+}
+
+#[test]
+fn a_program_in_a_cgroup_of_its_own_which_goes_with_it() {
+    let Some(_group) = Group::or_skip("a_program_in_a_cgroup_of_its_own_which_goes_with_it") else { return };
+    let (_v4, port) = listener("127.0.0.1");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(TCPTUNE);
+        command.args(["run", "--backend", "cgroup", "--keepidle", "60"]).args(args);
+        command
+    };
+    let program = client();
+    let program = program.to_str().expect("UTF-8");
+    assert_eq!(Ended::of(&mut run(&[program, "127.0.0.1", &port])).json()["keepidle"], 60);
+    assert_eq!(Ended::of(&mut run(&["sh", "-c", "exit 7"])).code, Some(7));
+    assert_eq!(Ended::of(&mut run(&["no-such-program"])).code, Some(127));
+    // The environment counts as well.
+    let ended = Ended::of(run(&[program, "127.0.0.1", &port]).env("TCPTUNE_KEEPCNT", "3"));
+    assert_eq!(ended.json()["keepcnt"], 3);
+    // However it ends, and what it leaves running.
+    for script in ["kill -9 $$", "sleep 0.3 & exit 0", "mkdir \"$0\"/below && exit 1"] {
+        let mut running = Running::start(&mut run(&["sh", "-c", &format!("echo up; read line; {script}")]));
+        assert_eq!(running.line(), "up");
+        let path = cgroup_of_run(running.pid());
+        assert!(path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tcptune-run-")), "{path:?}");
+        if script.contains("below") {
+            fs::create_dir(path.join("below")).expect("a cgroup below");
+        }
+        running.wait();
+        eventually("the cgroup goes", || !path.exists());
+    }
+}
+
+#[test]
+fn a_client_that_runs_already_is_tuned_when_it_connects() {
+    let Some(group) = Group::or_skip("a_client_that_runs_already_is_tuned_when_it_connects") else { return };
+    let (listener, port) = listener("127.0.0.1");
+    let script = format!(
+        "import socket, sys\ns = socket.socket()\nprint('up')\nsys.stdin.readline()\ns.connect(('127.0.0.1', {port}))\n\
+         print('connected')\nsys.stdin.read()"
+    );
+    let mut command = Command::new(real_python());
+    command.args(["-I", "-u", "-c", &script]);
+    group.enter(&mut command);
+    let mut running = Running::start(&mut command);
+    assert_eq!(running.line(), "up");
+    group.attach(&["--keepidle", "60"]);
+    running.say("connect");
+    assert_eq!(running.line(), "connected");
+    let all = inspect(running.pid());
+    assert_eq!(socket(&all, "127.0.0.1", Some(&format!(":{port}")))["options"]["keepidle"], 60);
+    drop(listener);
+}

@@ -1,0 +1,53 @@
+//! `tcptune enable` and `tcptune disable`.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::{directory, library, said, tcptune};
+
+const UNIT: &str =
+    "[Unit]\nDescription=A service that nobody can change\nDefaultDependencies=no\n[Service]\nExecStart=/bin/true\n";
+
+#[test]
+fn a_service_is_enabled_and_disabled() {
+    let directory = directory();
+    let root = directory.path().to_str().expect("UTF-8");
+    let units = directory.path().join("etc/systemd/system");
+    fs::create_dir_all(&units).expect("made");
+    fs::write(units.join("legacy.service"), UNIT).expect("written");
+    fs::create_dir_all(directory.path().join("bin")).expect("made");
+    fs::copy("/bin/true", directory.path().join("bin/true")).expect("copied");
+    let file = units.join("legacy.service.d/50-tcptune.conf");
+
+    let args = ["enable", "legacy", "--keepidle", "60", "--rule", "dst=::1 : off", "--root", root];
+    let dry = said(&mut tcptune(args.into_iter().chain(["--dry-run"])));
+    assert!(dry.ok().contains("Environment=\"TCPTUNE_KEEPIDLE=60\"") && !file.exists(), "{dry:?}");
+    let enabled = said(&mut tcptune(args));
+    assert!(enabled.ok().contains("systemctl restart legacy.service"), "{enabled:?}");
+    let text = fs::read_to_string(&file).expect("the drop-in file");
+    assert!(text.contains(&format!("Environment=\"LD_PRELOAD={}\"", library().display())), "{text}");
+    assert!(text.contains("Environment=\"TCPTUNE_RULES=dst=::1 : off\""), "{text}");
+
+    // systemd itself reads it.
+    let mut verify = Command::new("systemd-analyze");
+    let verified = said(verify.args(["verify", "--man=no", "--root", root, "legacy.service"]));
+    assert!(verified.code == Some(0) && !verified.stderr.contains("50-tcptune"), "{verified:?}");
+
+    fs::write(file.with_file_name("10-other.conf"), "[Service]\nNice=1\n").expect("written");
+    said(&mut tcptune(["disable", "legacy", "--root", root])).ok();
+    assert!(!file.exists() && file.with_file_name("10-other.conf").exists());
+    let again = said(&mut tcptune(["disable", "legacy", "--root", root]));
+    assert!(again.refused(1).contains("legacy.service is not enabled"), "{again:?}");
+}
+
+#[test]
+fn what_enable_refuses() {
+    for (args, part) in [
+        (&["enable", "legacy"][..], "no setting is given"),
+        (&["enable", "../legacy", "--keepidle", "5"], "is no service"),
+        (&["enable", "legacy", "--keepidle", "x"], "keepidle"),
+    ] {
+        let said = said(&mut tcptune(args.iter().chain(&["--root", "/nowhere"])));
+        assert!(said.refused(2).contains(part), "{said:?}");
+    }
+}

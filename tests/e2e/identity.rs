@@ -1,0 +1,126 @@
+//! A number is not a socket: what another thread, child or library makes of it is left alone.
+
+use std::time::Duration;
+
+use crate::harness::hole::{BlackHole, refusing_port};
+use crate::harness::{Ended, Program, assert_on_time, debug_library, library};
+
+const SLACK: Duration = Duration::from_millis(500);
+
+const TIMEOUT: &[(&str, &str)] = &[("CONNECT_TIMEOUT", "0.6")];
+
+fn reused(hole: &BlackHole, owner: &str, settings: &[(&str, &str)]) -> Ended {
+    let ended = Program::probe("reused").args([owner, &hole.port()]).tuned(settings).run();
+    ended.succeeded();
+    assert_eq!((ended.number("intact"), ended.number("flags_kept")), (1, 1), "{owner}, {settings:?}: {ended:#?}");
+    ended
+}
+
+#[test]
+fn the_next_owner_of_a_number_is_left_alone() {
+    let hole = BlackHole::v4();
+    let all = [TIMEOUT, &[("RECV_TIMEOUT", "5"), ("QUICKACK", "1")]].concat();
+    for owner in ["listener", "connection", "accepted", "udp", "tcp", "file", "pipe"] {
+        for settings in [TIMEOUT, &all] {
+            let ended = reused(&hole, owner, settings);
+            // The kernel holds on to the socket that connect began with.
+            assert_eq!(ended.number("errno"), libc::ETIMEDOUT.into(), "{owner}: {ended:#?}");
+            assert_on_time(ended.milliseconds("took"), Duration::from_millis(600), SLACK);
+        }
+    }
+}
+
+#[test]
+fn also_where_a_signal_handler_has_made_it() {
+    let ended = reused(&BlackHole::v4(), "handler", TIMEOUT);
+    assert_eq!(ended.number("errno"), libc::EBADF.into(), "as a connect that the kernel restarts: {ended:#?}");
+}
+
+#[test]
+fn what_is_not_tcp_is_left_alone_whatever_its_number_was() {
+    let settings: &[_] =
+        &[("SNDBUF", "20000"), ("RECV_TIMEOUT", "0.5"), ("CONNECT_TIMEOUT", "0.1"), ("KEEPIDLE", "60")];
+    for how in ["syscall", "fclose", "vfork"] {
+        let run = |settings| Program::probe("stale").args([how]).with(settings).run();
+        let (plain, tuned) = (run(None), run(Some(settings)));
+        assert_eq!(plain.succeeded(), tuned.succeeded(), "{how}");
+        assert_eq!((plain.number("errno"), plain.number("accepted_limit")), (libc::EINTR.into(), 0), "{plain:#?}");
+    }
+}
+
+#[test]
+fn the_programs_values_stay_on_duplicates_by_fcntl() {
+    let script = "
+import socket
+server = socket.create_server(('127.0.0.1', 0))
+s = socket.socket()
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+copy = s.dup()
+s.close()
+copy.connect(server.getsockname())
+print('keepidle=%d' % copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+";
+    for (precedence, keepidle) in [("program", 77), ("env", 60)] {
+        let ended = Program::python(script).tuned(&[("KEEPIDLE", "60"), ("PRECEDENCE", precedence)]).run();
+        ended.succeeded();
+        assert_eq!(ended.number("keepidle"), keepidle, "{precedence}: {ended:#?}");
+    }
+}
+
+#[test]
+fn descriptors_past_the_first_hundred_thousand_are_as_any_other() {
+    let hole = BlackHole::v4();
+    let script = format!(
+        "
+import fcntl, resource, socket, time
+try: resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 20, 1 << 20))
+except ValueError: print('no_permission=1'); raise SystemExit
+made = socket.socket()
+made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+for number in 70_000, 300_000, (1 << 20) - 1:
+    s = socket.socket(fileno=fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, number))
+    assert s.fileno() == number
+    start = time.monotonic()
+    try: s.connect(('{}', {}))
+    except TimeoutError: pass
+    print('took_%d=%d' % (number, (time.monotonic() - start) * 1000))
+    print('keepidle_%d=%d' % (number, s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)))
+    s.close()
+",
+        hole.ip(),
+        hole.port()
+    );
+    for library in [library(), debug_library()] {
+        let settings = &[("KEEPIDLE", "60"), ("PRECEDENCE", "program"), ("CONNECT_TIMEOUT", "0.3")];
+        let ended = Program::python(&script).tuned_by(library, settings).run();
+        ended.succeeded();
+        if ended.stdout.contains("no_permission") {
+            eprintln!("skipped: the hard limit of descriptors is below 2^20, and may not be raised");
+            return;
+        }
+        for number in [70_000, 300_000, (1 << 20) - 1] {
+            assert_on_time(ended.milliseconds(&format!("took_{number}")), Duration::from_millis(300), SLACK);
+            assert_eq!(ended.number(&format!("keepidle_{number}")), 77, "{ended:#?}");
+        }
+    }
+}
+
+/// Bytes of a signal handler's stack that a connect takes.
+fn used(ip: &str, port: &str, settings: Option<&[(&str, &str)]>) -> i64 {
+    let ended = Program::probe("stack").args([ip, port]).with(settings).run();
+    ended.succeeded();
+    ended.number("used")
+}
+
+/// The release library; one that is not optimised needs more.
+#[test]
+fn a_connect_needs_little_stack() {
+    let hole = BlackHole::v4();
+    let refusing = refusing_port().to_string();
+    let plain = used("127.0.0.1", &refusing, None);
+    assert!(plain > 500, "the frame of a signal alone is more: {plain}");
+    for (port, settings) in [(hole.port(), TIMEOUT), (refusing, &[("KEEPIDLE", "60"), ("CONNECT_TIMEOUT", "1")])] {
+        let more = used("127.0.0.1", &port, Some(settings)) - plain;
+        assert!((1..600).contains(&more), "{more} bytes more than libc's, with {settings:?}");
+    }
+}
