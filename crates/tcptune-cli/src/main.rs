@@ -91,6 +91,7 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 fn main() -> ExitCode {
     inherited::restore_sigpipe();
     let args: Vec<OsString> = run::without_run(std::env::args_os().collect(), &command());
+    let args = check::with_pid_last(args);
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     let result = match command().try_get_matches_from(&args) {
         Ok(matches) => dispatch(&matches, &Output::new(&matches)),

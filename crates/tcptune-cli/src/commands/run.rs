@@ -251,7 +251,8 @@ pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
         let takes_value = matches!(found.get_action(), ArgAction::Set | ArgAction::Append);
         at += if takes_value && !has_value { 2 } else { 1 };
     }
-    let is_subcommand = |arg: &OsString| whole.find_subcommand(arg).is_some();
+    // clap adds `help` itself, when it parses.
+    let is_subcommand = |arg: &OsString| arg == "help" || whole.find_subcommand(arg).is_some();
     let is_flag = |arg: &OsString| arg.as_bytes().starts_with(b"-");
     if is_run || args.get(at).is_some_and(|arg| !is_subcommand(arg) && !is_flag(arg)) {
         args.insert(1, "run".into());
@@ -300,6 +301,7 @@ mod tests {
             "run curl",
             "explain --keepidle 60",
             "--json explain",
+            "help run",
             "--color never check 1",
             "--color=never check 1",
             "--help",

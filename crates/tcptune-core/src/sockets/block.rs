@@ -3,7 +3,7 @@
 //!
 //! Writer and reader are of one release, which a note in the library says (`system::note`), so the layout is nobody else's.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::options::table::OPTIONS;
@@ -293,8 +293,7 @@ impl Counted {
             if port & stats::READY == 0 {
                 continue;
             }
-            let ip = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical();
-            let peer = SocketAddr::new(ip, u16::try_from(port & 0xffff).ok()?);
+            let peer = stats::socket_address(high, low, port & 0xffff)?;
             match counted.peers.iter_mut().find(|(known, ..)| *known == peer) {
                 // Two threads may have entered one at the same time.
                 Some((_, all, slowest)) => (*all, *slowest) = (*all + times, worst.max(*slowest)),

@@ -36,14 +36,9 @@ impl Connect {
     }
 
     fn put(&self, time: u64, peer: SocketAddr) {
-        let ip = match peer.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        let [high, low] = &self.ip;
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
-        low.store(ip as u64, Ordering::Relaxed);
-        high.store((ip >> 64) as u64, Ordering::Relaxed);
+        for (word, half) in self.ip.iter().zip(halves(peer)) {
+            word.store(half, Ordering::Relaxed);
+        }
         self.port.store(peer.port().into(), Ordering::Relaxed);
         self.time.store(time, Ordering::Release);
     }
@@ -73,10 +68,9 @@ impl Connect {
 
     fn get(&self) -> Option<(u64, SocketAddr)> {
         let time = self.time.load(Ordering::Acquire);
-        let [high, low] = &self.ip;
-        let ip = u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed));
-        let port = u16::try_from(self.port.load(Ordering::Relaxed) & !PENDING).ok()?;
-        (time != 0).then(|| (time, SocketAddr::new(Ipv6Addr::from_bits(ip).to_canonical(), port)))
+        let [high, low] = self.ip.each_ref().map(|half| half.load(Ordering::Relaxed));
+        let port = self.port.load(Ordering::Relaxed) & !PENDING;
+        if time == 0 { None } else { Some((time, socket_address(high, low, port)?)) }
     }
 }
 
@@ -128,12 +122,7 @@ impl Counts {
 
     /// The record of a peer, which may be a new one; none if there is no room.
     fn peer(&self, address: SocketAddr) -> Option<&Peer> {
-        let ip = match address.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
-        let (high, low) = ((ip >> 64) as u64, ip as u64);
+        let [high, low] = halves(address);
         let port = u64::from(address.port());
         let start = usize::try_from((high ^ low ^ port).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(0);
         let (before, behind) = self.peers.split_at_checked(start % PEERS)?;
@@ -143,9 +132,9 @@ impl Counts {
             }
             let taken = peer.port.compare_exchange(0, TAKEN, Ordering::Relaxed, Ordering::Relaxed);
             if taken.is_ok() {
-                let [first, second] = &peer.ip;
-                first.store(high, Ordering::Relaxed);
-                second.store(low, Ordering::Relaxed);
+                for (word, half) in peer.ip.iter().zip([high, low]) {
+                    word.store(half, Ordering::Relaxed);
+                }
                 peer.port.store(port | READY, Ordering::Release);
                 return Some(peer);
             }
@@ -182,7 +171,19 @@ impl Peer {
     }
 }
 
-fn socket_address(high: u64, low: u64, port: u64) -> Option<SocketAddr> {
+/// The address as one of IPv6, in two words.
+fn halves(address: SocketAddr) -> [u64; 2] {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+    [(ip >> 64) as u64, ip as u64]
+}
+
+/// The address of such words.
+#[must_use]
+pub fn socket_address(high: u64, low: u64, port: u64) -> Option<SocketAddr> {
     let ip = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical();
     Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
 }

@@ -3,6 +3,7 @@
 mod process;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -68,6 +69,18 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         }
         Ok(tuned)
     })
+}
+
+/// Flags may follow the number of a process, but what follows a program are its arguments: the number comes last.
+pub fn with_pid_last(mut args: Vec<OsString>) -> Vec<OsString> {
+    let at = args.iter().position(|arg| arg == "check").map(|check| check + 1);
+    if let Some(at) = at.filter(|at| args.get(*at).and_then(|arg| arg.to_str()).is_some_and(is_number))
+        && args.iter().take(at - 1).skip(1).all(|arg| arg.as_bytes().starts_with(b"-"))
+    {
+        let pid = args.remove(at);
+        args.push(pid);
+    }
+    args
 }
 
 fn is_number(text: &str) -> bool {
@@ -177,5 +190,24 @@ fn kind(elf: Option<&Elf>) -> String {
         Some(elf) if elf.is_static() => format!("static, {}", elf.machine),
         Some(Elf { machine, loader: Some(loader), .. }) => format!("dynamic, {machine}, loader {}", loader.display()),
         Some(Elf { machine, .. }) => format!("the loader itself, {machine}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_may_follow_a_pid() {
+        for (line, want) in [
+            ("t check 7 --json", "t check --json 7"),
+            ("t --json check 7 --watch=1", "t --json check --watch=1 7"),
+            ("t check curl 7 --json", "t check curl 7 --json"),
+            ("t run check 7 --json", "t run check 7 --json"),
+            ("t check", "t check"),
+        ] {
+            let args = with_pid_last(line.split(' ').map(OsString::from).collect());
+            assert_eq!(args.join(std::ffi::OsStr::new(" ")), want);
+        }
     }
 }
