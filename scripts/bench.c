@@ -231,6 +231,14 @@ static void tcp(void) { close(tcp_socket(0)); }
 static void udp(void) { close(socket(AF_INET, SOCK_DGRAM, 0)); }
 static void local(void) { close(socket(AF_UNIX, SOCK_STREAM, 0)); }
 
+/* A command of a shell script, without its exec. */
+static void forked(void) {
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    check(child > 0 && waitpid(child, NULL, 0) == child, "fork");
+}
+
 static void blocking(void) {
     int fd = tcp_socket(0);
     if (inline_calls == TIMEOUT) {
@@ -326,7 +334,7 @@ static int memory(const char *field) {
 static int work(const char *name, const char *style, const char *keepalive) {
     static const struct { const char *name; void (*run)(void); } workloads[] = {
         {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"blocking", blocking}, {"blocking6", blocking},
-        {"nonblocking", nonblocking}, {0}}, *w;
+        {"nonblocking", nonblocking}, {"fork", forked}, {0}}, *w;
     double times[BLOCKS];
     family = !strcmp(name, "blocking6") ? AF_INET6 : AF_INET;
     inline_calls = !strcmp(style, "timeout") ? TIMEOUT : !strcmp(style, "keepalive") ? KEEPALIVE : PLAIN;

@@ -81,6 +81,10 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
     if !wrong.is_empty() {
         BLOCK.tell_wrong(&wrong);
     }
+    if settings.backend.is_not_the_library() {
+        log::info!("in force: nothing, TCPTUNE_BACKEND says that sockets are tuned another way");
+        return;
+    }
     if !settings.in_scope {
         log::info!("in force: nothing, ONLY_PROGRAMS or SKIP_PROGRAMS leaves this program alone");
         return;
@@ -122,7 +126,9 @@ fn tell(settings: &Settings) {
 }
 
 fn state(settings: &Settings) -> State {
-    if !settings.in_scope {
+    if settings.backend.is_not_the_library() {
+        State::Elsewhere
+    } else if !settings.in_scope {
         State::OutOfScope
     } else if settings.disabled {
         State::Disabled

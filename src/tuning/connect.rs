@@ -11,7 +11,7 @@ use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::{Precedence, Profile};
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::connect::{self, Call};
-use tcptune_core::sockets::decision::{self, Bound};
+use tcptune_core::sockets::decision::{self, Bound, Reason};
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
@@ -55,7 +55,13 @@ impl Tuning {
     fn connected(&self, call: &Call<'_>) -> Result<(), c_int> {
         let mark = self.seen(call.fd);
         let mark = if is_tcp(mark) { self.before_connect(call.fd, mark) } else { mark };
-        if is_tcp(mark) { self.connect_tcp(call, mark) } else { self.bounded(call, mark, None) }
+        if is_tcp(mark) {
+            return self.connect_tcp(call, mark);
+        }
+        if log::log_enabled!(log::Level::Debug) {
+            self.explain(call.fd, Bound::Leave(Reason::NotTcp));
+        }
+        call.connect()
     }
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
@@ -81,16 +87,12 @@ impl Tuning {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
         }
-        let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(&self.real, fd)));
-        let result = match self.stats {
-            Some(stats) => {
-                let start = stats::now();
-                let result = self.bounded(call, mark, profile);
-                stats.connected(fd, start, peer, result);
-                result
-            }
-            None => self.bounded(call, mark, profile),
-        };
+        let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(fd)));
+        let start = self.stats.map_or(0, |_| stats::now());
+        let result = self.bounded(call, mark, profile);
+        if let Some(stats) = self.stats {
+            stats.connected(fd, start, peer, result);
+        }
         match result {
             Ok(()) => log::trace!("fd {fd}: connect: done"),
             Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
@@ -98,7 +100,7 @@ impl Tuning {
         if let Some((profile, identity)) = more
             && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
             && self.has_begun(call, result)
-            && errno::preserved(|| Identity::of(&self.real, fd)) == identity
+            && Identity::of(fd) == identity
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
         }
@@ -124,6 +126,7 @@ impl Tuning {
         }
     }
 
+    #[inline] // called once, and a connect has little stack
     fn bounded(&self, call: &Call<'_>, mark: Mark, profile: Option<&Profile>) -> Result<(), c_int> {
         let fd = call.fd;
         let family = mark.family().unwrap_or(Family::Other);
@@ -139,6 +142,7 @@ impl Tuning {
     }
 
     /// Binds a socket that is not bound to the address that its connections shall come from.
+    #[inline(never)] // for the stack: a connect has little
     fn bind_source(&self, fd: c_int, mark: Mark, profile: &Profile, peer: Option<SocketAddr>) {
         let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source)) else { return };
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {

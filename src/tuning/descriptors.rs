@@ -25,7 +25,7 @@ impl Tuning {
     /// the kernel is asked. Where `little` is changed, in one system call.
     pub(super) fn confirmed(&self, fd: c_int, mark: Mark, little: bool) -> Mark {
         let found = if little { apply::has_protocol_of } else { apply::is };
-        if found(&self.real, fd, mark) {
+        if found(fd, mark) {
             return mark;
         }
         self.descriptors.forget(fd);

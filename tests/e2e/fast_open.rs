@@ -106,7 +106,7 @@ print('with_syn=%d' % (info[5] >> 5 & 1))";
             ended.succeeded();
             assert_eq!((ended.number("sent"), ended.number("with_syn")), (5, 1), "{call}: {ended:#?}");
             let (keepidle, from) = if settings.is_some() { (33, "127.0.0.9") } else { (7200, "127.0.0.1") };
-            assert_eq!((ended.number("keepidle"), &*ended.value("from")), (keepidle, from), "{call}: {ended:#?}");
+            assert_eq!((ended.number("keepidle"), ended.value("from")), (keepidle, from), "{call}: {ended:#?}");
         }
     }
 }

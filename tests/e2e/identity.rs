@@ -105,6 +105,28 @@ for number in 70_000, 300_000, (1 << 20) - 1:
     }
 }
 
+#[test]
+fn what_is_not_used_takes_no_memory_even_where_all_is_locked() {
+    let script = "
+import ctypes, socket
+s = socket.socket()
+if ctypes.CDLL(None).mlockall(3): print('locked=-1')
+else: print('locked=' + next(l for l in open('/proc/self/status') if l.startswith('VmLck')).split()[1])
+";
+    let locked = |settings: &[(&str, &str)]| {
+        let ended = Program::python(script).tuned(settings).run();
+        ended.succeeded();
+        ended.number("locked")
+    };
+    let without = locked(&[]);
+    if without < 0 {
+        eprintln!("skipped: mlockall is refused");
+        return;
+    }
+    let more = locked(&[("KEEPIDLE", "60"), ("STATS", "on")]) - without;
+    assert!((0..=100).contains(&more), "{more} KiB more with settings");
+}
+
 /// Bytes of a signal handler's stack that a connect takes.
 fn used(ip: &str, port: &str, settings: Option<&[(&str, &str)]>) -> i64 {
     let ended = Program::probe("stack").args([ip, port]).with(settings).run();

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod cost;
+mod deploy;
 mod differential;
 mod documents;
 mod exhaustion;

@@ -28,10 +28,10 @@ fn elsewhere() -> Option<PathBuf> {
 
 /// Builds the library with a profile, once, and gives its path.
 fn built(profile: &'static str) -> PathBuf {
+    static BUILT: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     if let Some(directory) = elsewhere() {
         return directory.join(profile).join("libtcptune.so");
     }
-    static BUILT: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     built
@@ -74,10 +74,10 @@ pub fn shared(name: &'static str) -> PathBuf {
 }
 
 fn compiled(name: &'static str, file: String, options: &[&str]) -> PathBuf {
+    static COMPILED: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     if let Some(directory) = elsewhere() {
         return directory.join(file);
     }
-    static COMPILED: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     compiled
         .get_or_insert_default()

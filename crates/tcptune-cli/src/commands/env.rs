@@ -42,7 +42,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let environment = if matches.get_flag("unset") {
         Environment::none()
     } else {
-        Environment::new(&given, &Library::find(matches)?.path)
+        Environment::new(&given, &Library::find(matches, None)?.path)
     };
     if out.is_json() {
         out.print_json(&environment.json())?;

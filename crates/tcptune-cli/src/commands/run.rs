@@ -1,4 +1,4 @@
-//! `tcptune run`: starts a program with the library preloaded.
+//! `tcptune run`: starts a program with its sockets tuned, by the way that reaches it.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
@@ -10,6 +10,7 @@ use std::ptr;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use tcptune_core::settings::settled::Backend;
 
 use crate::commands::attach;
 use crate::program::{self, Around, Obstacle, Program};
@@ -19,6 +20,8 @@ use crate::settings::flags::{self, Given};
 use crate::system::{inherited, variables};
 use crate::ways::cgroup::order::Order;
 use crate::ways::cgroup::own;
+use crate::ways::choice::{Choice, Way};
+use crate::ways::notify::{self, policy::Policy};
 use crate::ways::preload::environment::{Environment, Shell};
 use crate::ways::preload::library::{self, Library};
 
@@ -29,44 +32,39 @@ const EXAMPLES: &str = "  \
 
 /// Its flags.
 pub fn command() -> Command {
-    let command = Command::new("run")
-        .about("Run a program with its TCP sockets tuned")
-        .override_usage(
-            "tcptune run [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune [OPTIONS] [--] COMMAND [ARGUMENT]...",
-        )
-        .arg(
-            Arg::new("command")
-                .value_name("COMMAND")
-                .required(true)
-                .num_args(1..)
-                .trailing_var_arg(true)
-                .value_parser(value_parser!(OsString))
-                .help("The program, and its arguments"),
-        )
-        .arg(
-            Arg::new("force")
-                .long("force")
-                .action(ArgAction::SetTrue)
-                .help("Run the program also if the library cannot be preloaded into it"),
-        )
-        .arg(
-            Arg::new("dry-run")
-                .long("dry-run")
-                .action(ArgAction::SetTrue)
-                .help("Print what would be run, as lines for a shell, and run nothing"),
-        )
-        .arg(
-            Arg::new("backend")
-                .long("backend")
-                .value_name("WAY")
-                .value_parser(["preload", "cgroup"])
-                .default_value("preload")
-                .help(
-                    "How: preload a library, or (cgroup) by BPF programs of a cgroup of its own, which reach static \
-                       and Go programs as well and need root",
+    let command =
+        Command::new("run")
+            .about("Run a program with its TCP sockets tuned")
+            .override_usage(
+                "tcptune run [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune [OPTIONS] [--] COMMAND [ARGUMENT]...",
+            )
+            .arg(
+                Arg::new("command")
+                    .value_name("COMMAND")
+                    .required(true)
+                    .num_args(1..)
+                    .trailing_var_arg(true)
+                    .value_parser(value_parser!(OsString))
+                    .help("The program, and its arguments"),
+            )
+            .arg(
+                Arg::new("force")
+                    .long("force")
+                    .action(ArgAction::SetTrue)
+                    .help("Run the program also if the way that is taken does not reach it"),
+            )
+            .arg(
+                Arg::new("dry-run")
+                    .long("dry-run")
+                    .action(ArgAction::SetTrue)
+                    .help("Print what would be run, as lines for a shell, and run nothing"),
+            )
+            .arg(
+                Arg::new("io-uring").long("io-uring").value_name("WORD").value_parser(["allow", "deny"]).help(
+                    "With --backend notify: deny lets io_uring_setup fail, so that programs use calls that are seen",
                 ),
-        )
-        .arg(library::arg());
+            )
+            .arg(library::arg());
     flags::with(command, |_| true, EXAMPLES)
 }
 
@@ -111,7 +109,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 fn start(
     words: &[OsString],
     variable: Option<(&str, &str)>,
-    dry_run: bool,
+    dry: bool,
     matches: &ArgMatches,
     out: &Output,
 ) -> Result<ExitCode, Error> {
@@ -123,44 +121,88 @@ fn start(
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
-    if matches!(matches.try_get_one::<String>("backend"), Ok(Some(way)) if way == "cgroup") {
-        return in_a_cgroup(given, &path, words, dry_run, out);
+    let mut around = Around { search, preload: variables::own().ld_preload(), library: None };
+    let library = Library::find(matches, Program::look(path.clone(), args, around).elf.as_ref());
+    around.library = library.as_ref().ok().map(|library| (library.file.as_path(), &library.elf));
+    let program = Program::look(path.clone(), args, around);
+    let environment = Environment::of(&given);
+    let (policy, wrong) = Policy::new(environment.settings(), &program.process());
+    let mut choice = Choice::new(&program, policy.first(), Order::that_sets_all(&given).as_ref());
+    refuse(&program, &choice, matches!(matches.try_get_one("force"), Ok(Some(true))))?;
+    if choice.way == Way::Cgroup
+        && !dry
+        && let Err(error) = in_a_cgroup(&given)
+    {
+        if policy.first().backend != Backend::Auto {
+            return Err(error);
+        }
+        say(&format!("{error}; notify in its place"));
+        choice = choice.instead(Way::Notify, policy.first());
     }
-    let library = Library::find(matches)?;
-    let mut environment = Environment::new(&given, &library.path);
+    let also = library.as_ref().ok().filter(|_| choice.way == Way::Preload).and_then(Library::also_leads_to);
+    let mut environment = match choice.way {
+        Way::Preload => environment.preloading(&library?.path),
+        Way::Notify | Way::Cgroup => environment.announcing(choice.way.name()),
+    };
     if let Some((name, value)) = variable {
         environment.set(name, value);
     }
-    let around =
-        Around { search, preload: variables::own().ld_preload(), library: Some((&library.path, &library.elf)) };
-    let program = Program::look(path.clone(), args, around);
-    refuse(&program, matches!(matches.try_get_one("force"), Ok(Some(true))))?;
-    if dry_run {
-        if out.is_json() {
-            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-            out.print_json(
-                &json!({ "environment": environment.json(), "program": path.to_string_lossy(), "command": words }),
-            )?;
-        } else {
-            let words: Vec<_> = words.iter().map(|word| Shell::Posix.quoted(word)).collect();
-            out.print_bytes(&environment.lines(Shell::Posix))?;
-            out.print_bytes(&[b"exec ", words.join(&b' ').as_slice()].concat())?;
+    if dry {
+        if choice.way == Way::Cgroup {
+            return attach::dry_run(&Order::new(&given.over_environment(), None)?, out);
         }
-        return Ok(ExitCode::SUCCESS);
+        return dry_run(&environment, &choice, also.as_deref(), &path, words, out).map(|()| ExitCode::SUCCESS);
+    }
+    if !choice.left_out.is_empty() && choice.way != Way::Cgroup {
+        say(&format!("{} does not set {}", choice.way, choice.left_out.join(", ")));
+    }
+    if choice.way == Way::Notify {
+        let no_io_uring = matches!(matches.try_get_one::<String>("io-uring"), Ok(Some(word)) if word == "deny");
+        notify::enter(program.file(), policy, &wrong, no_io_uring)?;
     }
     environment.put();
     Err(become_it(&path, words, program.elf.is_none()))
 }
 
-/// The program in a cgroup that tunes it.
-fn in_a_cgroup(given: Given, path: &Path, words: &[OsString], is_dry: bool, out: &Output) -> Result<ExitCode, Error> {
-    let order = Order::new(&given.over_environment(), None)?;
+/// Puts this process into a cgroup that tunes it; says what is left out there.
+fn in_a_cgroup(given: &Given) -> Result<(), Error> {
+    let order = Order::new(&given.clone().over_environment(), None)?;
     order.warn()?;
-    if is_dry {
-        return attach::dry_run(&order, out);
+    own::enter(&order)
+}
+
+/// What would be run, as lines for a shell.
+fn dry_run(
+    environment: &Environment,
+    choice: &Choice,
+    also: Option<&str>,
+    path: &Path,
+    words: &[OsString],
+    out: &Output,
+) -> Result<(), Error> {
+    if out.is_json() {
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        return out.print_json(&json!({
+            "way": choice.way.name(),
+            "reason": choice.reason,
+            "left_out": choice.left_out,
+            "environment": environment.json(),
+            "other_kinds": also,
+            "program": path.to_string_lossy(),
+            "command": words,
+        }));
     }
-    own::enter(&order)?;
-    Err(become_it(path, words, true))
+    out.print(format!("# {}: {}", choice.way, choice.reason))?;
+    if !choice.left_out.is_empty() {
+        out.print(format!("# does not set {}", choice.left_out.join(", ")))?;
+    }
+    if let Some(also) = also {
+        out.print(format!("# {also}"))?;
+    }
+    let words: Vec<_> = words.iter().map(|word| Shell::Posix.quoted(word)).collect();
+    let run: &[u8] = if choice.way == Way::Preload { b"exec " } else { b"exec tcptune run -- " };
+    out.print_bytes(&environment.lines(Shell::Posix))?;
+    out.print_bytes(&[run, words.join(&b' ').as_slice()].concat())
 }
 
 /// Returns only if the program cannot be started.
@@ -174,13 +216,13 @@ fn become_it(path: &Path, words: &[OsString], may_be_script: bool) -> Error {
 }
 
 /// What would not work is said before anything is started.
-fn refuse(program: &Program, force: bool) -> Result<(), Error> {
-    if program.obstacles.is_empty() {
+fn refuse(program: &Program, choice: &Choice, force: bool) -> Result<(), Error> {
+    if choice.obstacles.is_empty() {
         return Ok(());
     }
     let shown: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
     let shown = shown.join(" → ");
-    let mut messages: Vec<_> = program.obstacles.iter().map(|obstacle| format!("{shown}: {obstacle}")).collect();
+    let mut messages: Vec<_> = choice.obstacles.iter().map(|obstacle| format!("{shown}: {obstacle}")).collect();
     if force {
         for message in messages {
             say(&format!("{message}; started all the same"));
@@ -190,7 +232,7 @@ fn refuse(program: &Program, force: bool) -> Result<(), Error> {
     if let Some(last) = messages.last_mut() {
         last.push_str("; not started");
     }
-    let advice = program.obstacles.iter().find_map(Obstacle::advice);
+    let advice = choice.obstacles.iter().find_map(Obstacle::advice);
     messages.push(advice.map_or(String::new(), |advice| advice + "; ") + "--force starts it all the same");
     Err(Error::not_executable(messages))
 }

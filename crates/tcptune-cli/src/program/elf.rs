@@ -1,6 +1,6 @@
 //! What an ELF file says about who can be preloaded into it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, Sym};
 use object::{Endianness, FileKind, ReadCache, ReadRef, elf};
 use tcptune_core::system::errno::Named;
 use tcptune_core::system::note;
@@ -25,8 +25,23 @@ pub struct Elf {
     pub is_go: bool,
     /// The libraries that it is linked with.
     pub needed: Vec<String>,
+    /// What it takes from them, and how it calls the kernel.
+    pub imports: Imports,
     /// The version of the library, if it is libtcptune.so.
     pub tcptune: Option<String>,
+}
+
+/// What an ELF file takes from its libraries, as far as it tells how it calls the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imports {
+    /// Where libraries are looked for first (`DT_RUNPATH`, `DT_RPATH`).
+    pub search: Vec<OsString>,
+    /// Whether connect(2), bind(2) or listen(2) is among its imports.
+    pub sockets: bool,
+    /// Whether dlopen(3) is.
+    pub dlopen: bool,
+    /// Whether the machine's instruction for a system call is in it.
+    pub makes_calls: bool,
 }
 
 /// What it is for.
@@ -35,6 +50,30 @@ pub struct Machine {
     code: elf::Machine,
     bits: u8,
     little: bool,
+}
+
+/// Machines that glibc has a loader for, what Debian calls the directory of their libraries, and the path of the loader.
+pub const LOADERS: [(elf::Machine, &str, &str); 4] = [
+    (elf::EM_X86_64, "x86_64-linux-gnu", "/lib64/ld-linux-x86-64.so.2"),
+    (elf::EM_386, "i386-linux-gnu", "/lib/ld-linux.so.2"),
+    (elf::EM_AARCH64, "aarch64-linux-gnu", "/lib/ld-linux-aarch64.so.1"),
+    (elf::EM_ARM, "arm-linux-gnueabihf", "/lib/ld-linux-armhf.so.3"),
+];
+
+impl Machine {
+    pub fn is(self, code: elf::Machine) -> bool {
+        self.code == code
+    }
+
+    /// The directory for its libraries, below that for all.
+    pub fn directory(self) -> Option<&'static str> {
+        LOADERS.iter().find(|(code, ..)| self.is(*code)).map(|(_, directory, _)| *directory)
+    }
+
+    /// The loader of glibc.
+    pub fn loader(self) -> Option<&'static str> {
+        LOADERS.iter().find(|(code, ..)| self.is(*code)).map(|(.., loader)| *loader)
+    }
 }
 
 impl fmt::Display for Machine {
@@ -118,8 +157,15 @@ impl Elf {
         let header = H::parse(data)?;
         let endian = header.endian()?;
         let machine = Machine { code: header.e_machine(endian), bits, little: endian == Endianness::Little };
-        let mut found =
-            Self { machine, loader: None, is_library: false, is_go: false, needed: Vec::new(), tcptune: None };
+        let mut found = Self {
+            machine,
+            loader: None,
+            is_library: false,
+            is_go: false,
+            needed: Vec::new(),
+            imports: Imports::default(),
+            tcptune: None,
+        };
         let length = data.len().unwrap_or(0);
         let segments = header.program_headers(endian, data)?;
         if segments.is_empty() {
@@ -138,13 +184,22 @@ impl Elf {
             let value = |tag| entries.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
             if let Some((at, size)) = value(elf::DT_STRTAB).zip(value(elf::DT_STRSZ)) {
                 let strings = segments.iter().find_map(|segment| segment.data_range(endian, data, at, size).ok()?);
-                let needed = entries.iter().filter(|entry| entry.tag(endian) == elf::DT_NEEDED);
-                found.needed.extend(needed.filter_map(|entry| {
-                    let name =
-                        strings?.get(usize::try_from(entry.val(endian)).ok()?..)?.split(|byte| *byte == 0).next()?;
-                    Some(String::from_utf8_lossy(name).into_owned())
-                }));
+                for entry in entries {
+                    let at = usize::try_from(entry.val(endian)).ok();
+                    let text = at.and_then(|at| strings?.get(at..)?.split(|byte| *byte == 0).next());
+                    match (entry.tag(endian), text) {
+                        (elf::DT_NEEDED, Some(name)) => found.needed.push(String::from_utf8_lossy(name).into_owned()),
+                        (elf::DT_RUNPATH | elf::DT_RPATH, Some(list)) => {
+                            let list = list.split(|byte| *byte == b':');
+                            found.imports.search.extend(list.map(|directory| OsStr::from_bytes(directory).to_owned()));
+                        }
+                        _ => {}
+                    }
+                }
             }
+            let is_code = segment.p_type(endian) == elf::PT_LOAD && (segment.p_flags(endian) & elf::PF_X).0 != 0;
+            found.imports.makes_calls |=
+                is_code && has_call(machine.code, segment.data(endian, data).unwrap_or_default());
             let mut notes = segment.notes(endian, data)?;
             while let Some(Ok(Some(note))) = notes.as_mut().map(object::read::elf::NoteIterator::next) {
                 if note.name() == note::NAME && note.n_type(endian).0 == note::VERSION {
@@ -157,12 +212,25 @@ impl Elf {
         found.is_go = [&b".go.buildinfo"[..], b".note.go.buildid"]
             .iter()
             .any(|name| sections.section_by_name(endian, name).is_some());
+        let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
+        for symbol in symbols.iter().filter(|symbol| symbol.is_undefined(endian)) {
+            match symbol.name(endian, symbols.strings()) {
+                Ok(b"connect" | b"bind" | b"listen") => found.imports.sockets = true,
+                Ok(b"dlopen") => found.imports.dlopen = true,
+                _ => {}
+            }
+        }
         Ok(Some(found))
     }
 
     /// Whether it runs without a loader.
     pub fn is_static(&self) -> bool {
         self.loader.is_none() && !self.is_library
+    }
+
+    /// Whether a loader puts it together, with libc.
+    pub fn is_dynamic(&self) -> bool {
+        self.loader.is_some() && !self.is_go
     }
 
     /// The run-time library of a sanitizer that it is linked with: it must be the first that is loaded.
@@ -177,4 +245,13 @@ pub fn is_sanitizer(name: &[u8]) -> bool {
     [&b"libasan."[..], b"libhwasan.", b"liblsan.", b"libtsan.", b"libubsan.", b"libclang_rt."]
         .iter()
         .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether an instruction for a system call is in the code; also where that cannot be told.
+fn has_call(machine: elf::Machine, code: &[u8]) -> bool {
+    match machine {
+        elf::EM_X86_64 => code.windows(2).any(|two| two == [0x0f, 0x05]), // syscall
+        elf::EM_AARCH64 => code.chunks_exact(4).any(|four| four == [0x01, 0x00, 0x00, 0xd4]), // svc #0
+        _ => true,
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod elf;
 mod find;
+mod imports;
 mod obstacle;
 mod script;
 mod wrapper;
@@ -12,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
+use tcptune_core::settings::source::Process;
 
 use self::elf::{Elf, Unfit, is_sanitizer};
 pub use self::find::find;
@@ -88,6 +90,9 @@ impl Program {
                 program.obstacles.extend(obstacles(&elf, around.library.map(|(_, elf)| elf)));
                 let sanitizer = elf.sanitizer().filter(|_| !has_sanitizer(around.preload));
                 program.obstacles.extend(sanitizer.map(|library| Obstacle::Sanitizer(library.to_owned())));
+                if elf.is_dynamic() && imports::past_libc(program.file(), &elf) {
+                    program.obstacles.push(Obstacle::DirectCalls);
+                }
                 program.elf = Some(elf);
             }
             // Some may be executed, and not be read; what is no ELF file is a shell's (execvp(3)), or binfmt_misc's.
@@ -95,6 +100,14 @@ impl Program {
             Err(unfit) => program.obstacles.push(Obstacle::Unfit(unfit)),
         }
         program
+    }
+
+    /// By which names rules know it: of its executable, and of a script that it runs.
+    pub fn process(&self) -> Process {
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let started = self.chain.first().and_then(|path| name(path));
+        let names = name(self.file()).into_iter().chain(started).collect();
+        Process { names, uid: rustix::process::geteuid().as_raw() }
     }
 
     /// What is executed in the end.

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use rustix::thread::CapabilitySet;
+
 use super::elf::{Machine, Unfit};
 use super::wrapper::Loss;
+use crate::ways::choice::Way;
 
 /// Why a program cannot be tuned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Obstacle {
     OtherMachine { program: Machine, library: Machine },
     /// It does not call libc.
     Go,
+    /// It calls libc, but not for sockets.
+    DirectCalls,
     /// The loader it asks for is not there.
     NoLoader(PathBuf),
     /// The interpreter that a script asks for is not there.
@@ -40,6 +45,30 @@ pub enum Privilege {
 }
 
 impl Obstacle {
+    /// Whether the program reaches the kernel without the calls that the library hooks: other ways see them.
+    pub const fn is_past_libc(&self) -> bool {
+        matches!(self, Self::Static | Self::Go | Self::DirectCalls)
+    }
+
+    /// Whether it keeps this way out.
+    pub fn hinders(&self, way: Way) -> bool {
+        match self {
+            // What cannot be started at all, and what a service starts, which is no child of this process.
+            Self::NoLoader(_)
+            | Self::NoInterpreter(_)
+            | Self::CarriageReturn
+            | Self::Unfit(_)
+            | Self::Lost(Loss::Manager(_) | Loss::Container(_)) => true,
+            // A filter has the numbers of one machine's system calls.
+            Self::OtherMachine { .. } => way != Way::Cgroup,
+            // With CAP_SYS_ADMIN a filter does without no_new_privs, and those that gain rights are reached as well.
+            Self::SecureExecution(_) | Self::Lost(Loss::Environment(_)) => {
+                way == Way::Preload || (way == Way::Notify && !is_admin())
+            }
+            _ => way == Way::Preload,
+        }
+    }
+
     /// Its name for machines.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -47,6 +76,7 @@ impl Obstacle {
             Self::SecureExecution(_) => "secure-execution",
             Self::OtherMachine { .. } => "other-machine",
             Self::Go => "go",
+            Self::DirectCalls => "direct-calls",
             Self::NoLoader(_) => "no-loader",
             Self::NoInterpreter(_) => "no-interpreter",
             Self::CarriageReturn => "carriage-return",
@@ -62,7 +92,9 @@ impl Obstacle {
     /// What can be done instead.
     pub fn advice(&self) -> Option<String> {
         Some(match self {
-            Self::Static | Self::Go => "once it runs, `tcptune apply PID` can set options on its sockets".to_owned(),
+            Self::Static | Self::Go | Self::DirectCalls => {
+                "without --backend preload another way reaches it".to_owned()
+            }
             Self::SecureExecution(_) => "run it as a user for whom it gains nothing".to_owned(),
             Self::OtherMachine { .. } => "name a library for its machine with --library".to_owned(),
             Self::CarriageReturn => "take them away: sed -i 's/\\r$//' FILE".to_owned(),
@@ -92,6 +124,9 @@ impl fmt::Display for Obstacle {
                 write!(f, "for {program}, and the library is for {library}: the loader cannot load it there")
             }
             Self::Go => f.write_str("a Go program: it makes its own system calls, past libc and past the library"),
+            Self::DirectCalls => f.write_str(
+                "makes its system calls itself: neither it nor a library of it imports what connects or listens",
+            ),
             Self::NoLoader(path) => write!(f, "needs the loader {}, which is not there", path.display()),
             Self::NoInterpreter(path) => write!(f, "needs the interpreter {}, which is not there", path.display()),
             Self::CarriageReturn => {
@@ -116,4 +151,9 @@ impl fmt::Display for Obstacle {
             Self::Lost(Loss::Root(root)) => write!(f, "the library is not in the tree {}", root.display()),
         }
     }
+}
+
+/// Whether this process has CAP_SYS_ADMIN.
+fn is_admin() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN))
 }

@@ -153,7 +153,7 @@ pub struct Said {
 }
 
 /// The settings that the command line gives. Several rules are lines of one text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Given(Vec<Said>);
 
 impl Given {

@@ -24,14 +24,15 @@ pub struct Variables {
     path: Option<Text>,
     ld_preload: Option<Text>,
     tcptune_library: Option<Text>,
+    journal_stream: Option<Text>,
     /// All that begin with `TCPTUNE_`, in their order.
     #[serde(skip)]
     settings: Settings,
 }
 
 /// What `Variables` has fields for.
-const NAMES: [&str; 8] =
-    ["NO_COLOR", "TERM", "SHELL", "HOME", "XDG_CONFIG_HOME", "PATH", "LD_PRELOAD", "TCPTUNE_LIBRARY"];
+const NAMES: [&str; 9] =
+    ["NO_COLOR", "TERM", "SHELL", "HOME", "XDG_CONFIG_HOME", "PATH", "LD_PRELOAD", "TCPTUNE_LIBRARY", "JOURNAL_STREAM"];
 
 /// Those that the command was started with.
 pub fn own() -> &'static Variables {
@@ -100,6 +101,11 @@ impl Variables {
     /// The library that the command shall take.
     pub fn library(&self) -> Option<&OsStr> {
         is_set(self.tcptune_library.as_ref())
+    }
+
+    /// The socket of the journal, where standard error is that (systemd.exec(5)).
+    pub fn journal_stream(&self) -> Option<&OsStr> {
+        is_set(self.journal_stream.as_ref())
     }
 
     /// Name, without `TCPTUNE_`, and value of each setting, in the order of the environment.

@@ -1,4 +1,6 @@
 //! The ways into a program.
 
 pub mod cgroup;
+pub mod choice;
+pub mod notify;
 pub mod preload;

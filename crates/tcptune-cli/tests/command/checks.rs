@@ -25,8 +25,9 @@ fn programs() {
     assert_eq!((&report["tunable"], code), (&Value::Bool(true), Some(0)), "{report}");
     assert_eq!(report["library"], library().to_str().expect("UTF-8"));
     let fixed = compiled(directory.path(), "static", &["-static"]);
-    let (report, code) = check(fixed.to_str().expect("UTF-8"));
-    assert_eq!((&report["tunable"], code), (&Value::Bool(false), Some(1)), "{report}");
+    let preload = said(tcptune(["check", "--json"]).arg(&fixed).env("TCPTUNE_BACKEND", "preload"));
+    let report: Value = serde_json::from_str(&preload.stdout).expect("JSON");
+    assert_eq!((&report["tunable"], preload.code), (&Value::Bool(false), Some(1)), "{report}");
     assert_eq!(report["reasons"][0]["name"], "static");
     assert_eq!(said(&mut tcptune(["check", "nosuch"])).code, Some(127));
 }

@@ -17,10 +17,10 @@ fn is_root() -> bool {
 
 /// It is refused with this reason, and started with `--force`.
 fn is_refused(program: &Path, reason: &str) {
-    let refused = said(&mut tcptune([program]));
+    let refused = said(tcptune(["run", "--backend", "preload"]).arg(program));
     let message = refused.refused(126);
     assert!(message.contains(reason) && message.contains("not started") && message.contains("--force"), "{message}");
-    let forced = said(tcptune(["run", "--force"]).arg(program));
+    let forced = said(tcptune(["run", "--backend", "preload", "--force"]).arg(program));
     assert_eq!((forced.code, forced.stdout.as_str()), (Some(0), "started\n"), "{forced:?}");
     assert!(forced.stderr.contains(reason), "{forced:?}");
 }
@@ -77,7 +77,7 @@ fn a_program_that_go_has_built() {
     go.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go")).env("GO111MODULE", "off");
     let status = go.args(["build", "-o"]).arg(&program).arg(&source).status();
     assert!(status.expect("go runs").success());
-    let message = said(&mut tcptune([program])).refused(126).to_owned();
+    let message = said(tcptune(["run", "--backend", "preload"]).arg(program)).refused(126).to_owned();
     assert!(message.contains("a Go program") && !message.contains("static"), "{message}");
 }
 

@@ -140,6 +140,8 @@ pub enum Own {
     OnlyPrograms,
     /// The programs that are not.
     SkipPrograms,
+    /// The way into programs.
+    Backend,
     /// Refuse to start on a bad setting.
     Strict,
     /// A line of counts at exit.
@@ -328,7 +330,7 @@ options! {
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, Stages::LISTEN),
-        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
+        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: Ways::PRELOAD.or(Ways::APPLY), group: Group::Timeouts,
         "How long one accept of a blocking listener waits; it then fails with EAGAIN. Accepted sockets do not inherit it."
     }
     {
@@ -527,13 +529,19 @@ options! {
         "Programs that are left alone."
     }
     {
+        "BACKEND", Kind::Choice(Choice::Backend), (0, 3), Target::Own(Own::Backend),
+        since: Since::NONE, source: "docs/reach.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
+        "By which way `tcptune run` reaches a program, and all that it starts; default auto. Where that is notify or cgroup, \
+         the library leaves every socket alone."
+    }
+    {
         "STRICT", Kind::Bool, ON_OR_OFF, Target::Own(Own::Strict),
         since: Since::NONE, source: "sysexits.h EX_CONFIG", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Do not start the program if a setting is wrong: exit status 78 before main."
     }
     {
         "STATS", Kind::Bool, ON_OR_OFF, Target::Own(Own::Stats),
-        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::PRELOAD.or(Ways::CGROUP), group: Group::Library,
         "Report one line at exit: sockets seen and tuned, connects, timeouts with the slowest destination, refusals."
     }
     {
@@ -673,6 +681,13 @@ pub const SOCKET_OPTIONS: usize = {
 #[must_use]
 pub fn find(name: &str) -> Option<(usize, &'static Opt)> {
     let row = NAMED.get(position(name)?)?.row();
+    Some((row, OPTIONS.get(row)?))
+}
+
+/// The same, of a name in upper or lower case.
+pub(crate) fn find_in_any_case(name: &str) -> Option<(usize, &'static Opt)> {
+    let is_it = |named: &&Named| usize::from(named.len) == name.len() && named.text().eq_ignore_ascii_case(name);
+    let row = NAMED.iter().find(is_it)?.row();
     Some((row, OPTIONS.get(row)?))
 }
 

@@ -9,6 +9,8 @@ pub enum Choice {
     Precedence,
     /// In the order of [`log::LevelFilter`].
     Log,
+    /// In the order of [`crate::settings::settled::Backend`].
+    Backend,
     /// In the order of `IP_PMTUDISC_DONT` to `IP_PMTUDISC_OMIT` (ip(7)).
     MtuDiscover,
 }
@@ -20,6 +22,7 @@ impl Choice {
         match self {
             Self::Precedence => "env program",
             Self::Log => "off error warn info debug trace",
+            Self::Backend => "auto preload notify cgroup",
             Self::MtuDiscover => "dont want do probe interface omit",
         }
     }

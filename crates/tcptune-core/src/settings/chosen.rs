@@ -32,6 +32,7 @@ pub(crate) const USER_TIMEOUT: usize = table::row("USER_TIMEOUT");
 // Settings of the process.
 pub(crate) const ONLY_PROGRAMS: usize = table::row("ONLY_PROGRAMS");
 pub(crate) const SKIP_PROGRAMS: usize = table::row("SKIP_PROGRAMS");
+pub(crate) const BACKEND: usize = table::row("BACKEND");
 pub(crate) const STRICT: usize = table::row("STRICT");
 pub(crate) const STATS: usize = table::row("STATS");
 pub(crate) const LOG: usize = table::row("LOG");
@@ -103,6 +104,7 @@ impl Values {
     }
 
     /// With others over them.
+    #[cold]
     pub fn under(&self, over: Self) -> Self {
         if self.0.is_empty() {
             return over;

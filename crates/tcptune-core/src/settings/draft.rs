@@ -9,14 +9,15 @@ use log::LevelFilter;
 use crate::options::table::{self, IN_LOWER_CASE, LIBRARY, NAMED, Named, OPTIONS, Own, PREFIX, Target};
 use crate::options::value::Value;
 use crate::settings::chosen::{
-    self, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values, is_unset,
+    self, BACKEND, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values,
+    is_unset,
 };
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
-use crate::settings::grammar::{self, Entry, Rule, Scope, Setting, Word};
+use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
 use crate::settings::profile::{InForce, Profile};
-use crate::settings::rules::{Conditions, Rules};
-use crate::settings::settled::Settings;
+use crate::settings::rules::Rules;
+use crate::settings::settled::{Backend, Settings};
 use crate::settings::source::{KeepaliveDefaults, Place, Process, Source};
 
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
@@ -24,6 +25,9 @@ const SUGGESTIONS: usize = 16;
 
 /// So many mistakes in one text are reported; then it is not what it is taken for, and may be large.
 const MISTAKES: usize = 100;
+
+/// So many lists of settings are known at a time.
+const KNOWN: usize = 256;
 
 /// Settings of variables alone, given without their prefix. What is wrong with one is in the list, and that one is
 /// left out.
@@ -36,12 +40,11 @@ pub fn parse<T: AsRef<str>>(
     Draft::new(variables).settle(Process::default, kernel)
 }
 
+/// A rule that this process can meet.
 struct DraftRule {
     place: Place,
-    conditions: Conditions,
-    scope: Scope,
-    /// Over what holds without the rule; none: `off`.
-    over: Option<Values>,
+    /// What lies over what holds without it, as index of a list; none: `off`.
+    over: Option<usize>,
 }
 
 /// What one source says.
@@ -49,6 +52,10 @@ struct DraftRule {
 struct Layer {
     values: Values,
     rules: Vec<DraftRule>,
+    /// Their conditions; profiles are counted from the first of these rules on.
+    conditions: Rules,
+    /// Whether the last one holds for every socket, so that no later one is reached.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -57,11 +64,23 @@ struct Files {
     config: Layer,
 }
 
+/// A text with settings and rules that has not been read, or why it cannot be had.
+struct Unread {
+    source: Source,
+    text: Result<String, String>,
+    /// So many mistakes are reported before those in it.
+    after: usize,
+}
+
 /// What all sources say, before it is settled.
 pub struct Draft {
     environment: Layer,
     /// Most programs have none.
     files: Option<Box<Files>>,
+    /// Files and rules, to be read once it is known which process it is.
+    texts: Vec<Unread>,
+    /// What the rules set that this process can meet.
+    lists: Vec<Values>,
     config: Option<String>,
     wrong: Vec<Diagnostic>,
     suggested: usize,
@@ -71,8 +90,15 @@ impl Draft {
     /// Of the environment's variables, given without their prefix.
     #[must_use]
     pub fn new<T: AsRef<str>>(variables: &[(T, T)]) -> Self {
-        let mut draft =
-            Self { environment: Layer::default(), files: None, config: None, wrong: Vec::new(), suggested: 0 };
+        let mut draft = Self {
+            environment: Layer::default(),
+            files: None,
+            texts: Vec::new(),
+            lists: Vec::new(),
+            config: None,
+            wrong: Vec::new(),
+            suggested: 0,
+        };
         let mut numbers = [0; NAMED.len()]; // of the variable of a name, counted from 1
         let mut unknown = false;
         for ((name, _), number) in variables.iter().zip(1_u32..) {
@@ -127,7 +153,10 @@ impl Draft {
             return;
         }
         match opt.target {
-            Target::Own(Own::Rules) if !is_unset(text.trim_ascii()) => self.text(Source::Environment, text),
+            Target::Own(Own::Rules) if !is_unset(text.trim_ascii()) => {
+                let (source, after) = (Source::Environment, self.wrong.len());
+                self.texts.push(Unread { source, text: Ok(text.to_owned()), after });
+            }
             Target::Own(Own::Config) => {
                 self.config = Some(text.trim_ascii().to_owned()).filter(|path| !is_unset(path));
             }
@@ -150,13 +179,24 @@ impl Draft {
 
     #[cold]
     fn some_file(&mut self, source: Source, text: Result<Option<String>, String>) {
-        let problem = match text {
-            Ok(Some(text)) => return self.text(source, &text),
-            Ok(None) => "no such file".to_owned(),
-            Err(problem) => problem,
-        };
-        let subject = Subject::File(self.name(source));
-        self.wrong.push(Diagnostic { subject, text: String::new(), problem });
+        let text = text.and_then(|text| text.ok_or_else(|| "no such file".to_owned()));
+        self.texts.push(Unread { source, text, after: usize::MAX });
+    }
+
+    /// Reads all texts.
+    #[cold]
+    fn read<'p>(&mut self, process: &dyn Fn() -> &'p Process) {
+        for Unread { source, text, after } in std::mem::take(&mut self.texts) {
+            let later = self.wrong.split_off(after.min(self.wrong.len()));
+            match text {
+                Ok(text) => self.text(source, &text, process),
+                Err(problem) => {
+                    let subject = Subject::File(self.name(source));
+                    self.wrong.push(Diagnostic { subject, text: String::new(), problem });
+                }
+            }
+            self.wrong.extend(later);
+        }
     }
 
     #[cold]
@@ -179,16 +219,17 @@ impl Draft {
 
     #[cold]
     fn complain(&mut self, source: Source, word: Word<'_>, problem: String) {
-        let subject = Subject::Place { source: self.name(source), line: word.line, column: word.column };
+        let subject = Subject::Place { source: self.name(source), line: word.line, column: word.column() };
         self.wrong.push(Diagnostic { subject, text: word.text.to_owned(), problem });
     }
 
     #[cold]
-    fn text(&mut self, source: Source, text: &str) {
+    fn text<'p>(&mut self, source: Source, text: &str, process: &dyn Fn() -> &'p Process) {
         let before = self.wrong.len();
-        for entry in grammar::entries(text) {
+        let (mut rule, mut known) = (Rule::new(), Known::new(text));
+        for part in grammar::parts(text) {
             if self.wrong.len() - before >= MISTAKES {
-                let word = match &entry {
+                let word = match part.entry() {
                     Ok(Entry::Rule(rule)) => rule.word,
                     Ok(Entry::Setting(setting)) => setting.word,
                     Err(wrong) => wrong.word,
@@ -196,27 +237,32 @@ impl Draft {
                 let problem = format!("{MISTAKES} mistakes before this; nothing from here on counts");
                 return self.complain(source, word, problem);
             }
-            match entry {
-                Ok(Entry::Rule(rule)) => self.rule(source, rule),
-                Ok(Entry::Setting(setting)) if source == Source::Environment => {
-                    let problem = "expected a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
-                    self.complain(source, setting.word, problem);
-                }
-                Ok(Entry::Setting(setting)) => {
-                    let mut values = std::mem::take(&mut self.layer(source).values);
-                    self.setting(source, setting, &mut values, Stands::File);
-                    self.layer(source).values = values;
-                }
-                Err(wrong) => self.complain(source, wrong.word, wrong.problem),
+            let read = if part.is_rule() {
+                rule.read(part).and_then(|()| self.rule(source, &rule, &mut known, process))
+            } else {
+                part.setting().map(|setting| self.of_file(source, setting))
+            };
+            if let Err(wrong) = read {
+                self.complain(source, wrong.word, wrong.problem);
             }
         }
     }
 
     #[cold]
+    fn of_file(&mut self, source: Source, setting: Setting<'_>) {
+        if source == Source::Environment {
+            let problem = "expected a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
+            return self.complain(source, setting.word, problem);
+        }
+        let mut values = std::mem::take(&mut self.layer(source).values);
+        self.setting(source, setting, &mut values, Stands::File);
+        self.layer(source).values = values;
+    }
+
+    #[cold]
     fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
-        let name = setting.name.to_ascii_uppercase();
-        let problem = match table::find(&name) {
-            None => Some(self.unknown(&name, str::to_ascii_lowercase)),
+        let problem = match table::find_in_any_case(setting.name) {
+            None => Some(self.unknown(&setting.name.to_ascii_uppercase(), str::to_ascii_lowercase)),
             Some((row, opt)) => match stands.refuses(opt.target) {
                 Some(problem) => Some(problem.to_owned()),
                 None => values.assign(row, opt, setting.value, Place::of(source, setting.word)).err(),
@@ -227,18 +273,67 @@ impl Draft {
         }
     }
 
+    /// A rule. Its settings are read unless the same list of them has been found right before: most rules of a long text
+    /// have one of a few. One for every socket is read nevertheless, because it is told where its settings stand.
     #[cold]
-    fn rule(&mut self, source: Source, rule: Rule<'_>) {
-        let Rule { word, conditions, scope, settings } = rule;
-        let stands = if conditions.is_empty() { Stands::RuleOfAll } else { Stands::Rule };
-        let mut over = (!settings.is_empty()).then(Values::none);
-        if let Some(values) = &mut over {
-            for setting in settings {
-                self.setting(source, setting, values, stands);
-            }
+    fn rule<'a, 'p>(
+        &mut self,
+        source: Source,
+        rule: &Rule<'a>,
+        known: &mut Known<'a>,
+        process: &dyn Fn() -> &'p Process,
+    ) -> Result<(), Wrong<'a>> {
+        let of_all = rule.conditions.is_empty();
+        let met = !self.layer(source).ended && (rule.scope.is_empty() || process().is_in(&rule.scope));
+        let mut over = None;
+        if let Some(list) = rule.list {
+            over = match known.find(list.text, of_all) {
+                Some(_) if !met => None,
+                Some(List::Kept(kept)) if !of_all => Some(kept),
+                _ => {
+                    let (kept, right) = self.list(source, rule, met)?;
+                    if right {
+                        known.add(list.text, of_all, kept.map_or(List::Right, List::Kept));
+                    }
+                    kept
+                }
+            };
         }
-        let place = Place::of(source, word);
-        self.layer(source).rules.push(DraftRule { place, conditions, scope, over });
+        if !met {
+            return Ok(());
+        }
+        let entries = known.entries;
+        let layer = self.layer(source);
+        if layer.rules.is_empty() {
+            layer.rules.reserve_exact(entries);
+            layer.conditions.reserve(entries);
+        }
+        let Ok(index) = u32::try_from(layer.rules.len()) else { return Ok(()) };
+        layer.rules.push(DraftRule { place: Place::of(source, rule.word), over });
+        layer.ended = of_all;
+        if !of_all {
+            layer.conditions.push(&rule.conditions, index);
+        }
+        Ok(())
+    }
+
+    /// The settings of a rule, as index of a list if they are to be kept; and whether they are right wherever they stand.
+    #[cold]
+    fn list<'a>(&mut self, source: Source, rule: &Rule<'a>, keep: bool) -> Result<(Option<usize>, bool), Wrong<'a>> {
+        rule.settings().try_for_each(|setting| setting.map(drop))?;
+        let stands = if rule.conditions.is_empty() { Stands::RuleOfAll } else { Stands::Rule };
+        let (mistakes, mut values) = (self.wrong.len(), Values::none());
+        for setting in rule.settings().flatten() {
+            self.setting(source, setting, &mut values, stands);
+        }
+        // What `auto` comes to may be a mistake, which is reported where it stands.
+        let has_auto = values.0.iter().any(|chosen| chosen.value == Some(Value::Auto));
+        let right = self.wrong.len() == mistakes && !has_auto;
+        if !keep {
+            return Ok((None, right));
+        }
+        self.lists.push(values);
+        Ok((Some(self.lists.len() - 1), right))
     }
 
     /// Settles what holds in this process. `process` and `kernel` are asked only where it matters.
@@ -247,58 +342,79 @@ impl Draft {
         process: impl FnOnce() -> Process,
         kernel: impl FnOnce() -> KeepaliveDefaults,
     ) -> (Settings, Vec<Diagnostic>) {
-        let mut globals = std::mem::take(&mut self.environment.values);
-        let mut drafts = std::mem::take(&mut self.environment.rules);
-        if let Some(files) = self.files.take() {
-            let Files { system, config } = *files;
-            globals = system.values.under(config.values).under(globals);
-            drafts.extend(config.rules.into_iter().chain(system.rules));
-        }
         let (process, kernel) = (LazyCell::new(process), LazyCell::new(kernel));
         let (process, kernel) = (|| &*process, || *kernel);
+        if !self.texts.is_empty() {
+            self.read(&process);
+        }
+        let mut globals = std::mem::take(&mut self.environment.values);
+        let mut layers = [std::mem::take(&mut self.environment), Layer::default(), Layer::default()];
+        if let Some(files) = self.files.take() {
+            let Files { mut system, mut config } = *files;
+            let of_files = std::mem::take(&mut system.values).under(std::mem::take(&mut config.values));
+            globals = of_files.under(globals);
+            let [_, second, third] = &mut layers;
+            (*second, *third) = (config, system);
+        }
         let of_process = if globals.0.iter().any(Chosen::is_of_process) {
             OfProcess::new(&globals, process)
         } else {
             OfProcess::NONE
         };
-        let (profiles, rules, in_force) = if of_process.in_scope && !drafts.is_empty() {
-            self.settle_rules(&globals, drafts, process, kernel)
+        let any_rule = layers.iter().any(|layer| !layer.rules.is_empty());
+        let (profiles, rules, in_force) = if of_process.in_scope && any_rule {
+            self.settle_rules(&globals, layers, kernel)
         } else {
             let (profile, in_force) = self.finish(globals, kernel, None);
             (vec![profile], Rules::default(), in_force)
         };
-        let OfProcess { in_scope, strict, disabled, stats, log, log_file } = of_process;
+        let OfProcess { in_scope, backend, strict, disabled, stats, log, log_file } = of_process;
         let config = self.config;
-        let settings = Settings { profiles, rules, in_force, config, in_scope, strict, disabled, stats, log, log_file };
+        let settings =
+            Settings { profiles, rules, in_force, config, in_scope, backend, strict, disabled, stats, log, log_file };
         (settings, self.wrong)
     }
 
+    /// The rules of all layers, the first of which are looked at first.
     #[cold]
-    fn settle_rules<'a>(
+    fn settle_rules(
         &mut self,
         globals: &Values,
-        drafts: Vec<DraftRule>,
-        process: impl Fn() -> &'a Process,
+        layers: [Layer; 3],
         kernel: impl Fn() -> KeepaliveDefaults + Copy,
     ) -> (Vec<Profile>, Rules, Vec<InForce>) {
         let (profile, mut in_force) = self.finish(globals.clone(), kernel, None);
-        let (mut profiles, mut rules) = (vec![profile], Rules::default());
-        for rule in drafts {
-            if rule.scope != Scope::default() && !process().is_in(&rule.scope) {
-                continue;
+        let mut profiles = Vec::with_capacity(1 + layers.iter().map(|layer| layer.rules.len()).sum::<usize>());
+        profiles.push(profile);
+        let mut rules = Rules::default();
+        let mut lists = std::mem::take(&mut self.lists);
+        let mut finished: Vec<Option<Profile>> = vec![None; lists.len()];
+        for layer in layers {
+            let Ok(first) = u32::try_from(profiles.len()) else { break };
+            rules.append(layer.conditions, first);
+            let mut of_rule = Vec::new();
+            for DraftRule { place, over } in layer.rules {
+                let shared = over.and_then(|list| Some((lists.get_mut(list)?, finished.get_mut(list)?)));
+                let profile = match shared {
+                    None => Profile::default(),
+                    Some((_, Some(profile))) => profile.clone(),
+                    Some((over, profile)) => {
+                        let (new, settings) = self.finish(globals.under(std::mem::take(over)), kernel, None);
+                        of_rule = settings;
+                        profile.insert(new).clone()
+                    }
+                };
+                profiles.push(profile.of_rule(place));
             }
-            let values = rule.over.map_or(Values::none(), |over| globals.under(over));
-            let Ok(index) = u32::try_from(profiles.len()) else { break };
-            let (profile, of_rule) = self.finish(values, kernel, Some(rule.place));
-            profiles.push(profile);
-            if rule.conditions.is_empty() {
-                rules.end(index);
+            if layer.ended
+                && let Ok(last) = u32::try_from(profiles.len() - 1)
+            {
+                rules.end(last);
                 if rules.is_empty() {
                     in_force = of_rule;
                 }
                 break; // no later rule is reached
             }
-            rules.push(&rule.conditions, index);
         }
         (profiles, rules, in_force)
     }
@@ -324,13 +440,13 @@ impl Draft {
     /// A `USER_TIMEOUT=auto` that the kernel does not take.
     #[cold]
     fn too_long(&mut self, place: Place, problem: String) {
-        let word = Word { text: "user_timeout=auto", line: place.line, column: place.column };
-        match place.source {
-            Source::Environment if place.line == 0 => {
-                self.wrong.push(Diagnostic::variable("USER_TIMEOUT", "auto", problem));
-            }
-            source => self.complain(source, word, problem),
-        }
+        let Place { source, line, column } = place;
+        self.wrong.push(if source == Source::Environment && line == 0 {
+            Diagnostic::variable("USER_TIMEOUT", "auto", problem)
+        } else {
+            let subject = Subject::Place { source: self.name(source), line, column };
+            Diagnostic { subject, text: "user_timeout=auto".to_owned(), problem }
+        });
         // Where it is a global setting, each rule has it, too.
         if let Some((last, told)) = self.wrong.split_last()
             && told.contains(last)
@@ -340,10 +456,55 @@ impl Draft {
     }
 }
 
+/// What is known of a list of settings.
+#[derive(Clone, Copy)]
+enum List {
+    /// It is right.
+    Right,
+    /// It has been kept, too, with this index.
+    Kept(usize),
+}
+
+/// Lists in one text that are known, by what is written and by whether it is in a rule for every socket; a later one may
+/// take the place of an earlier one.
+struct Known<'a> {
+    lists: [(&'a str, bool, List); KNOWN],
+    /// So many entries the text may have.
+    entries: usize,
+}
+
+impl<'a> Known<'a> {
+    fn new(text: &str) -> Self {
+        let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
+        let entries = 1 + count(b'\n') + count(b';');
+        Self { lists: [("", false, List::Right); KNOWN], entries }
+    }
+
+    /// FNV-1a, eight bytes at a time.
+    fn place(text: &str) -> usize {
+        let (words, rest) = text.as_bytes().as_chunks::<8>();
+        let words = words.iter().map(|word| u64::from_ne_bytes(*word)).chain(rest.iter().map(|byte| (*byte).into()));
+        let hash = words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
+        usize::try_from(hash >> 56).unwrap_or(0)
+    }
+
+    fn find(&self, text: &str, of_all: bool) -> Option<List> {
+        let (known, known_of_all, list) = self.lists.get(Self::place(text))?;
+        (*known == text && *known_of_all == of_all).then_some(*list)
+    }
+
+    fn add(&mut self, text: &'a str, of_all: bool, list: List) {
+        if let Some(place) = self.lists.get_mut(Self::place(text)) {
+            *place = (text, of_all, list);
+        }
+    }
+}
+
 /// The settings of the process: few have any.
 #[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 struct OfProcess {
     in_scope: bool,
+    backend: Backend,
     strict: bool,
     disabled: bool,
     stats: bool,
@@ -352,8 +513,15 @@ struct OfProcess {
 }
 
 impl OfProcess {
-    const NONE: Self =
-        Self { in_scope: true, strict: false, disabled: false, stats: false, log: LevelFilter::Warn, log_file: None };
+    const NONE: Self = Self {
+        in_scope: true,
+        backend: Backend::Auto,
+        strict: false,
+        disabled: false,
+        stats: false,
+        log: LevelFilter::Warn,
+        log_file: None,
+    };
 
     #[cold]
     fn new<'a>(globals: &Values, process: impl Fn() -> &'a Process) -> Self {
@@ -362,6 +530,12 @@ impl OfProcess {
         let log = globals.int(LOG).and_then(|i| LevelFilter::iter().nth(usize::try_from(i).ok()?));
         Self {
             in_scope: lists(ONLY_PROGRAMS) != Some(false) && lists(SKIP_PROGRAMS) != Some(true),
+            backend: match globals.int(BACKEND) {
+                Some(1) => Backend::Preload,
+                Some(2) => Backend::Notify,
+                Some(3) => Backend::Cgroup,
+                _ => Backend::Auto,
+            },
             strict: is_on(STRICT),
             disabled: is_on(DISABLE),
             stats: is_on(STATS),

@@ -24,8 +24,67 @@ pub struct Word<'a> {
     pub text: &'a str,
     /// Counted from 1.
     pub line: u32,
-    /// Counted from 1, in characters.
-    pub column: u32,
+    /// What it was taken from, and where that begins, counted from 1 in characters.
+    whole: (&'a str, u32),
+}
+
+impl<'a> Word<'a> {
+    /// Of no text.
+    pub(crate) const NONE: Self = Self::whole("", 0, 0);
+
+    /// That begins there.
+    pub(crate) const fn whole(text: &'a str, line: u32, column: u32) -> Self {
+        Self { text, line, whole: (text, column) }
+    }
+
+    /// A part of it.
+    const fn part(self, text: &'a str) -> Self {
+        Self { text, ..self }
+    }
+
+    /// Where it begins: counted from 1, in characters. Counted only where it is asked for, as few are.
+    #[must_use]
+    pub fn column(&self) -> u32 {
+        let (whole, column) = self.whole;
+        let offset = self.text.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+        let before = whole.get(..offset).map_or(0, |before| before.chars().count());
+        column.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))
+    }
+
+    /// The words in it.
+    fn words(self) -> impl Iterator<Item = Self> {
+        let mut rest = self.text;
+        std::iter::from_fn(move || {
+            rest = after_spaces(rest);
+            let (text, behind) = rest.split_at_checked(end_of_word(rest)).filter(|(text, _)| !text.is_empty())?;
+            rest = behind;
+            Some(self.part(text))
+        })
+    }
+}
+
+/// Whether it is in a word: ASCII, as nearly all is, is looked at byte by byte.
+const fn is_plain(byte: u8) -> bool {
+    byte > b' ' && byte.is_ascii()
+}
+
+/// The text from its first word on.
+fn after_spaces(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, ..] if is_plain(*first) => text,
+        [b' ', second, ..] if is_plain(*second) => text.get(1..).unwrap_or_default(),
+        _ => text.trim_start(),
+    }
+}
+
+/// Where the first word ends.
+fn end_of_word(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match bytes.iter().position(|byte| !is_plain(*byte)) {
+        None => bytes.len(),
+        Some(at) if bytes.get(at) == Some(&b' ') => at,
+        Some(_) => text.find(char::is_whitespace).unwrap_or(bytes.len()),
+    }
 }
 
 /// One entry.
@@ -49,25 +108,33 @@ pub struct Setting<'a> {
 }
 
 /// A rule as it is written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule<'a> {
     /// Where it begins.
     pub word: Word<'a>,
     /// What must hold of a socket.
     pub conditions: Conditions,
     /// What must hold of the process.
-    pub scope: Scope,
-    /// What holds then; none: `off`.
-    pub settings: Vec<Setting<'a>>,
+    pub scope: Scope<'a>,
+    /// What holds then, as it is written; none: `off`.
+    pub list: Option<Word<'a>>,
 }
 
 /// What must hold of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope<'a> {
     /// Its name matches one of these globs.
-    pub programs: Vec<String>,
+    pub programs: Vec<&'a str>,
     /// Its user id is one of these.
     pub uids: Vec<u32>,
+}
+
+impl Scope<'_> {
+    /// Whether it holds of every process.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.programs.is_empty() && self.uids.is_empty()
+    }
 }
 
 /// What is wrong with an entry; it is left out.
@@ -81,42 +148,87 @@ pub struct Wrong<'a> {
 
 /// The entries of a text.
 pub fn entries(text: &str) -> impl Iterator<Item = Result<Entry<'_>, Wrong<'_>>> {
-    let lines = (1..).zip(text.split('\n'));
-    let parts = lines.flat_map(|(line, text)| {
-        let text = text.split_once('#').map_or(text, |(before, _)| before);
-        split(Word { text, line, column: 1 }, |c| c == ';')
-    });
-    parts.filter_map(|part| {
-        let words: Vec<_> = split(part, char::is_whitespace).filter(|word| !word.text.is_empty()).collect();
-        entry(&words, part)
-    })
+    parts(text).map(|part| part.entry())
 }
 
-/// The parts between separators.
-fn split(whole: Word<'_>, separates: fn(char) -> bool) -> impl Iterator<Item = Word<'_>> {
-    let mut column = whole.column;
-    whole.text.split(separates).map(move |text| {
-        let word = Word { text, line: whole.line, column };
-        column = column.saturating_add(u32::try_from(text.chars().count() + 1).unwrap_or(u32::MAX));
-        word
-    })
+/// An entry that has not been looked into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    /// All of it.
+    whole: Word<'a>,
+    /// Its first word.
+    first: &'a str,
+    /// Where its first word stands that is a colon.
+    colon: Option<usize>,
 }
 
-fn entry<'a>(words: &[Word<'a>], part: Word<'a>) -> Option<Result<Entry<'a>, Wrong<'a>>> {
-    let first = *words.first()?;
-    let colon = words.iter().position(|word| word.text == ":");
-    let is_match = |word: &Word<'_>| {
-        let name = word.text.split_once('=').map_or(word.text, |(name, _)| name);
-        MATCHES.split_ascii_whitespace().any(|m| name.eq_ignore_ascii_case(m))
-    };
-    Some(match colon {
-        Some(at) => rule(first, &words[..at], &words[at + 1..]).map(Entry::Rule),
-        None if is_match(&first) => {
-            let problem = "a rule needs \" : \", with spaces around it, and settings or off behind it".to_owned();
-            Err(Wrong { word: *words.last()?, problem })
+/// The parts of a text in which something stands. Each byte is looked at once: a text may have thousands of rules.
+pub(crate) fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
+    let (mut rest, mut line, mut column) = (Some(text), 1_u32, 1_u32);
+    let parts = std::iter::from_fn(move || {
+        let text = rest?;
+        let (end, colon) = end_of_part(text);
+        let (part, behind) = text.split_at_checked(end)?;
+        let whole = Word::whole(part, line, column);
+        let of_line = match behind.as_bytes().first() {
+            Some(b'#') => behind.split_once('\n').map(|(_, next)| (true, next)),
+            end => behind.get(1..).map(|next| (end == Some(&b'\n'), next)),
+        };
+        rest = of_line.map(|(_, next)| next);
+        if of_line.is_some_and(|(ends, _)| ends) {
+            (line, column) = (line.saturating_add(1), 1);
+        } else if rest.is_some() {
+            column = column.saturating_add(u32::try_from(part.chars().count() + 1).unwrap_or(u32::MAX));
         }
-        None => setting(Word { text: part.text.trim(), ..first }).map(Entry::Setting),
+        Some((whole, colon))
+    });
+    parts.filter_map(|(whole, colon)| {
+        let first = after_spaces(whole.text);
+        let first = first.get(..end_of_word(first)).filter(|first| !first.is_empty())?;
+        Some(Part { whole, first, colon })
     })
+}
+
+/// Where the first part of a text ends, and its first word that is a colon.
+fn end_of_part(text: &str) -> (usize, Option<usize>) {
+    let bytes = text.as_bytes();
+    let end = memchr::memchr3(b'\n', b';', b'#', bytes).unwrap_or(bytes.len());
+    let mut colons = memchr::memchr_iter(b':', bytes.get(..end).unwrap_or_default());
+    (end, colons.find(|at| stands_alone(text, *at)))
+}
+
+/// Whether there are spaces around the character there, which is of one byte.
+fn stands_alone(text: &str, at: usize) -> bool {
+    let (before, behind) = (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default());
+    before.chars().next_back().is_none_or(char::is_whitespace)
+        && behind.chars().next().is_none_or(|c| c.is_whitespace() || matches!(c, ';' | '#'))
+}
+
+impl<'a> Part<'a> {
+    /// Whether it is a rule, or meant to be one.
+    pub fn is_rule(&self) -> bool {
+        if self.colon.is_some() {
+            return true;
+        }
+        let name = self.first.split_once('=').map_or(self.first, |(name, _)| name);
+        MATCHES.split_ascii_whitespace().any(|m| name.eq_ignore_ascii_case(m))
+    }
+
+    /// All that it says.
+    pub fn entry(&self) -> Result<Entry<'a>, Wrong<'a>> {
+        if !self.is_rule() {
+            return self.setting().map(Entry::Setting);
+        }
+        let mut rule = Rule::new();
+        rule.read(*self)?;
+        rule.settings().try_for_each(|setting| setting.map(drop))?;
+        Ok(Entry::Rule(rule))
+    }
+
+    /// As a setting.
+    pub fn setting(&self) -> Result<Setting<'a>, Wrong<'a>> {
+        setting(self.whole.part(self.whole.text.trim()))
+    }
 }
 
 fn setting(word: Word<'_>) -> Result<Setting<'_>, Wrong<'_>> {
@@ -127,58 +239,108 @@ fn setting(word: Word<'_>) -> Result<Setting<'_>, Wrong<'_>> {
     Ok(Setting { word, name: name.trim_end(), value: value.trim_start() })
 }
 
-fn rule<'a>(word: Word<'a>, matches: &[Word<'a>], settings: &[Word<'a>]) -> Result<Rule<'a>, Wrong<'a>> {
-    let mut rule = Rule { word, conditions: Conditions::default(), scope: Scope::default(), settings: Vec::new() };
-    if matches.is_empty() {
-        let problem = format!("expected a match before \":\": one of {}=", MATCHES.replace(' ', "=, "));
-        return Err(Wrong { word, problem });
+impl<'a> Rule<'a> {
+    /// None yet. One is read after another, so that the room of their lists is taken once.
+    pub(crate) const fn new() -> Self {
+        let conditions = Conditions { dst: Vec::new(), src: Vec::new(), ports: Vec::new(), role: None };
+        Self { word: Word::NONE, conditions, scope: Scope { programs: Vec::new(), uids: Vec::new() }, list: None }
     }
-    for word in matches {
-        condition(&mut rule, word.text).map_err(|problem| Wrong { word: *word, problem })?;
-    }
-    if rule.conditions.role == Some(Role::Server) && !rule.conditions.dst.is_empty() {
-        let problem = "no socket has both dst and role=server: expected src, a listener's own address".to_owned();
-        return Err(Wrong { word, problem });
-    }
-    match settings {
-        [] => Err(Wrong { word, problem: "expected settings, or off, behind \":\"".to_owned() }),
-        [off] if off.text.eq_ignore_ascii_case("off") => Ok(rule),
-        _ => {
-            rule.settings = settings.iter().map(|word| setting(*word)).collect::<Result<_, _>>().map_err(|wrong| {
-                Wrong { problem: "expected SETTING=VALUE, without spaces, or off alone".to_owned(), ..wrong }
-            })?;
-            Ok(rule)
-        }
-    }
-}
 
-fn condition(rule: &mut Rule<'_>, text: &str) -> Result<(), String> {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    let conditions = &mut rule.conditions;
-    match name.to_ascii_lowercase().as_str() {
-        "dst" => list(&mut conditions.dst, value, network),
-        "src" => list(&mut conditions.src, value, network),
-        "port" => list(&mut conditions.ports, value, ports),
-        "program" => list(&mut rule.scope.programs, value, |item| Ok(item.to_owned())),
-        "uid" => list(&mut rule.scope.uids, value, |item| item.parse().map_err(|_| "expected numbers".to_owned())),
-        "role" => {
-            let end = match value.to_ascii_lowercase().as_str() {
-                "client" => Role::Client,
-                "server" => Role::Server,
+    /// Reads a rule in the place of the one before, all but its settings.
+    pub(crate) fn read(&mut self, part: Part<'a>) -> Result<(), Wrong<'a>> {
+        let Part { whole, first, colon } = part;
+        let word = whole.part(first);
+        let sides = colon.and_then(|at| Some((whole.text.get(..at)?, whole.text.get(at + 1..)?)));
+        let Some((matches, list)) = sides else {
+            let problem = "a rule needs \" : \", with spaces around it, and settings or off behind it".to_owned();
+            return Err(Wrong { word: whole.words().last().unwrap_or(word), problem });
+        };
+        self.word = word;
+        self.clear();
+        let mut any = false;
+        for word in whole.part(matches).words() {
+            any = true;
+            self.condition(word.text).map_err(|problem| Wrong { word, problem })?;
+        }
+        if !any {
+            let problem = format!("expected a match before \":\": one of {}=", MATCHES.replace(' ', "=, "));
+            return Err(Wrong { word, problem });
+        }
+        if self.conditions.role == Some(Role::Server) && !self.conditions.dst.is_empty() {
+            let problem = "no socket has both dst and role=server: expected src, a listener's own address".to_owned();
+            return Err(Wrong { word, problem });
+        }
+        let list = whole.part(after_spaces(list).trim_end());
+        if list.text.is_empty() {
+            return Err(Wrong { word, problem: "expected settings, or off, behind \":\"".to_owned() });
+        }
+        self.list = Some(list).filter(|list| !list.text.eq_ignore_ascii_case("off"));
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        let Self { conditions, scope, .. } = self;
+        conditions.dst.clear();
+        conditions.src.clear();
+        conditions.ports.clear();
+        conditions.role = None;
+        scope.programs.clear();
+        scope.uids.clear();
+    }
+
+    /// Its settings; if one of them is none, the rule is left out.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = Result<Setting<'a>, Wrong<'a>>> + use<'a> {
+        self.list.into_iter().flat_map(Word::words).map(|word| {
+            setting(word).map_err(|wrong| Wrong {
+                problem: "expected SETTING=VALUE, without spaces, or off alone".to_owned(),
+                ..wrong
+            })
+        })
+    }
+
+    fn condition(&mut self, text: &'a str) -> Result<(), String> {
+        let at = memchr::memchr(b'=', text.as_bytes());
+        let (name, value) = at.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))).unwrap_or((text, ""));
+        let (conditions, scope) = (&mut self.conditions, &mut self.scope);
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+        if is("dst") {
+            list(&mut conditions.dst, value, network)
+        } else if is("src") {
+            list(&mut conditions.src, value, network)
+        } else if is("port") {
+            list(&mut conditions.ports, value, ports)
+        } else if is("program") {
+            list(&mut scope.programs, value, Ok)
+        } else if is("uid") {
+            list(&mut scope.uids, value, |item| item.parse().map_err(|_| "expected numbers".to_owned()))
+        } else if is("role") {
+            let end = match value {
+                _ if value.eq_ignore_ascii_case("client") => Role::Client,
+                _ if value.eq_ignore_ascii_case("server") => Role::Server,
                 _ => return Err("expected client or server".to_owned()),
             };
             if conditions.role.replace(end).is_some() { Err("stands twice".to_owned()) } else { Ok(()) }
+        } else {
+            Err(format!("no such match; there are {}", MATCHES.replace(' ', ", ")))
         }
-        _ => Err(format!("no such match; there are {}", MATCHES.replace(' ', ", "))),
     }
 }
 
-fn list<T>(target: &mut Vec<T>, value: &str, parse: fn(&str) -> Result<T, String>) -> Result<(), String> {
+fn list<'a, T>(
+    target: &mut Vec<T>,
+    value: &'a str,
+    parse: impl Fn(&'a str) -> Result<T, String>,
+) -> Result<(), String> {
     if !target.is_empty() {
         return Err("stands twice; several values have commas between".to_owned());
     }
-    if has_an_empty_item(value) {
+    let several = memchr::memchr(b',', value.as_bytes()).is_some();
+    if value.is_empty() || (several && has_an_empty_item(value)) {
         return Err("expected a value, or several with commas between".to_owned());
+    }
+    if !several {
+        target.push(parse(value)?);
+        return Ok(());
     }
     for item in value.split(',') {
         target.push(parse(item)?);
@@ -212,7 +374,8 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn ports(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let dash = memchr::memchr(b'-', text.as_bytes());
+    let (first, last) = dash.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))).unwrap_or((text, text));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
         _ => Err("expected ports from 0 to 65535, or ranges such as 5432-5439".to_owned()),
@@ -247,7 +410,7 @@ mod tests {
         assert_eq!(rule.conditions.ports, [(80, 80), (5432, 5439)]);
         assert_eq!(rule.conditions.role, Some(Role::Client));
         assert_eq!((rule.scope.programs.len(), rule.scope.uids.len()), (2, 2));
-        let settings: Vec<_> = rule.settings.iter().map(|s| (s.name, s.value)).collect();
+        let settings: Vec<_> = rule.settings().map(|s| s.expect("right")).map(|s| (s.name, s.value)).collect();
         assert_eq!(settings, [("connect_timeout", "2s"), ("keepidle", "30")]);
     }
 
@@ -258,8 +421,9 @@ mod tests {
         let Entry::Setting(keepidle) = &all[0] else { panic!("{all:?}") };
         assert_eq!((keepidle.name, keepidle.value, keepidle.word.line), ("keepidle", "60", 2));
         let (Entry::Rule(off), Entry::Rule(server)) = (&all[1], &all[2]) else { panic!("{all:?}") };
-        assert_eq!((off.settings.len(), off.word.line, off.word.column), (0, 4, 2));
-        assert_eq!((server.word.column, server.settings[0].word.column), (19, 33));
+        assert_eq!((off.list, off.word.line, off.word.column()), (None, 4, 2));
+        let nodelay = server.settings().next().and_then(Result::ok).expect("a setting");
+        assert_eq!((server.word.column(), nodelay.word.column()), (19, 33));
         let Entry::Setting(log_file) = &all[3] else { panic!("{all:?}") };
         assert_eq!((log_file.value, all.len()), ("/a b", 4));
     }
@@ -296,7 +460,7 @@ mod tests {
         ] {
             match one(text) {
                 Err(wrong) => {
-                    assert_eq!((wrong.word.text, wrong.word.column), (at, column), "{text}: {wrong:?}");
+                    assert_eq!((wrong.word.text, wrong.word.column()), (at, column), "{text}: {wrong:?}");
                     assert!(wrong.problem.contains(expected), "{text}: {}", wrong.problem);
                 }
                 right => panic!("{text}: {right:?}"),

@@ -1,5 +1,7 @@
 //! What holds for a socket: its socket options as the kernel takes them, and what tcptune itself does.
 
+use std::sync::Arc;
+
 use libc::c_int;
 
 use crate::options::names::Addresses;
@@ -75,12 +77,12 @@ pub struct InForce {
 /// What holds for a socket. Nothing, for one that is left alone.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The socket options, in the order of the table; those of socket(2) stand first.
-    pub plan: Vec<Planned>,
+    /// The socket options, in the order of the table; those of socket(2) stand first. Rules with the same settings share it.
+    pub plan: Arc<[Planned]>,
     /// So many of them are of socket(2).
     on_socket: usize,
     /// What takes off an accepted socket what it shall not inherit. No value of ours: one that the program sets stays.
-    not_inherited: Option<Box<Planned>>,
+    not_inherited: Option<Arc<Planned>>,
     /// Bound on establishing a connection, in milliseconds.
     pub connect_timeout: Option<c_int>,
     /// In place of the program's backlog.
@@ -99,32 +101,39 @@ impl Profile {
     /// Of these settings.
     #[must_use]
     pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
-        let mut profile = Self { rule, plan: Vec::with_capacity(in_force.len()), ..Self::default() };
+        let mut profile = Self { rule, ..Self::default() };
+        let mut plan = Vec::with_capacity(in_force.len());
         for InForce { row, value, .. } in in_force {
             match OPTIONS.get(*row).map(|opt| opt.target) {
                 Some(Target::Socket(option)) => {
                     if let Some(payload) = option.wire.encode(value) {
                         let (row, value) = (*row, value.clone());
 
-                        profile.add(Planned { row, option, value, payload });
+                        profile.add(&mut plan, Planned { row, option, value, payload });
                     }
                 }
                 Some(Target::Own(own)) => profile.set_own(own, value),
                 None => {}
             }
         }
-        if profile.plan.iter().any(is_receive_timeout) {
-            profile.not_inherited = not_inherited(&profile.plan).map(Box::new);
+        if plan.iter().any(is_receive_timeout) {
+            profile.not_inherited = not_inherited(&plan).map(Arc::new);
         }
+        profile.plan = plan.into();
         profile
     }
 
-    fn add(&mut self, planned: Planned) {
+    /// The same, by a rule that stands there.
+    pub(crate) fn of_rule(self, place: Place) -> Self {
+        Self { rule: Some(place), ..self }
+    }
+
+    fn add(&mut self, plan: &mut Vec<Planned>, planned: Planned) {
         if planned.option.stages.contains(Stages::SOCKET) {
-            self.plan.insert(self.on_socket, planned);
+            plan.insert(self.on_socket, planned);
             self.on_socket += 1;
         } else {
-            self.plan.push(planned);
+            plan.push(planned);
         }
     }
 

@@ -131,6 +131,20 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
         self.profiles.push(profile);
     }
 
+    fn reserve(&mut self, rules: usize) {
+        self.dst.reserve_exact(rules);
+        self.ports.reserve_exact(rules);
+        self.src.reserve_exact(rules);
+        self.profiles.reserve_exact(rules);
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        self.dst.append(&mut other.dst);
+        self.ports.append(&mut other.ports);
+        self.src.append(&mut other.src);
+        self.profiles.append(&mut other.profiles);
+    }
+
     fn comparisons(&self) -> impl Iterator<Item = Comparison<A>> {
         let rules = self.dst.iter().zip(&self.ports).zip(&self.src).zip(&self.profiles);
         rules.map(|(((dst, ports), src), profile)| Comparison {
@@ -180,9 +194,15 @@ struct Tables {
     src: bool,
 }
 
-/// The list, or one that stands for everything where it is empty.
-fn or_any<T: Copy>(list: &[T]) -> impl Iterator<Item = Option<T>> + Clone {
-    list.iter().copied().map(Some).chain(list.is_empty().then_some(None))
+/// For each of the list, or for one that stands for everything where it is empty.
+#[inline]
+fn each<T: Copy>(list: &[T], mut work: impl FnMut(Option<T>)) {
+    if list.is_empty() {
+        work(None);
+    }
+    for one in list {
+        work(Some(*one));
+    }
 }
 
 /// As a prefix of IPv4; one that stands for everything, if it may be any. None if it is of IPv6.
@@ -205,8 +225,8 @@ fn v6(net: Option<IpNet>) -> Option<Prefix<u128>> {
 
 impl Tables {
     fn push(&mut self, conditions: &Conditions, profile: u32) {
-        for src in or_any(&conditions.src) {
-            for ports in or_any(&conditions.ports) {
+        each(&conditions.src, |src| {
+            each(&conditions.ports, |ports| {
                 let ports = ports.map_or(Ports::ALL, Ports::new);
                 if conditions.role != Some(Role::Client) && conditions.dst.is_empty() {
                     self.servers.push(Listener { src, ports, profile });
@@ -214,17 +234,31 @@ impl Tables {
                 if conditions.role != Some(Role::Server) {
                     self.src |= src.is_some();
                     // An IPv4 peer is reached from an IPv4 address.
-                    for dst in or_any(&conditions.dst) {
+                    each(&conditions.dst, |dst| {
                         if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
                             self.clients_v4.push(dst, ports, src, profile);
                         }
                         if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
                             self.clients_v6.push(dst, ports, src, profile);
                         }
-                    }
+                    });
                 }
-            }
-        }
+            });
+        });
+    }
+
+    /// Adds the rules of others behind these.
+    fn append(&mut self, mut others: Self) {
+        self.clients_v4.append(&mut others.clients_v4);
+        self.clients_v6.append(&mut others.clients_v6);
+        self.servers.append(&mut others.servers);
+        self.src |= others.src;
+    }
+
+    /// Numbers the profiles from another one on.
+    fn shift(&mut self, by: u32) {
+        let profiles = self.clients_v4.profiles.iter_mut().chain(&mut self.clients_v6.profiles);
+        profiles.chain(self.servers.iter_mut().map(|rule| &mut rule.profile)).for_each(|profile| *profile += by);
     }
 
     fn is_empty(&self) -> bool {
@@ -261,6 +295,23 @@ impl Rules {
     /// Adds a rule after those that are there.
     pub fn push(&mut self, conditions: &Conditions, profile: u32) {
         self.tables.get_or_insert_default().push(conditions, profile);
+    }
+
+    /// Makes room for so many rules for IPv4 clients, which most are.
+    pub fn reserve(&mut self, rules: usize) {
+        self.tables.get_or_insert_default().clients_v4.reserve(rules);
+    }
+
+    /// Adds the rules of another source after those that are there; their first profile is this one.
+    pub fn append(&mut self, others: Self, first: u32) {
+        let Some(mut others) = others.tables else { return };
+        if first != 0 {
+            others.shift(first);
+        }
+        match &mut self.tables {
+            Some(tables) => tables.append(*others),
+            None => self.tables = Some(others),
+        }
     }
 
     /// Ends the rules: this profile holds where none of them matches.

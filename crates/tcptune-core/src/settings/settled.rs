@@ -6,6 +6,28 @@ use crate::settings::profile::{InForce, Profile};
 use crate::settings::rules::Rules;
 use crate::settings::source::{Place, Source};
 
+/// By which way a program is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The one that suits the program.
+    #[default]
+    Auto,
+    /// The preloaded library.
+    Preload,
+    /// A supervisor, by seccomp user notification.
+    Notify,
+    /// BPF programs of a cgroup.
+    Cgroup,
+}
+
+impl Backend {
+    /// Whether another one than the library.
+    #[must_use]
+    pub const fn is_not_the_library(self) -> bool {
+        matches!(self, Self::Notify | Self::Cgroup)
+    }
+}
+
 /// All settings in force.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
@@ -20,6 +42,8 @@ pub struct Settings {
     pub config: Option<String>,
     /// Whether this program is tuned: `ONLY_PROGRAMS`, `SKIP_PROGRAMS`.
     pub in_scope: bool,
+    /// By which way the program is reached.
+    pub backend: Backend,
     /// Whether a wrong setting keeps the program from starting.
     pub strict: bool,
     /// Whether everything is left alone.

@@ -27,7 +27,7 @@ pub struct Place {
 
 impl Place {
     pub(crate) fn of(source: Source, word: Word<'_>) -> Self {
-        Self { source, line: word.line, column: word.column }
+        Self { source, line: word.line, column: word.column() }
     }
 }
 
@@ -72,7 +72,7 @@ impl Process {
     }
 
     #[cold]
-    pub(crate) fn is_in(&self, scope: &Scope) -> bool {
+    pub(crate) fn is_in(&self, scope: &Scope<'_>) -> bool {
         (scope.programs.is_empty() || scope.programs.iter().any(|program| self.is(program)))
             && (scope.uids.is_empty() || scope.uids.contains(&self.uid))
     }

@@ -18,7 +18,7 @@ use crate::sockets::address;
 use crate::sockets::descriptor::{Fact, Mark};
 use crate::sockets::family::Family;
 use crate::sockets::real::Real;
-use crate::system::{errno, files};
+use crate::system::{errno, files, network};
 
 /// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
@@ -145,24 +145,24 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
 }
 
 /// Whether a socket with this mark, of TCP, has the protocol that it says. That is enough where a raw socket of TCP is
-/// not harmed.
+/// not harmed. Where a sandbox lets nobody ask, it is believed.
 #[must_use]
-pub fn has_protocol_of(real: &Real, fd: c_int, mark: Mark) -> bool {
+pub fn has_protocol_of(fd: c_int, mark: Mark) -> bool {
     let protocol = if mark.family() == Some(Family::Mptcp) { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
-    match errno::preserved(|| real.get_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)) {
-        Ok(found) => found == protocol,
-        Err(error) => {
-            no_timeout(fd, "SO_PROTOCOL", error);
-            false
-        }
-    }
+    has(fd, libc::SO_PROTOCOL, protocol)
 }
 
 /// Whether a socket with this mark, of TCP, is what it says.
 #[must_use]
-pub fn is(real: &Real, fd: c_int, mark: Mark) -> bool {
-    has_protocol_of(real, fd, mark)
-        && errno::preserved(|| real.get_int(fd, libc::SOL_SOCKET, libc::SO_TYPE)) == Ok(libc::SOCK_STREAM)
+pub fn is(fd: c_int, mark: Mark) -> bool {
+    has_protocol_of(fd, mark) && has(fd, libc::SO_TYPE, libc::SOCK_STREAM)
+}
+
+fn has(fd: c_int, name: c_int, value: c_int) -> bool {
+    match network::option(fd, name, 0) {
+        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK),
+        found => found == Ok(value),
+    }
 }
 
 /// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.

@@ -30,10 +30,19 @@ pub enum State {
     NoFunction,
     /// Sockets are tuned.
     Tuning,
+    /// `BACKEND`: sockets are tuned another way.
+    Elsewhere,
 }
 
-const STATES: [State; 6] =
-    [State::Nothing, State::OutOfScope, State::Disabled, State::NoneOfSockets, State::NoFunction, State::Tuning];
+const STATES: [State; 7] = [
+    State::Nothing,
+    State::OutOfScope,
+    State::Disabled,
+    State::NoneOfSockets,
+    State::NoFunction,
+    State::Tuning,
+    State::Elsewhere,
+];
 
 /// All of it. Addresses and lengths are of the process.
 #[derive(Debug)]

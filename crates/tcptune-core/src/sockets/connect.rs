@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::mem;
-use std::time::Duration;
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
@@ -69,6 +68,7 @@ pub fn within(call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
 }
 
 /// Begins to connect, and looks whether that is all: on loopback it is.
+#[inline(never)]
 fn without_blocking(call: &Call<'_>) -> Result<(), c_int> {
     let lent = Lent { fd: call.fd, descriptors: call.descriptors };
     if !call.descriptors.starts(call.fd) {
@@ -133,41 +133,40 @@ unsafe extern "C" fn give_back(lent: *mut c_void) {
 }
 
 /// Waits for an attempt that goes on.
+#[inline(never)]
 fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
-    let identity = Identity::of(call.real, call.fd);
-    let is_the_same = || Identity::of(call.real, call.fd) == identity;
+    let identity = Identity::of(call.fd);
+    let is_the_same = || Identity::of(call.fd) == identity;
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
-    let own = send_timeout(call);
-    let limit = Duration::from_millis(u64::from(ms.unsigned_abs()));
-    let (limit, own_is_shorter) = match own {
-        Some(own) if own <= limit => (own, true),
-        _ => (limit, false),
+    let own = send_timeout(call.fd);
+    let limit = u64::from(ms.unsigned_abs()) * 1_000_000;
+    let (limit, at_the_end) = match own {
+        Some(own) if own <= limit => (own, pending),
+        _ => (limit, libc::ETIMEDOUT),
     };
-    let deadline = now().saturating_add(limit);
+    let deadline = nanoseconds().saturating_add(limit);
     let handled = own.is_none().then(Handled::now);
     loop {
         let ended = signals_heeded(call, deadline, handled.as_ref(), is_the_same);
-        // While poll waits it holds the socket that it began with; its number may be another's afterwards.
-        let same = is_the_same();
+        let over = left(deadline) == 0;
         return match ended {
-            // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
-            Wait::Ready if same => but_connected(call.again()),
-            Wait::Ready => Ok(()),
-            Wait::Failed if same => Err(failure(call)),
-            Wait::Failed => Err(libc::ECONNABORTED),
             Wait::Interrupted => Err(libc::EINTR),
-            Wait::Refused(error) if same => {
+            // poll(2) tells of whatever has the number when it returns.
+            _ if !is_the_same() => Err(if over { at_the_end } else { libc::EBADF }),
+            // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
+            Wait::Ready => but_connected(call.again()),
+            Wait::Failed => Err(failure(call)),
+            Wait::Refused(error) => {
                 apply::no_timeout(call.fd, "poll", error);
                 call.connect()
             }
-            Wait::Over if !left(deadline).is_zero() && same => continue,
-            Wait::Over if own_is_shorter => Err(pending),
-            Wait::Over if same => {
-                dissolve(call);
-                Err(libc::ETIMEDOUT)
+            Wait::Over if !over => continue,
+            Wait::Over => {
+                if at_the_end == libc::ETIMEDOUT {
+                    dissolve(call);
+                }
+                Err(at_the_end)
             }
-            Wait::Over if left(deadline).is_zero() => Err(libc::ETIMEDOUT),
-            Wait::Over | Wait::Refused(_) => Err(libc::EBADF),
         };
     }
 }
@@ -183,18 +182,20 @@ enum Wait {
     Refused(c_int),
 }
 
-fn left(deadline: Duration) -> Duration {
-    deadline.saturating_sub(now())
+/// The monotonic clock. Whole numbers, and functions that are not inlined: a connect has little stack.
+#[inline(never)]
+fn nanoseconds() -> u64 {
+    u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn left(deadline: u64) -> u64 {
+    deadline.saturating_sub(nanoseconds())
 }
 
 /// Waits as a blocking connect(2) does: only a handler without `SA_RESTART` ends it. With `SO_SNDTIMEO` every handler
 /// does (signal(7)), and none is looked up.
-fn signals_heeded(
-    call: &Call<'_>,
-    deadline: Duration,
-    handled: Option<&Handled>,
-    is_the_same: impl Fn() -> bool,
-) -> Wait {
+#[inline(never)]
+fn signals_heeded(call: &Call<'_>, deadline: u64, handled: Option<&Handled>, is_the_same: impl Fn() -> bool) -> Wait {
     let Some(handled) = handled else {
         return poll(call, left(deadline));
     };
@@ -207,15 +208,16 @@ fn signals_heeded(
     }
 }
 
-/// How long a handler with `SA_RESTART` may have to wait for its turn while there are handlers without.
-const SLICE: Duration = Duration::from_millis(10);
+/// How many nanoseconds a handler with `SA_RESTART` may have to wait for its turn while there are handlers without.
+const SLICE: u64 = 10_000_000;
 
 /// The same of libc's own handlers: nothing of the program waits for them but seteuid(2) and its kin.
-const SLICE_OF_LIBC: Duration = Duration::from_millis(50);
+const SLICE_OF_LIBC: u64 = 50_000_000;
 
 /// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
 /// restart are held back in it, and have their turn after each slice; those that interrupt run nowhere else.
-fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same: impl Fn() -> bool) -> Wait {
+#[inline(never)]
+fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, is_the_same: impl Fn() -> bool) -> Wait {
     let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
     let both = handled.mask | handled.restarting | handled.interrupting;
     signals::set_mask(both);
@@ -225,7 +227,7 @@ fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same
             signals::set_mask(both);
         }
         match ppoll(call, left(deadline).min(slice), handled.mask | handled.restarting) {
-            Wait::Over if !left(deadline).is_zero() && is_the_same() => {}
+            Wait::Over if left(deadline) != 0 && is_the_same() => {}
             wait => break wait,
         }
     };
@@ -233,23 +235,21 @@ fn in_slices(call: &Call<'_>, deadline: Duration, handled: &Handled, is_the_same
     wait
 }
 
-fn poll(call: &Call<'_>, left: Duration) -> Wait {
-    let ms = c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX);
+#[inline(never)]
+fn poll(call: &Call<'_>, left: u64) -> Wait {
+    let ms = c_int::try_from(left.div_ceil(1_000_000)).unwrap_or(c_int::MAX);
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one live pollfd.
     let r = unsafe { (call.real.poll)(&raw mut poll, 1, ms) };
     outcome(r, poll.revents)
 }
 
-fn ppoll(call: &Call<'_>, left: Duration, mask: u64) -> Wait {
+#[inline(never)]
+fn ppoll(call: &Call<'_>, left: u64, mask: u64) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
-    let left = libc::timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().try_into().unwrap_or(0) };
-    let mut set = [0u64; size_of::<libc::sigset_t>() / 8];
-    if let Some(first) = set.first_mut() {
-        *first = mask;
-    }
-    // SAFETY: one live pollfd, a live timespec and a live set, with the layout of libc's.
-    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, set.as_ptr().cast()) };
+    let left = libc::timespec { tv_sec: 0, tv_nsec: left.try_into().unwrap_or(0) }; // less than a second
+    // SAFETY: one live pollfd, a live timespec, and of the set what the kernel takes: glibc and musl hand it on unread.
+    let r = unsafe { (call.real.ppoll)(&raw mut poll, 1, &raw const left, (&raw const mask).cast()) };
     outcome(r, poll.revents)
 }
 
@@ -265,22 +265,21 @@ fn outcome(result: c_int, revents: libc::c_short) -> Wait {
     }
 }
 
-/// `SO_SNDTIMEO`, if the program has set it.
-fn send_timeout(call: &Call<'_>) -> Option<Duration> {
-    let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut len = socklen_t::try_from(size_of::<libc::timeval>()).ok()?;
-    let value = (&raw mut time).cast();
-    // SAFETY: a live timeval and its length.
-    let r = unsafe { (call.real.getsockopt)(call.fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, value, &raw mut len) };
+/// `SO_SNDTIMEO` in nanoseconds, if the program has set it.
+#[inline(never)]
+fn send_timeout(fd: c_int) -> Option<u64> {
+    let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let time = network::option(fd, libc::SO_SNDTIMEO, none).ok()?;
     let micros =
         u64::try_from(i64::from(time.tv_sec).checked_mul(1_000_000)?.checked_add(time.tv_usec.into())?).ok()?;
-    (r == 0 && micros > 0).then(|| Duration::from_micros(micros))
+    (micros > 0).then(|| micros.saturating_mul(1000))
 }
 
 /// Why the attempt is over, as a blocking connect(2) tells it. A second connect would begin another attempt where a
 /// shutdown(2) or connect(2) of another thread has ended this one.
+#[inline(never)]
 fn failure(call: &Call<'_>) -> c_int {
-    let error = call.real.get_int(call.fd, libc::SOL_SOCKET, libc::SO_ERROR);
+    let error = network::option(call.fd, libc::SO_ERROR, 0);
     dissolve(call);
     match error {
         Ok(error) if error != 0 => error,
@@ -290,10 +289,11 @@ fn failure(call: &Call<'_>) -> c_int {
 
 /// Ends the attempt: no SYN is sent any more, and the socket can be connected again (connect(2), `AF_UNSPEC`). The
 /// error that this leaves behind is for nobody.
+#[inline(never)]
 fn dissolve(call: &Call<'_>) {
     // SAFETY: all zeroes is a valid sockaddr, of family AF_UNSPEC (0).
     let unspecified: sockaddr = unsafe { mem::zeroed() };
     let len = socklen_t::try_from(size_of::<sockaddr>()).unwrap_or(0);
     let _ = network::connect(call.fd, &raw const unspecified, len);
-    let _ = call.real.get_int(call.fd, libc::SOL_SOCKET, libc::SO_ERROR);
+    let _ = network::option(call.fd, libc::SO_ERROR, 0);
 }

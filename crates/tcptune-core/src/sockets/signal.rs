@@ -26,6 +26,7 @@ pub struct Handled {
 impl Handled {
     /// Asks the kernel for every handler and for the mask.
     #[must_use]
+    #[inline(never)] // for the stack: a connect has little
     pub fn now() -> Self {
         let mut handled = Self { restarting: OF_LIBC, interrupting: 0, mask: signals::mask() };
         for signal in (1..=signals::LAST).filter(|signal| !matches!(signal, 32 | 33)) {

@@ -46,6 +46,16 @@ pub fn peer_name(fd: c_int, room: &mut [u8]) -> Result<usize, c_int> {
     unsafe { call!(getpeername, fd, room.as_mut_ptr(), &raw mut len) }.map(|_| len as usize)
 }
 
+/// An option of any socket (`SOL_SOCKET`), as long as `value`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn option<T: Copy>(fd: c_int, name: c_int, mut value: T) -> Result<T, c_int> {
+    let mut len = socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    // SAFETY: a live value, and its length.
+    unsafe { call!(getsockopt, fd, libc::SOL_SOCKET, name, &raw mut value, &raw mut len) }.map(|_| value)
+}
+
 fn room_of(room: &[u8]) -> socklen_t {
     room.len().try_into().unwrap_or(0)
 }

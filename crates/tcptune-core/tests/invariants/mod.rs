@@ -98,7 +98,7 @@ fn names_of_the_same(row: usize) -> impl Iterator<Item = &'static str> {
 /// No value can reach the kernel, or a deadline, that its row does not allow.
 fn values_are_in_range(profile: &Profile) {
     let mut last = None;
-    for planned in &profile.plan {
+    for planned in profile.plan.iter() {
         let opt = &OPTIONS[planned.row];
         match planned.value {
             Value::Int(OFF) => assert_eq!(opt.kind.parse("off", opt.range), Some(Value::Int(OFF)), "{planned:?}"),

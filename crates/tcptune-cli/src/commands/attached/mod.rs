@@ -62,7 +62,7 @@ struct Found {
     /// None of what another version has attached.
     about: Option<About>,
     state: Option<State>,
-    pending: u64,
+    pending: usize,
     is_whole: bool,
 }
 
@@ -184,6 +184,9 @@ fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
     } else if !it.is_whole {
         fact("incomplete", Tone::Warning, "an attach has not come to its end; attach or detach again".to_owned());
     }
+    if it.state.as_ref().is_some_and(|state| state.counts(false).unbounded > 0) {
+        fact("unbounded", Tone::Bad, "more connects at a time than the programs keep: some had no timeout".to_owned());
+    }
     out.print_table(&facts)?;
     let Some(state) = &it.state else { return Ok(()) };
     let mut table = out.table(&COLUMNS);
@@ -198,7 +201,7 @@ fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
 const COLUMNS: [&str; 10] =
     ["", "CONNECTS", "ESTABLISHED", "MEAN", "TIMED OUT", "FAILED", "PENDING", "LISTENERS", "ACCEPTED", "LEFT OUT"];
 
-fn cells(title: &str, counts: &Counts, pending: u64) -> [String; COLUMNS.len()] {
+fn cells(title: &str, counts: &Counts, pending: usize) -> [String; COLUMNS.len()] {
     let micros = counts.mean_microseconds;
     let mean = match micros {
         0 => "-".to_owned(),
@@ -213,7 +216,7 @@ fn cells(title: &str, counts: &Counts, pending: u64) -> [String; COLUMNS.len()] 
         mean,
         number(counts.timed_out),
         number(counts.failed),
-        number(pending),
+        pending.to_string(),
         number(counts.listens),
         number(counts.accepts),
         number(counts.left_out),

@@ -15,7 +15,12 @@ use crate::program::elf::Elf;
 use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
+use crate::settings::flags::Given;
 use crate::system::variables;
+use crate::ways::cgroup::order::Order;
+use crate::ways::choice::{Choice, Way};
+use crate::ways::notify::policy::Policy;
+use crate::ways::preload::environment::Environment;
 use crate::ways::preload::library::{self, Library};
 
 /// Its flags.
@@ -53,17 +58,16 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         if watched {
             return Err(Error::usage("--watch is for a running process"));
         }
-        let report = check_program(&words, Library::find(matches))?;
+        let report = check_program(&words, |elf| Library::find(matches, elf))?;
         report.print(out)?;
         return Ok(report.status());
     };
     let mut selection = Selection { words: vec![pid], ..Selection::default() };
-    let ours = Library::find(matches).ok();
     let pace = Pace::new(matches, &mut selection)?;
     pace.run(&selection, out, |targets, out| {
         let mut tuned = true;
         for target in targets {
-            let report = process::check(target, ours.as_ref())?;
+            let report = process::check(target, |elf| Library::find(matches, elf).ok())?;
             report.print(out)?;
             tuned &= report.reasons.is_empty();
         }
@@ -156,31 +160,41 @@ impl Report {
     }
 }
 
-fn check_program(words: &[OsString], library: Result<Library, Error>) -> Result<Report, Error> {
+fn check_program(
+    words: &[OsString],
+    library: impl FnOnce(Option<&Elf>) -> Result<Library, Error>,
+) -> Result<Report, Error> {
     let (command, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let variables = variables::own();
     let path = program::find(command, variables.path())?;
-    let around = Around {
-        search: variables.path(),
-        preload: variables.ld_preload(),
-        library: library.as_ref().ok().map(|library| (library.path.as_path(), &library.elf)),
-    };
+    let mut around = Around { search: variables.path(), preload: variables.ld_preload(), library: None };
+    let library = library(Program::look(path.clone(), args, around).elf.as_ref());
+    around.library = library.as_ref().ok().map(|library| (library.file.as_path(), &library.elf));
     let program = Program::look(path, args, around);
     let chain: Vec<_> = program.chain.iter().map(|path| path.display().to_string()).collect();
     let kind = kind(program.elf.as_ref());
-    let mut reasons: Vec<_> = program.obstacles.iter().map(Reason::from).collect();
+    let settings = Environment::of(&Given::default()).settings();
+    let policy = Policy::new(settings, &program.process()).0;
+    let choice = Choice::new(&program, policy.first(), Order::of_environment().as_ref());
+    let mut reasons: Vec<_> = choice.obstacles.iter().map(Reason::from).collect();
     let library = match library {
-        Ok(library) => library.path.display().to_string(),
+        Ok(library) => library.file.display().to_string(),
         Err(error) => {
-            reasons.push(Reason::new("no-library", error.to_string()));
+            if choice.way == Way::Preload {
+                reasons.push(Reason::new("no-library", error.to_string()));
+            }
             "none".to_owned()
         }
     };
-    let facts = vec![
+    let mut facts = vec![
         ("Program", chain.join(" → "), json!(chain)),
         ("Kind", kind.clone(), json!(kind)),
         ("Library", library.clone(), json!(library)),
+        ("Way", format!("{}: {}", choice.way, choice.reason), json!(choice.way.name())),
     ];
+    if !choice.left_out.is_empty() {
+        facts.push(("Not set", choice.left_out.join(", "), json!(choice.left_out)));
+    }
     Ok(Report { question: ("Can be tuned", "tunable"), facts, reasons })
 }
 

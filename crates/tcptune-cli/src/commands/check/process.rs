@@ -7,38 +7,48 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::Process as Named;
 use tcptune_core::sockets::block::{State, Told};
 use tcptune_core::system::note::RELEASE;
 
 use super::{Reason, Report, kind};
 use crate::commands::stats;
+use crate::live;
 use crate::live::library::Library;
 use crate::live::process::Target;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
+use crate::system::kernel;
 use crate::system::variables::Variables;
 use crate::ways::cgroup::attachment::Attached;
 use crate::ways::cgroup::place::Cgroup;
+use crate::ways::choice::Way;
 use crate::ways::preload;
 use crate::ways::preload::library::Library as Ours;
 
 /// Set in secure execution (getauxval(3)).
 const AT_SECURE: u64 = libc::AT_SECURE;
 
-/// Looks at it. `ours`: the library that would be preloaded.
-pub fn check(target: &Target, ours: Option<&Ours>) -> Result<Report, Error> {
+/// Looks at it. `ours`: the library that would be preloaded into such a program.
+pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -> Result<Report, Error> {
     let pid = target.pid();
     let cannot = |what: &'static str| move |error| target.cannot(what, &error);
     let exe = target.proc().exe().map_err(cannot("reading /proc/PID/exe"))?;
     // What the process executes; the name of it is not opened.
     let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok();
     let found = Library::find(target)?;
-    let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, ours.map(|ours| &ours.elf))).unwrap_or_default();
+    let ours = ours(elf.as_ref()).map(|ours| ours.elf);
+    let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, ours.as_ref())).unwrap_or_default();
     // It runs, so it has found its loader, be it in another root directory.
     let obstacles = obstacles.iter().filter(|obstacle| !matches!(obstacle, Obstacle::NoLoader(_)));
     let mut reasons: Vec<_> = obstacles.map(Reason::from).collect();
+    let announced = Announced::of(target);
+    let way = announced.way(target, found.is_some());
     match &found {
+        _ if way == Some(Way::Notify) => reasons = why_not_set(&announced.settings()).into_iter().collect(),
         None if reasons.is_empty() => reasons.push(why_not_mapped(target)?),
         None => {}
         Some(Library { told: Some(told), .. }) => reasons.extend(why_left_alone(target, told)),
@@ -58,13 +68,16 @@ pub fn check(target: &Target, ours: Option<&Ours>) -> Result<Report, Error> {
         ("Program", exe.display().to_string(), json!(exe.display().to_string())),
         ("Kind", kind.clone(), json!(kind)),
         ("Library", path.clone().unwrap_or("not in it".to_owned()), json!(path)),
+        ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
     ];
     if let Some(attached) = attached(pid) {
         facts.push(("Attached", attached.clone(), json!(attached)));
         reasons.clear(); // whatever keeps the library out
     }
     facts.extend(found.as_ref().map(|library| ("Version", library.version.clone(), json!(library.version))));
-    if let Some(told) = found.and_then(|library| library.told) {
+    if way == Some(Way::Notify) {
+        facts.extend(announced.shown());
+    } else if let Some(told) = found.and_then(|library| library.told) {
         facts.extend(decided(&told));
     }
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
@@ -124,6 +137,53 @@ fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
     facts
 }
 
+/// What is in the environment of a process that is reached another way than by the library. Files are not read.
+struct Announced(Variables);
+
+impl Announced {
+    fn of(target: &Target) -> Self {
+        Self(Variables::read(target.proc().environ().unwrap_or_default()))
+    }
+
+    /// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
+    fn way(&self, target: &Target, mapped: bool) -> Option<Way> {
+        const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
+        let backend = self.0.settings().find(|(name, _)| *name == "BACKEND").map(|(_, value)| value);
+        match backend.and_then(OsStr::to_str) {
+            Some("notify") => (live::process::status(target.pid())?.seccomp == Some(FILTERED)).then_some(Way::Notify),
+            Some("cgroup") => attached(target.pid()).is_some().then_some(Way::Cgroup),
+            _ => mapped.then_some(Way::Preload),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let text = |text: &OsStr| text.to_string_lossy().into_owned();
+        let variables: Vec<_> = self.0.settings().map(|(name, value)| (text(name), text(value))).collect();
+        Draft::new(&variables).settle(Named::default, kernel::keepalive_defaults).0
+    }
+
+    fn shown(&self) -> [(&'static str, String, Value); 1] {
+        let settings = self.settings();
+        let all = settings.in_force.iter().filter_map(|setting| {
+            let opt = OPTIONS.get(setting.row)?;
+            Some((opt.name(), opt.kind.show(&setting.value).to_string()))
+        });
+        let machine: Map<_, _> = all.clone().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let text = all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        [("Settings", if text.is_empty() { "none".to_owned() } else { text }, Value::Object(machine))]
+    }
+}
+
+fn why_not_set(settings: &Settings) -> Option<Reason> {
+    if settings.disabled {
+        Some(Reason::new("disabled", "TCPTUNE_DISABLE is on"))
+    } else if settings.profiles.iter().all(tcptune_core::settings::profile::Profile::is_empty) {
+        Some(Reason::new("no-settings", "no setting that is about sockets is in its environment"))
+    } else {
+        None
+    }
+}
+
 fn why_left_alone(target: &Target, told: &Told) -> Option<Reason> {
     Some(match told.state {
         State::Tuning => return None,
@@ -133,6 +193,7 @@ fn why_left_alone(target: &Target, told: &Told) -> Option<Reason> {
         State::Nothing | State::NoneOfSockets => {
             Reason::new("no-settings", "the library is in it, but no setting that is about sockets")
         }
+        State::Elsewhere => Reason::new("elsewhere", "TCPTUNE_BACKEND says that sockets are tuned another way"),
         State::OutOfScope => Reason::new("out-of-scope", "ONLY_PROGRAMS or SKIP_PROGRAMS leaves it alone"),
         State::Disabled => Reason::new("disabled", "TCPTUNE_DISABLE is on"),
         State::NoFunction => Reason::new("no-function", "its libc lacks a function: every socket is left alone"),

@@ -41,7 +41,7 @@ impl Which {
                 _ => None,
             });
             for rule in rules {
-                let place = Place { source, line: rule.word.line, column: rule.word.column };
+                let place = Place { source, line: rule.word.line, column: rule.word.column() };
                 let verdict = match why_not(&rule, process, peer) {
                     _ if steps.iter().any(|step| matches!(step.verdict, Verdict::Wins)) => Verdict::NotReached,
                     Some(why) => Verdict::Not(why),

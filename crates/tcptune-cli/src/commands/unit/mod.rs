@@ -73,7 +73,7 @@ pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if given.iter().next().is_none() {
         return Err(Error::usage("no setting is given").hint("see tcptune enable --help"));
     }
-    let library = Library::find(matches)?.path;
+    let library = Library::find(matches, None)?.path;
     let environment = Environment::of(&given);
     let list = preload::list(unit.preload().as_deref(), &library);
     let text = dropin::text(&list, environment.variables());

@@ -105,6 +105,7 @@ pub struct Counts {
     pub listens: u64,
     pub accepts: u64,
     pub left_out: u64,
+    pub unbounded: u64,
 }
 
 /// What changes while it is attached.
@@ -147,6 +148,7 @@ impl State {
             listens: get(Count::Listens),
             accepts: get(Count::Accepts),
             left_out: get(Count::LeftOut),
+            unbounded: get(Count::Unbounded),
         }
     }
 }

@@ -85,6 +85,10 @@ const OPERATIONS: [(u8, &str); 8] =
 /// The kernel's functions, by number (bpf-helpers(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Helper {
+    MapLookup = 1,
+    MapUpdate = 2,
+    MapDelete = 3,
+    GetSocketCookie = 46,
     KtimeGetBootNs = 125,
     Setsockopt = 49,
     Getsockopt = 57,
@@ -92,7 +96,11 @@ pub enum Helper {
     SkStorageGet = 107,
 }
 
-const HELPERS: [(i32, &str); 5] = [
+const HELPERS: [(i32, &str); 9] = [
+    (Helper::MapLookup as i32, "map_lookup_elem"),
+    (Helper::MapUpdate as i32, "map_update_elem"),
+    (Helper::MapDelete as i32, "map_delete_elem"),
+    (Helper::GetSocketCookie as i32, "get_socket_cookie"),
     (Helper::KtimeGetBootNs as i32, "ktime_get_boot_ns"),
     (Helper::Setsockopt as i32, "setsockopt"),
     (Helper::Getsockopt as i32, "getsockopt"),

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::about::{About, State};
-use super::layout::{Map, STATE, socket, state};
+use super::layout::{Map, STATE, attempt, socket, state};
 use super::tuning::Tuning;
 use super::{KINDS, Kind, bpf, programs};
 
@@ -98,9 +98,11 @@ impl Attached {
     }
 
     /// How many attempts have their connect timeout in place of the user timeout.
-    pub fn pending(&self) -> u64 {
-        let value = self.read(Map::Pending).unwrap_or_default();
-        value.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+    pub fn pending(&self) -> usize {
+        let attempts = self.map(Map::Attempts).and_then(|map| bpf::values(map).ok()).unwrap_or_default();
+        let at = usize::from(attempt::IS_LENT.unsigned_abs());
+        let is_lent = |attempt: &&Vec<u8>| attempt.get(at..at + 4) == Some(&1_u32.to_ne_bytes());
+        attempts.iter().filter(is_lent).count()
     }
 
     /// From now on its programs begin nothing new, and only end what they have begun.
@@ -186,11 +188,11 @@ fn make_maps(
         maps.push((map, made));
     }
     // An attempt that programs before these have begun is ended by these.
-    for map in [Map::Sockets, Map::Pending] {
+    for map in [Map::Sockets, Map::Attempts] {
         let made = match before.map(map) {
             Some(map) => map.try_clone_to_owned(),
             None if map == Map::Sockets => bpf::storage(map.name(), socket::WORDS),
-            None => bpf::array(map.name(), 8),
+            None => bpf::table(map.name(), attempt::SIZE, attempt::MOST),
         };
         maps.push((map, made.map_err(refused("making a map"))?));
     }

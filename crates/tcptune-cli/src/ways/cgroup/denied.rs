@@ -5,6 +5,7 @@ use std::io;
 use rustix::thread::CapabilitySet;
 
 use super::attachment::{ATTACHING, Failed};
+use super::place::Cgroup;
 use crate::screens::error::Error;
 
 /// Since which kernel all that is needed is there: bpf_setsockopt for any option that setsockopt(2) has (6.0).
@@ -54,6 +55,14 @@ impl From<Failed> for Error {
 /// The capabilities that attaching takes; CAP_SYS_ADMIN stands for both (capabilities(7)).
 const NEEDED: [(CapabilitySet, &str); 2] =
     [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
+
+/// Whether this user has them, and the cgroup file system.
+pub fn may_attach() -> bool {
+    let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let has = |capability| effective.intersects(capability | CapabilitySet::SYS_ADMIN);
+    NEEDED.iter().all(|(capability, _)| has(*capability))
+        && Cgroup::of_process(std::process::id().cast_signed()).is_ok()
+}
 
 fn not_allowed(step: &str, error: &io::Error) -> Error {
     let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);

@@ -11,15 +11,15 @@ pub enum Map {
     State,
     /// What is set, for each profile.
     Profiles,
-    /// Beside each socket: what holds for it, and what is lent for its attempt to connect.
+    /// Beside a socket, where that has to be known: what holds for it.
     Sockets,
-    /// How many attempts have a connect timeout in place of their user timeout.
-    Pending,
+    /// The attempts to connect that are going on, by the cookies of their sockets.
+    Attempts,
 }
 
 impl Map {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::About, Self::State, Self::Profiles, Self::Sockets, Self::Pending];
+    pub const ALL: [Self; 5] = [Self::About, Self::State, Self::Profiles, Self::Sockets, Self::Attempts];
 
     /// Its name in the kernel.
     pub const fn name(self) -> &'static str {
@@ -28,7 +28,7 @@ impl Map {
             Self::State => "tcptune_state",
             Self::Profiles => "tcptune_profile",
             Self::Sockets => "tcptune_sockets",
-            Self::Pending => "tcptune_pending",
+            Self::Attempts => "tcptune_attempt",
         }
     }
 }
@@ -36,22 +36,36 @@ impl Map {
 pub type Program = Code<Map>;
 pub type Asm = Assembler<Map>;
 
-/// Offsets in [`Map::Sockets`].
+/// Offsets in [`Map::Sockets`]. It costs a socket 2 µs, so that most have none.
 pub mod socket {
     /// Whose profile holds: a generation in the upper half, one more than the profile's index in the lower; 0: none.
     pub const OWNER: i16 = 0;
     /// The slots that the program has set itself before its first connect or listen.
     pub const SET_BY_PROGRAM: i16 = 4;
-    /// 1 while the user timeout is the connect timeout.
-    pub const LENT: i16 = 8;
-    /// The user timeout to put back.
+    /// 1 if the program has set its user timeout while the connect timeout was in its place.
+    pub const IS_KEPT: i16 = 8;
+    /// That user timeout.
     pub const USER_TIMEOUT: i16 = 12;
-    /// When the attempt has begun, in nanoseconds since boot; 0: none is going on.
-    pub const BEGUN: i16 = 16;
-    /// The connect timeout of the attempt in milliseconds; 0: none.
-    pub const LIMIT: i16 = 24;
     /// In words.
-    pub const WORDS: u32 = 8;
+    pub const WORDS: u32 = 4;
+}
+
+/// Offsets in a value of [`Map::Attempts`].
+pub mod attempt {
+    /// When it has begun, in nanoseconds since boot.
+    pub const BEGUN: i16 = 0;
+    /// The connect timeout in milliseconds; 0: none.
+    pub const LIMIT: i16 = 8;
+    /// 1 while it stands in the place of the user timeout.
+    pub const IS_LENT: i16 = 12;
+    /// The user timeout to put back.
+    pub const USER_TIMEOUT: i16 = 16;
+    /// The first retransmission timeout, in ticks of the kernel; 0: the kernel's own.
+    pub const INITIAL: i16 = 20;
+    /// Of all of it.
+    pub const SIZE: usize = 24;
+    /// So many at a time; of more, none is bounded. Memory is taken for those that there are.
+    pub const MOST: u32 = 65_536;
 }
 
 /// Offsets in a profile of [`Map::Profiles`].
@@ -99,11 +113,13 @@ pub enum Count {
     Accepts,
     /// Calls of the program that were left out, so that what is set here stays.
     LeftOut,
+    /// Attempts without a timeout, as there were too many.
+    Unbounded,
 }
 
 impl Count {
     /// How many there are.
-    pub const ALL: i32 = 8;
+    pub const ALL: i32 = 9;
     /// The size of one set.
     pub const BYTES: i32 = 8 * Self::ALL;
 

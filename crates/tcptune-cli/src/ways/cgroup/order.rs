@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::settings::config::{self, Trust};
-use tcptune_core::settings::grammar::{self, Entry, Scope};
+use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::settled::Settings;
 
 use super::about::{About, since_boot, ticks};
 use super::attachment::{self, Attached, Failed};
+use super::denied::may_attach;
 use super::programs;
 use super::tuning::{self, LeftOut, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
@@ -39,6 +40,17 @@ impl Order {
         }
         let left_out = tuning::left_out(&settings);
         Ok(Self { settings, rules, left_out, trial })
+    }
+
+    /// The same for a program that is to be started, if this user may, and all of it can be set there.
+    pub fn that_sets_all(given: &Given) -> Option<Self> {
+        let order = may_attach().then(|| Self::new(&given.clone().over_environment(), None).ok())??;
+        (order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)
+    }
+
+    /// Of the environment alone.
+    pub fn of_environment() -> Option<Self> {
+        Self::that_sets_all(&Given::default())
     }
 
     /// What cannot be set.
@@ -92,9 +104,9 @@ impl Order {
 
 /// The rules of a text, as they are written. One of programs or users is an error.
 fn add_rules(rules: &mut Vec<String>, source: &str, text: &str) -> Result<(), Error> {
-    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if rule.scope != Scope::default());
+    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if !rule.scope.is_empty());
     if let Some(Entry::Rule(rule)) = grammar::entries(text).flatten().find(of_sockets) {
-        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column);
+        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column());
         return Err(Error::usage(format!(
             "{place}: program= and uid= are not known where the kernel calls a BPF program"
         ))

@@ -4,12 +4,13 @@
 //! A call that is left out succeeds for the program. A wrong one goes to the kernel, whose errors it gets; so does each
 //! call before the socket connects or listens, where what is set here follows.
 
-use super::assembler::{FP, Is, Label, Op, R1, R2, R3, R6, R7, R8, R9, Size};
+use tcptune_core::options::wire::Wire;
+
+use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Size};
 use super::bpf::Kind;
-use super::layout::{Asm, Count, profile, socket};
+use super::layout::{Asm, Count, Map, profile, socket};
 use super::steps::{self, PHASE, SCRATCH};
 use super::tuning::{Slot, Tuning};
-use tcptune_core::options::wire::Wire;
 
 pub const KIND: Kind = Kind { program: 25, attach: 22, name: "tcptune_setopt" };
 
@@ -20,63 +21,96 @@ const OPTVAL_END: i16 = 16;
 const LEVEL: i16 = 24;
 const OPTNAME: i16 = 28;
 const OPTLEN: i16 = 32;
-/// In struct bpf_sock.
+
+// struct bpf_sock, and its states (netinet/tcp.h).
 const PROTOCOL: i16 = 12;
+const STATE: i16 = 72;
+const SYN_SENT: i32 = 2;
+const CLOSE: i32 = 7;
+
+// On the stack: the program's value, and the length of ours.
+const VALUE: i16 = -24;
+const LENGTH: i16 = -32;
+
+/// The kernel has room for 16 bytes at least. Behind a shorter value, a program of an inner cgroup leaves this word: it
+/// has the socket.
+const TAKEN: i32 = super::sock_ops::TAKEN;
+const ROOM: i32 = 16;
+const MARK: i16 = 12;
 
 const LEVELS: [i32; 4] = [libc::SOL_SOCKET, libc::IPPROTO_TCP, libc::IPPROTO_IP, libc::IPPROTO_IPV6];
 
 /// The whole program.
 pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
-    let [pass, ours] = ["pass", "ours"].map(|name| asm.label(name));
-    let user_timeout = asm.label("user_timeout");
+    let [pass, ours, during] = ["pass", "ours", "during_an_attempt"].map(|name| asm.label(name));
     asm.copy(R6, R1);
-    asm.note("level").load(Size::Word, R2, R6, LEVEL);
-    asm.note("option").load(Size::Word, R3, R6, OPTNAME);
+    unless_taken(asm, pass);
     let slots: Vec<_> = tuning.slots.iter().filter(|slot| !slot.is_of_bind()).collect();
     let labels: Vec<_> = slots.iter().map(|slot| asm.label(slot.opt.name().to_lowercase())).collect();
-    let is_user_timeout =
-        |slot: &Slot| (slot.option.level, slot.option.optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    let of_user_timeout = slots.iter().zip(&labels).find(|(slot, _)| is_user_timeout(slot));
+    asm.note("level").load(Size::Word, R2, R6, LEVEL);
+    asm.note("option").load(Size::Word, R3, R6, OPTNAME);
     for level in LEVELS {
         let here = |slot: &Slot| match slot.option.v6 {
             Some(v6) if level == libc::IPPROTO_IPV6 => Some(v6),
             _ => (slot.option.level == level).then_some(slot.option.optname),
         };
-        let of_level: Vec<_> =
-            slots.iter().zip(&labels).filter_map(|(slot, label)| Some((here(slot)?, *slot, *label))).collect();
+        let of_level = slots.iter().zip(&labels).filter_map(|(slot, label)| Some((here(slot)?, *slot, *label)));
+        let of_level: Vec<_> = of_level.collect();
         let lends = tuning.has_timeouts && level == libc::IPPROTO_TCP;
         if of_level.is_empty() && !lends {
             continue;
         }
         let next = asm.label(format!("not_{level}"));
         asm.jump_if(R2, Is::NotEqual, level, next);
-        for (optname, slot, label) in of_level {
-            let label = if lends && is_user_timeout(slot) { user_timeout } else { label };
-            asm.note(slot.opt.name()).jump_if(R3, Is::Equal, optname, label);
+        if lends {
+            asm.note("USER_TIMEOUT").jump_if(R3, Is::Equal, libc::TCP_USER_TIMEOUT, during);
         }
-        if lends && !slots.iter().any(|slot| is_user_timeout(slot)) {
-            asm.note("USER_TIMEOUT").jump_if(R3, Is::Equal, libc::TCP_USER_TIMEOUT, user_timeout);
+        for (optname, slot, label) in of_level.into_iter().filter(|(_, slot, _)| !(lends && is_user_timeout(slot))) {
+            asm.note(slot.opt.name()).jump_if(R3, Is::Equal, optname, label);
         }
         asm.here(next);
     }
     steps::go_on(asm, pass);
 
-    asm.here(user_timeout);
+    asm.here(during);
     if tuning.has_timeouts {
-        during_an_attempt(asm, slots.iter().copied().find(|slot| is_user_timeout(slot)), tuning, ours, pass);
+        during_an_attempt(asm, of_user_timeout.map(|(slot, label)| (*slot, *label)), tuning, pass);
     }
     for (slot, label) in slots.iter().zip(&labels) {
         asm.here(*label);
-        if !(tuning.has_timeouts && is_user_timeout(slot)) {
-            accepted(asm, slot.accepted(), slot.option.wire, pass);
+        accepted(asm, slot.accepted(), slot.option.wire, pass);
+        if tuning.has_choice() {
             asm.set(R7, tuning.bit(slot));
-            asm.jump(ours);
+        } else {
+            asm.note(&*slot.shown).map_value(R7, Map::Profiles, slot.offset.into());
+            asm.store_number(Size::Double, FP, LENGTH, slot.len());
         }
+        asm.jump(ours);
     }
-
     asm.here(ours);
-    if !slots.is_empty() {
-        leave_out(asm, tuning, pass);
-    }
+    leave_out(asm, tuning, pass);
+}
+
+fn is_user_timeout(slot: &Slot) -> bool {
+    slot.option.is(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
+}
+
+/// Programs of inner cgroups run first, and mark the call.
+fn unless_taken(asm: &mut Asm, pass: Label) {
+    let free = asm.label("free");
+    asm.load(Size::Word, R1, R6, OPTLEN);
+    asm.note("left out already").jump_if(R1, Is::Equal, -1, pass);
+    asm.note("no room for a mark").jump_if(R1, Is::Above, MARK.into(), free);
+    asm.load(Size::Double, R2, R6, OPTVAL);
+    asm.load(Size::Double, R3, R6, OPTVAL_END);
+    asm.copy(R1, R2);
+    asm.with(Op::Add, R1, ROOM);
+    asm.jump_if_both(R1, Is::Above, R3, free);
+    asm.load(Size::Word, R1, R2, MARK);
+    asm.note("an inner cgroup has it").jump_if(R1, Is::Equal, TAKEN, pass);
+    asm.store_number(Size::Word, R2, MARK, TAKEN);
+    asm.here(free);
 }
 
 /// The value, if the kernel takes it, goes to the stack; of a name, nothing.
@@ -93,7 +127,7 @@ fn accepted(asm: &mut Asm, (low, high): (i32, i32), wire: Wire, pass: Label) {
     asm.with(Op::Add, R1, 4);
     asm.jump_if_both(R1, Is::Above, R3, pass);
     asm.note("the program's value").load(Size::Word, R1, R2, 0);
-    asm.store(Size::Word, FP, SCRATCH, R1);
+    asm.store(Size::Word, FP, VALUE, R1);
     if (low, high) != (i32::MIN, i32::MAX) {
         if low != 0 {
             asm.with32(Op::Sub, R1, low);
@@ -102,41 +136,55 @@ fn accepted(asm: &mut Asm, (low, high): (i32, i32), wire: Wire, pass: Label) {
     }
 }
 
-/// A program sets its user timeout while the connect timeout is in its place: it is what is put back.
-fn during_an_attempt(asm: &mut Asm, slot: Option<&Slot>, tuning: &Tuning<'_>, ours: Label, pass: Label) {
-    let not_lent = asm.label("user_timeout_not_lent");
+/// A program sets its user timeout while the connect timeout is in its place: it is kept, and put back later.
+fn during_an_attempt(asm: &mut Asm, slot: Option<(&Slot, Label)>, tuning: &Tuning<'_>, pass: Label) {
+    let [not_lent, keep] = ["not_lent", "keep"].map(|name| asm.label(name));
     accepted(asm, (0, i32::MAX), Wire::Int, pass);
-    asm.set(R7, slot.map_or(0, |slot| tuning.bit(slot)));
-    asm.load(Size::Double, R2, R6, SK);
-    steps::beside(asm, false, if slot.is_some() { ours } else { pass });
-    asm.load(Size::Word, R1, R8, socket::LENT);
-    asm.jump_if(R1, Is::Equal, 0, not_lent);
-    asm.store_number(Size::Word, R6, OPTLEN, -1);
-    if slot.is_some() {
-        // The one that is set here has been kept to be put back, and wins.
-        let keep = asm.label("user_timeout_kept");
-        steps::profile_of_socket(asm, tuning, keep);
-        asm.load(Size::Word, R1, R9, profile::SETS);
-        asm.load(Size::Word, R2, R9, profile::YIELDS);
-        asm.with32(Op::Xor, R2, -1);
-        asm.both32(Op::And, R1, R2);
-        asm.jump_if(R1, Is::AnyBit, slot.map_or(0, |slot| tuning.bit(slot)), pass);
-        asm.here(keep);
+    asm.load(Size::Double, R8, R6, SK);
+    asm.note("no socket").jump_if64(R8, Is::Equal, 0, pass);
+    asm.load(Size::Word, R1, R8, STATE);
+    asm.note("it does not connect").jump_if(R1, Is::NotEqual, SYN_SENT, not_lent);
+    asm.copy(R1, R8);
+    steps::user_timeout(asm);
+    asm.store_number(Size::Word, FP, SCRATCH, 0);
+    asm.call(Helper::Getsockopt);
+    asm.copy(R2, R8);
+    steps::beside(asm, true, not_lent);
+    if tuning.has_choice() {
+        steps::profile_of_socket(asm, tuning, not_lent);
+    } else {
+        steps::address_of_profile(asm, tuning);
     }
     asm.load(Size::Word, R1, FP, SCRATCH);
-    asm.note("to be put back").store(Size::Word, R8, socket::USER_TIMEOUT, R1);
-    asm.jump(pass);
-    asm.here(not_lent);
-    if slot.is_some() {
-        asm.jump(ours);
-    } else {
+    asm.load(Size::Word, R2, R9, profile::CONNECT_TIMEOUT);
+    asm.note("is it lent?").jump_if_both(R1, Is::NotEqual, R2, not_lent);
+    asm.store_number(Size::Word, R6, OPTLEN, -1);
+    if let Some((slot, _)) = slot {
+        // The one that is set here is to be put back already, and wins.
+        winning(asm);
+        asm.with32(Op::And, R1, tuning.bit(slot));
+        asm.jump_if(R1, Is::Equal, 0, keep);
         asm.jump(pass);
     }
+    asm.here(keep);
+    asm.load(Size::Word, R1, FP, VALUE);
+    asm.note("to be put back").store(Size::Word, R8, socket::USER_TIMEOUT, R1);
+    asm.store_number(Size::Word, R8, socket::IS_KEPT, 1);
+    asm.jump(pass);
+    asm.here(not_lent);
+    asm.jump(slot.map_or(pass, |(_, label)| label));
 }
 
-/// The bit of the option is in `r7`.
+/// The slots whose values win over the program's go to `r1`.
+fn winning(asm: &mut Asm) {
+    asm.load(Size::Word, R1, R9, profile::SETS);
+    asm.load(Size::Word, R2, R9, profile::YIELDS);
+    asm.with32(Op::Xor, R2, -1);
+    asm.both32(Op::And, R1, R2);
+}
+
+/// What is set here stays. `r7` is the bit of the option or, where one profile holds for all, the address of its value.
 fn leave_out(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
-    let first = asm.label("not_ours_yet");
     steps::unless_stopped(asm, pass);
     if tuning.is_trial {
         asm.store_number(Size::Double, FP, PHASE, 0);
@@ -145,23 +193,40 @@ fn leave_out(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
         asm.copy(R7, R9);
     }
     asm.load(Size::Double, R2, R6, SK);
-    if tuning.yields {
-        asm.note("no socket").jump_if64(R2, Is::Equal, 0, pass);
-        asm.load(Size::Word, R1, R2, PROTOCOL);
-        asm.note("not TCP").jump_if(R1, Is::NotEqual, libc::IPPROTO_TCP, pass);
-    }
-    steps::beside(asm, tuning.yields, pass);
-    steps::profile_of_socket(asm, tuning, first);
+    asm.note("no socket").jump_if64(R2, Is::Equal, 0, pass);
+    asm.load(Size::Word, R1, R2, PROTOCOL);
+    asm.note("not TCP").jump_if(R1, Is::NotEqual, libc::IPPROTO_TCP, pass);
     if tuning.has_choice() {
-        asm.load(Size::Word, R1, R9, profile::SETS);
-        asm.load(Size::Word, R2, R9, profile::YIELDS);
-        asm.with32(Op::Xor, R2, -1);
-        asm.both32(Op::And, R1, R2);
-        asm.both32(Op::And, R1, R7);
-        asm.note("the program's value wins").jump_if(R1, Is::Equal, 0, pass);
+        by_owner(asm, tuning, pass);
+    } else {
+        by_state(asm, pass);
     }
     asm.note("done, as far as the program sees").store_number(Size::Word, R6, OPTLEN, -1);
     steps::count(asm, tuning, Count::LeftOut);
+    asm.jump(pass);
+}
+
+/// A socket that is connected, connects or listens is given the value that is set here: it may not have it yet.
+fn by_state(asm: &mut Asm, pass: Label) {
+    asm.load(Size::Word, R1, R2, STATE);
+    asm.note("what is set here follows").jump_if(R1, Is::Equal, CLOSE, pass);
+    asm.copy(R1, R2);
+    asm.load(Size::Word, R2, R6, LEVEL);
+    asm.load(Size::Word, R3, R6, OPTNAME);
+    asm.copy(R4, R7);
+    asm.load(Size::Double, R5, FP, LENGTH);
+    asm.call(Helper::Setsockopt);
+    asm.note("refused").jump_if64(R0, Is::NotEqual, 0, pass);
+}
+
+/// Where it depends on the socket what holds.
+fn by_owner(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
+    let [first, wins] = ["not_ours_yet", "wins"].map(|name| asm.label(name));
+    steps::beside(asm, tuning.yields, pass);
+    steps::profile_of_socket(asm, tuning, first);
+    winning(asm);
+    asm.both32(Op::And, R1, R7);
+    asm.jump_if(R1, Is::NotEqual, 0, wins);
     asm.jump(pass);
     asm.here(first);
     if tuning.yields {
@@ -170,4 +235,5 @@ fn leave_out(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
         asm.store(Size::Word, R8, socket::SET_BY_PROGRAM, R1);
     }
     asm.jump(pass);
+    asm.here(wins);
 }

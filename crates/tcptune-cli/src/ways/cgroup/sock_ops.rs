@@ -7,11 +7,11 @@
 
 use tcptune_core::options::phase::{Phases, Stages};
 
-use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Size};
+use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R6, R7, R8, R9, Size};
 use super::bpf::Kind;
 use super::comparisons::{self, Places};
-use super::layout::{Asm, Count, Map, profile, socket};
-use super::steps::{self, PHASE, SCRATCH};
+use super::layout::{Asm, Count, Map, attempt, profile, socket};
+use super::steps::{self, ATTEMPT, PHASE, SCRATCH};
 use super::tuning::{Slot, Tuning};
 
 pub const KIND: Kind = Kind { program: 13, attach: 3, name: "tcptune_sockops" };
@@ -24,6 +24,7 @@ const NEW_STATE: i16 = 8;
 pub const FAMILY: i16 = 20;
 const REMOTE_PORT: i16 = 64;
 const LOCAL_PORT: i16 = 68;
+const IS_FULLSOCK: i16 = 72;
 const CB_FLAGS: i16 = 84;
 const SK: i16 = 184;
 
@@ -42,7 +43,7 @@ const SYN_RECV: i32 = 3;
 
 /// The reply to a call whose reply the kernel does not look at: an attachment of tcptune that is nearer to the socket
 /// has it. Programs of inner cgroups run first.
-const TAKEN: i32 = 0x7463_7074;
+pub const TAKEN: i32 = 0x7463_7074;
 
 const CLIENT: Places = Places { family: FAMILY, dst: (24, 32), src: (28, 48), port: remote_port };
 const SERVER: Places = Places { port: local_port, ..CLIENT };
@@ -118,28 +119,26 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     if tuning.is_trial {
         steps::phase(asm, name);
     }
-    asm.note("the socket").load(Size::Double, R2, R6, SK);
-    steps::beside(asm, true, out);
     let [counted, over, inherited] =
         ["counted", "after_the_trial", "inherited"].map(|what| asm.label(format!("{name}_{what}")));
-    if call == Call::Accept {
-        asm.note("as its listener is?").load(Size::Word, R9, R8, socket::OWNER);
-        asm.with32(Op::Sub, R9, tuning.first_owner());
-        asm.jump_if(R9, Is::Below, tuning.count(), inherited);
-    }
-    if tuning.count() == 1 {
-        asm.store_number(Size::Word, R8, socket::OWNER, tuning.first_owner());
-        steps::address_of_profile(asm, tuning);
-    } else {
+    if tuning.has_choice() {
+        asm.note("the socket").load(Size::Double, R2, R6, SK);
+        steps::beside(asm, true, out);
+        if call == Call::Accept {
+            asm.note("as its listener is?").load(Size::Word, R9, R8, socket::OWNER);
+            asm.with32(Op::Sub, R9, tuning.first_owner());
+            asm.jump_if(R9, Is::Below, tuning.count(), inherited);
+        }
         choose(asm, tuning, call);
         asm.with32(Op::Add, R9, tuning.first_owner());
         asm.store(Size::Word, R8, socket::OWNER, R9);
         // Read again: to the verifier it is any profile then, and it goes through what follows once.
         steps::profile_of_socket(asm, tuning, out);
+    } else {
+        steps::address_of_profile(asm, tuning);
     }
-    if call == Call::Connect && tuning.has_timeouts {
-        asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
-        asm.store(Size::Word, R8, socket::LIMIT, R1);
+    if call == Call::Connect {
+        new_attempt(asm, tuning);
     }
     if tuning.is_trial {
         asm.load(Size::Word, R1, FP, PHASE);
@@ -152,9 +151,11 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     if tuning.is_trial {
         asm.jump(counted);
         asm.here(over);
-        asm.note("nothing is set any more").store_number(Size::Word, R8, socket::OWNER, 0);
+        if tuning.has_choice() {
+            asm.note("nothing is set any more").store_number(Size::Word, R8, socket::OWNER, 0);
+        }
     }
-    if call == Call::Accept {
+    if call == Call::Accept && tuning.has_choice() {
         asm.jump(counted);
         asm.here(inherited);
         let is_left = |slot: &Slot| slot.option.stages.contains(Stages::ACCEPT);
@@ -165,7 +166,7 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     }
     asm.here(counted);
     match call {
-        Call::Connect => begin(asm, tuning),
+        Call::Connect => begin(asm, tuning, out),
         Call::Listen => steps::count(asm, tuning, Count::Listens),
         Call::Accept => steps::count(asm, tuning, Count::Accepts),
     }
@@ -182,57 +183,76 @@ fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot
 
 /// The index of the profile goes to `r9`.
 fn choose(asm: &mut Asm, tuning: &Tuning<'_>, call: Call) {
-    if call == Call::Connect {
+    if tuning.count() == 1 {
+        asm.set(R9, 0);
+    } else if call == Call::Connect {
         comparisons::client(asm, tuning, &CLIENT);
     } else {
         comparisons::server(asm, tuning, &SERVER, call.name());
     }
 }
 
-/// The connect timeout takes the place of the user timeout.
-fn lend(asm: &mut Asm, tuning: &Tuning<'_>) {
-    let (none, again) = (asm.label("no_timeout"), asm.label("lent"));
-    asm.load(Size::Word, R7, R9, profile::CONNECT_TIMEOUT);
-    if tuning.has_choice() {
-        asm.jump_if(R7, Is::Equal, 0, none);
+/// An attempt on the stack, without a loan.
+fn new_attempt(asm: &mut Asm, tuning: &Tuning<'_>) {
+    steps::cookie(asm);
+    asm.store_number(Size::Double, FP, ATTEMPT + attempt::LIMIT, 0);
+    asm.store_number(Size::Double, FP, ATTEMPT + attempt::USER_TIMEOUT, 0);
+    if tuning.has_timeouts {
+        asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
+        asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
     }
-    asm.load(Size::Word, R1, R8, socket::LENT);
-    asm.jump_if(R1, Is::NotEqual, 0, again);
+}
+
+/// The connect timeout takes the place of the user timeout, which is kept.
+fn lend(asm: &mut Asm, tuning: &Tuning<'_>) {
+    let none = asm.label("no_timeout");
+    if tuning.has_choice() {
+        asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
+        asm.jump_if(R1, Is::Equal, 0, none);
+    }
+    asm.store_number(Size::Word, FP, ATTEMPT + attempt::IS_LENT, 1);
     asm.store_number(Size::Word, FP, SCRATCH, 0);
-    user_timeout(asm);
+    asm.copy(R1, R6);
+    steps::user_timeout(asm);
     asm.note("the one to put back").call(Helper::Getsockopt);
     asm.load(Size::Word, R1, FP, SCRATCH);
-    asm.store(Size::Word, R8, socket::USER_TIMEOUT, R1);
-    asm.store_number(Size::Word, R8, socket::LENT, 1);
-    asm.set(R2, 1);
-    asm.map_value(R1, Map::Pending, 0);
-    asm.atomic_add(R1, 0, R2);
-    asm.here(again);
-    asm.store(Size::Word, FP, SCRATCH, R7);
-    user_timeout(asm);
-    asm.call(Helper::Setsockopt);
+    asm.store(Size::Word, FP, ATTEMPT + attempt::USER_TIMEOUT, R1);
+    if tuning.has_initial {
+        asm.load(Size::Word, R1, R9, profile::INITIAL);
+        asm.store(Size::Word, FP, ATTEMPT + attempt::INITIAL, R1);
+    }
     asm.here(none);
 }
 
-/// The arguments of bpf_setsockopt and bpf_getsockopt for the user timeout on the stack.
-fn user_timeout(asm: &mut Asm) {
-    asm.copy(R1, R6);
-    asm.set(R2, libc::IPPROTO_TCP);
-    asm.note("TCP_USER_TIMEOUT").set(R3, libc::TCP_USER_TIMEOUT);
-    asm.copy(R4, FP);
-    asm.with(Op::Add, R4, SCRATCH.into());
-    asm.set(R5, 4);
-}
-
 /// An attempt begins.
-fn begin(asm: &mut Asm, tuning: &Tuning<'_>) {
+fn begin(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
+    let [kept, begun] = ["attempt_kept", "begun"].map(|name| asm.label(name));
+    steps::count(asm, tuning, Count::Connects);
     asm.call(Helper::KtimeGetBootNs);
-    asm.store(Size::Double, R8, socket::BEGUN, R0);
+    asm.store(Size::Double, FP, ATTEMPT + attempt::BEGUN, R0);
+    steps::attempt(asm);
+    asm.copy(R3, FP);
+    asm.with(Op::Add, R3, ATTEMPT.into());
+    asm.set(R4, 0);
+    asm.call(Helper::MapUpdate);
+    asm.jump_if64(R0, Is::Equal, 0, kept);
+    steps::count(asm, tuning, Count::Unbounded);
+    asm.jump(out);
+    asm.here(kept);
     asm.note("tell of each change of state").copy(R1, R6);
     asm.load(Size::Word, R2, R6, CB_FLAGS);
     asm.with32(Op::Or, R2, STATE_CB_FLAG);
     asm.call(Helper::SockOpsCbFlagsSet);
-    steps::count(asm, tuning, Count::Connects);
+    if tuning.has_timeouts {
+        asm.load(Size::Word, R1, FP, ATTEMPT + attempt::IS_LENT);
+        asm.jump_if(R1, Is::Equal, 0, begun);
+        asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
+        asm.store(Size::Word, FP, SCRATCH, R1);
+        asm.copy(R1, R6);
+        steps::user_timeout(asm);
+        asm.note("the connect timeout").call(Helper::Setsockopt);
+    }
+    asm.here(begun);
 }
 
 /// The first retransmission of a SYN comes early enough for a short timeout.
@@ -242,12 +262,13 @@ fn first_retransmission(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     }
     asm.note("somebody else has answered").load(Size::Word, R1, R6, REPLY);
     asm.jump_if(R1, Is::NotEqual, 0, out);
-    asm.note("the socket; none of a SYN-ACK").load(Size::Double, R2, R6, SK);
-    steps::beside(asm, false, out);
-    asm.load(Size::Word, R1, R8, socket::LENT);
+    asm.note("of a SYN-ACK").load(Size::Word, R1, R6, IS_FULLSOCK);
     asm.jump_if(R1, Is::Equal, 0, out);
-    steps::profile_of_socket(asm, tuning, out);
-    asm.load(Size::Word, R1, R9, profile::INITIAL);
+    steps::cookie(asm);
+    steps::attempt(asm);
+    asm.call(Helper::MapLookup);
+    asm.jump_if64(R0, Is::Equal, 0, out);
+    asm.load(Size::Word, R1, R0, attempt::INITIAL);
     asm.jump_if(R1, Is::Equal, 0, out);
     asm.store(Size::Word, R6, REPLY, R1);
     asm.jump(out);
@@ -255,40 +276,38 @@ fn first_retransmission(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
 
 /// A change of state: out of SYN-SENT, an attempt is over.
 fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
-    let [kept, established, failed] = ["not_lent", "established", "failed"].map(|name| asm.label(name));
+    let [returned, established, failed] = ["returned", "established", "failed"].map(|name| asm.label(name));
     asm.note("the new state").load(Size::Word, R7, R6, NEW_STATE);
     asm.note("SYN-SENT").jump_if(R7, Is::Equal, SYN_SENT, out);
     asm.note("SYN-RECEIVED").jump_if(R7, Is::Equal, SYN_RECV, out);
-    asm.note("the socket").load(Size::Double, R2, R6, SK);
-    steps::beside(asm, false, out);
-    asm.note("no attempt is going on").load(Size::Double, R9, R8, socket::BEGUN);
-    asm.jump_if64(R9, Is::Equal, 0, out);
-    asm.store_number(Size::Double, R8, socket::BEGUN, 0);
+    steps::cookie(asm);
+    steps::attempt(asm);
+    asm.call(Helper::MapLookup);
+    asm.note("no attempt is going on").jump_if64(R0, Is::Equal, 0, out);
+    asm.copy(R9, R0);
+    asm.load(Size::Double, R8, R9, attempt::BEGUN);
+    asm.load(Size::Word, R1, R9, attempt::LIMIT);
+    asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
     // Also of an attempt that settings before these have begun.
-    asm.load(Size::Word, R1, R8, socket::LENT);
-    asm.jump_if(R1, Is::Equal, 0, kept);
-    asm.store_number(Size::Word, R8, socket::LENT, 0);
-    asm.load(Size::Word, R1, R8, socket::USER_TIMEOUT);
-    asm.store(Size::Word, FP, SCRATCH, R1);
-    user_timeout(asm);
-    asm.note("put it back").call(Helper::Setsockopt);
-    asm.set(R2, -1);
-    asm.map_value(R1, Map::Pending, 0);
-    asm.atomic_add(R1, 0, R2);
-    asm.here(kept);
+    asm.load(Size::Word, R1, R9, attempt::IS_LENT);
+    asm.jump_if(R1, Is::Equal, 0, returned);
+    put_back(asm, returned);
+    asm.here(returned);
+    steps::attempt(asm);
+    asm.call(Helper::MapDelete);
     if tuning.is_trial {
         let during = asm.label("during_the_trial");
         asm.store_number(Size::Double, FP, PHASE, 0);
         asm.map_value(R1, Map::State, super::layout::state::UNTIL);
         asm.load(Size::Double, R1, R1, 0);
-        asm.jump_if_both(R9, Is::Below, R1, during);
+        asm.jump_if_both(R8, Is::Below, R1, during);
         asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
         asm.here(during);
     }
     asm.call(Helper::KtimeGetBootNs);
-    asm.note("how long it took").both(Op::Sub, R0, R9);
+    asm.note("how long it took").both(Op::Sub, R0, R8);
     asm.jump_if(R7, Is::Equal, ESTABLISHED, established);
-    asm.note("milliseconds").load(Size::Word, R1, R8, socket::LIMIT);
+    asm.note("milliseconds").load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
     asm.jump_if(R1, Is::Equal, 0, failed);
     asm.with(Op::Mul, R1, 1_000_000);
     asm.jump_if_both(R0, Is::Below, R1, failed);
@@ -302,4 +321,34 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     steps::add(asm, tuning, Count::Nanoseconds);
     steps::count(asm, tuning, Count::Established);
     asm.jump(out);
+}
+
+/// The user timeout is what it was, or what the program has set meanwhile.
+fn put_back(asm: &mut Asm, returned: Label) {
+    let kept = asm.label("of_before");
+    asm.store_number(Size::Word, FP, SCRATCH, 0);
+    asm.copy(R1, R6);
+    steps::user_timeout(asm);
+    asm.call(Helper::Getsockopt);
+    asm.load(Size::Word, R1, FP, SCRATCH);
+    asm.load(Size::Word, R2, R9, attempt::LIMIT);
+    asm.note("not the one that was lent").jump_if_both(R1, Is::NotEqual, R2, returned);
+    asm.load(Size::Word, R1, R9, attempt::USER_TIMEOUT);
+    asm.store(Size::Word, FP, SCRATCH, R1);
+    asm.load(Size::Double, R2, R6, SK);
+    asm.jump_if64(R2, Is::Equal, 0, kept);
+    asm.map(R1, Map::Sockets);
+    asm.set(R3, 0);
+    asm.set(R4, 0);
+    asm.call(Helper::SkStorageGet);
+    asm.jump_if64(R0, Is::Equal, 0, kept);
+    asm.load(Size::Word, R1, R0, socket::IS_KEPT);
+    asm.jump_if(R1, Is::Equal, 0, kept);
+    asm.store_number(Size::Word, R0, socket::IS_KEPT, 0);
+    asm.note("set by the program meanwhile").load(Size::Word, R1, R0, socket::USER_TIMEOUT);
+    asm.store(Size::Word, FP, SCRATCH, R1);
+    asm.here(kept);
+    asm.copy(R1, R6);
+    steps::user_timeout(asm);
+    asm.note("put it back").call(Helper::Setsockopt);
 }

@@ -5,6 +5,10 @@ use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7
 use super::layout::{Asm, Count, Map, profile, socket, state};
 use super::tuning::{Slot, Tuning};
 
+/// The cookie of the socket.
+pub const COOKIE: i16 = -56;
+/// An attempt to connect, as [`Map::Attempts`] keeps it.
+pub const ATTEMPT: i16 = -80;
 /// A value for a helper, on the stack.
 pub const SCRATCH: i16 = -8;
 /// Where the counts of this phase of a trial lie behind the first ones.
@@ -56,6 +60,29 @@ pub fn beside(asm: &mut Asm, create: bool, none: Label) {
     asm.call(Helper::SkStorageGet);
     asm.jump_if64(R0, Is::Equal, 0, none);
     asm.copy(R8, R0);
+}
+
+/// The socket's cookie goes to the stack.
+pub fn cookie(asm: &mut Asm) {
+    asm.copy(R1, R6);
+    asm.call(Helper::GetSocketCookie);
+    asm.store(Size::Double, FP, COOKIE, R0);
+}
+
+/// The arguments of a call about an attempt: the map and the cookie.
+pub fn attempt(asm: &mut Asm) {
+    asm.map(R1, Map::Attempts);
+    asm.copy(R2, FP);
+    asm.with(Op::Add, R2, COOKIE.into());
+}
+
+/// The arguments of bpf_setsockopt and bpf_getsockopt for the user timeout on the stack, but for the socket in `r1`.
+pub fn user_timeout(asm: &mut Asm) {
+    asm.set(R2, libc::IPPROTO_TCP);
+    asm.note("TCP_USER_TIMEOUT").set(R3, libc::TCP_USER_TIMEOUT);
+    asm.copy(R4, FP);
+    asm.with(Op::Add, R4, SCRATCH.into());
+    asm.set(R5, 4);
 }
 
 /// The profile of the socket's owner goes to `r9`; jumps if none of this attachment holds.

@@ -91,7 +91,9 @@ impl<'a> Tuning<'a> {
     pub fn new(settings: &'a Settings, ticks: u32, generation: u16, is_trial: bool) -> Self {
         let mut slots: Vec<Slot> = Vec::new();
         let mut offset = profile::VALUES;
-        for planned in settings.profiles.iter().flat_map(|profile| &profile.plan).filter(|planned| is_taken(planned)) {
+        for planned in
+            settings.profiles.iter().flat_map(|profile| profile.plan.iter()).filter(|planned| is_taken(planned))
+        {
             let Some(opt) = planned.row() else { continue };
             if !slots.iter().any(|slot| is_same(&slot.option, &planned.option)) {
                 let is_same_for_all = settings.profiles.len() == 1;
@@ -218,7 +220,7 @@ pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
         say(in_force.row, None);
     }
     for profile in &settings.profiles {
-        for planned in &profile.plan {
+        for planned in profile.plan.iter() {
             say(planned.row, why_not(planned));
         }
         for (is_set, own) in [

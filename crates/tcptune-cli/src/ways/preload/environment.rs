@@ -25,10 +25,14 @@ pub struct Environment {
 impl Environment {
     /// Of the settings that the command line gives. Those that the environment has already stay.
     pub fn new(given: &Given, library: &Path) -> Self {
-        let mut environment = Self::of(given);
+        Self::of(given).preloading(library)
+    }
+
+    /// With the library.
+    pub fn preloading(mut self, library: &Path) -> Self {
         let list = preload::list(variables::own().ld_preload(), library);
-        environment.set.insert(0, (PRELOAD.to_owned(), list));
-        environment
+        self.set.insert(0, (PRELOAD.to_owned(), list));
+        self
     }
 
     /// What takes the library and all settings away.
@@ -67,6 +71,14 @@ impl Environment {
     /// One more that is set.
     pub fn set(&mut self, name: &str, value: &str) {
         self.set.push((name.to_owned(), value.into()));
+    }
+
+    /// Telling the program, and all that it starts, by which other way they are reached: the library stays quiet.
+    pub fn announcing(mut self, backend: &str) -> Self {
+        let name = variable("BACKEND");
+        self.set.retain(|(set, _)| *set != name);
+        self.set.push((name, backend.into()));
+        self
     }
 
     /// Puts them into the environment of this process, which a program that takes its place inherits.

@@ -1,6 +1,7 @@
 //! The library, preloaded: the list of `LD_PRELOAD`.
 
 pub mod environment;
+mod lib;
 pub mod library;
 
 use std::ffi::{OsStr, OsString};

@@ -1,0 +1,95 @@
+//! The settings that hold for a program: as the library would settle them in it.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use procfs::process::Process as Proc;
+use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::diagnostic::Diagnostic;
+use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::{Process, Source};
+
+use crate::system::kernel;
+
+/// What a file was found to say.
+type File = Result<Option<String>, String>;
+
+/// What all sources say, as they were when the program was started.
+pub struct Policy {
+    variables: Vec<(String, String)>,
+    system: File,
+    config: Option<File>,
+    /// What holds for the first program.
+    first: &'static Settings,
+    /// Whether it depends on the program, or on its user.
+    by_program: bool,
+    known: HashMap<(Vec<String>, u32), &'static Settings>,
+}
+
+impl Policy {
+    /// Of variables without their prefix, and of the files. `first` is the program that is started.
+    pub fn new(variables: Vec<(String, String)>, first: &Process) -> (Self, Vec<Diagnostic>) {
+        let system = config::read_system();
+        let config = Draft::new(&variables).config().map(|path| config::read(path, Trust::User));
+        let nothing =
+            Box::leak(Box::new(Draft::new::<String>(&[]).settle(Process::default, kernel::keepalive_defaults).0));
+        let known = HashMap::new();
+        let mut policy = Self { variables, system, config, first: nothing, by_program: false, known };
+        let (settings, wrong, by_program) = policy.settle(first);
+        (policy.first, policy.by_program) = (settings, by_program);
+        (policy, wrong)
+    }
+
+    /// What holds for the first program.
+    pub fn first(&self) -> &'static Settings {
+        self.first
+    }
+
+    /// Whether another program may have other settings.
+    pub fn is_by_program(&self) -> bool {
+        self.by_program
+    }
+
+    fn settle(&self, process: &Process) -> (&'static Settings, Vec<Diagnostic>, bool) {
+        let mut draft = Draft::new(&self.variables);
+        draft.file(Source::System, self.system.clone());
+        if let Some(config) = &self.config {
+            draft.file(Source::Config, config.clone());
+        }
+        let asked = Cell::new(false);
+        let of_process = || {
+            asked.set(true);
+            process.clone()
+        };
+        let (settings, wrong) = draft.settle(of_process, kernel::keepalive_defaults);
+        (Box::leak(Box::new(settings)), wrong, asked.get())
+    }
+
+    /// What holds for a thread's program.
+    pub fn of(&mut self, thread: i32) -> &'static Settings {
+        if !self.by_program {
+            return self.first;
+        }
+        let Some(process) = process(thread) else { return self.first };
+        let key = (process.names.clone(), process.uid);
+        if let Some(settings) = self.known.get(&key) {
+            return settings;
+        }
+        let (settings, _, _) = self.settle(&process);
+        self.known.insert(key, settings);
+        settings
+    }
+}
+
+/// By which names a program can be called: of its executable, and, of a script, its own, of which the kernel keeps 15
+/// bytes.
+fn process(thread: i32) -> Option<Process> {
+    let proc = Proc::new(thread).ok()?;
+    let executable = proc.exe().ok()?;
+    let executable = executable.file_name()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+    let comm = proc.stat().ok()?.comm;
+    let script = Some(comm).filter(|comm| !executable.starts_with(comm.as_str()));
+    let uid = proc.status().ok()?.euid;
+    Some(Process { names: [executable].into_iter().chain(script).collect(), uid })
+}
