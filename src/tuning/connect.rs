@@ -93,6 +93,10 @@ impl Tuning {
         if let Some(stats) = self.stats {
             stats.connected(fd, start, peer, result);
         }
+        match result {
+            Ok(()) => log::trace!("fd {fd}: connect: done"),
+            Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
+        }
         if let Some((profile, identity)) = more
             && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
             && self.has_begun(call, result)
