@@ -7,6 +7,7 @@ mod descriptors;
 mod explain;
 mod listen;
 mod timeouts;
+mod waits;
 
 use libc::c_int;
 use once_cell::race::OnceBox;

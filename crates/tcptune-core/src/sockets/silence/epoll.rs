@@ -23,7 +23,7 @@ const NEVER: u64 = u64::MAX;
 
 /// Milliseconds of the clock, to its tick, for the price of a few instructions.
 fn milliseconds() -> u64 {
-    clock::coarse()
+    clock::at_last_tick()
 }
 
 /// When the first descriptor is to be looked at, in milliseconds of the clock.
