@@ -12,7 +12,7 @@ hooks! {
     required;
 
     fn close(fd: c_int) -> c_int {
-        |forward| closing(fd, forward)
+        |_forward| closing(fd, real())
     }
 
     fn dup(fd: c_int) -> c_int {
@@ -62,22 +62,23 @@ hooks! {
     }
 }
 
-/// close(2).
+type Close = unsafe extern "C" fn(c_int) -> c_int;
+
+/// close(2): `real`, after what is to be done before.
 #[inline]
-pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+pub fn closing(fd: c_int, real: Close) -> c_int {
     match TUNING.get() {
-        None => forward(),
-        Some(tuning) if tuning.attempts.any() || tuning.silence.is_some() => ending(tuning, fd, forward),
-        Some(tuning) => {
-            tuning.descriptors.forget(fd);
-            forward()
-        }
+        Some(tuning) if tuning.attempts.any() || tuning.silence.is_some() => return ending(tuning, fd, real),
+        Some(tuning) => tuning.descriptors.forget(fd),
+        None => {}
     }
+    // SAFETY: the program's own call, with its argument.
+    unsafe { real(fd) }
 }
 
 /// The same, while attempts go on, or where a timeout may be about to end the connection.
 #[cold]
-fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+fn ending(tuning: &Tuning, fd: c_int, real: Close) -> c_int {
     if tuning.attempts.any() {
         tuning.attempts.close(&tuning.real, fd);
     }
@@ -89,7 +90,8 @@ fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int 
     {
         silence.forget(fd);
     }
-    forward()
+    // SAFETY: as above.
+    unsafe { real(fd) }
 }
 
 /// fcntl(2).
