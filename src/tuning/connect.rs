@@ -48,7 +48,7 @@ impl Tuning {
         })
     }
 
-    fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
+    pub(super) fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
         Call { real: &self.real, descriptors: &self.descriptors, fd, addr, len, by: None, dont_wait: false }
     }
 
@@ -93,6 +93,10 @@ impl Tuning {
         if let Some(stats) = self.stats {
             stats.connected(fd, start, peer, result);
         }
+        match result {
+            Ok(()) => log::trace!("fd {fd}: connect: done"),
+            Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
+        }
         if let Some((profile, identity)) = more
             && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
             && self.has_begun(call, result)
@@ -132,7 +136,11 @@ impl Tuning {
         }
         match bound {
             Bound::Leave(_) => call.connect(),
-            Bound::Poll(ms) => connect::within(call, ms),
+            Bound::Poll(ms) => {
+                let result = connect::within(call, ms);
+                self.attempts.settle(&self.real, fd); // one that began when the socket did not block
+                result
+            }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         }
     }
@@ -144,6 +152,11 @@ impl Tuning {
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }
+    }
+
+    /// Whether calls on it wait.
+    pub(super) fn blocks(&self, fd: c_int) -> bool {
+        self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK == 0)
     }
 
     /// The file status flags that count for a call.

@@ -59,6 +59,7 @@ impl Tuning {
     }
 
     /// After dup(2) and its kin: `new` is another number of the same socket.
+    #[inline(never)]
     pub fn duplicated(&self, old: c_int, new: c_int) {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.copy(old, new);
@@ -72,6 +73,7 @@ impl Tuning {
     /// is known of the parent's.
     pub fn closing(&self, first: c_int, last: c_int) {
         if process::id() == self.process {
+            self.attempts.close_range(&self.real, first, last);
             self.descriptors.forget_range(first, last);
         }
     }
@@ -86,20 +88,28 @@ impl Tuning {
         }
     }
 
+    /// After a program's own successful setsockopt(2) of `TCP_USER_TIMEOUT`; `attempting` if an attempt was known before.
+    pub fn user_timeout_set(&self, fd: c_int, value: c_int, attempting: bool) {
+        let level_and_name = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+        let mark = self.descriptors.get(fd);
+        let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
+        let follow_up =
+            profile.and_then(|profile| decision::follow_up(profile, level_and_name.0, level_and_name.1, mark.passed()));
+        let holds = match follow_up.map(|planned| &planned.value) {
+            Some(Value::Int(ms)) => c_int::try_from(*ms).unwrap_or(value),
+            _ => value,
+        };
+        let known = attempting || self.attempts.has(fd);
+        if !(known && self.attempts.set_by_program(&self.real, fd, holds.unsigned_abs(), attempting)) {
+            self.set_by_program(fd, level_and_name.0, level_and_name.1);
+        }
+    }
+
     /// After a program's own successful setsockopt(2).
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let mark = self.descriptors.get(fd);
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
         let follow_up = profile.and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()));
-        if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && self.attempts.any() {
-            let planned = match follow_up.map(|planned| &planned.value) {
-                Some(Value::Int(ms)) => c_int::try_from(*ms).ok(),
-                _ => None,
-            };
-            if self.attempts.set_by_program(&self.real, fd, planned) {
-                return;
-            }
-        }
         if let Some(planned) = follow_up {
             // Only TCP has taken an option of its level.
             if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark, false)) {

@@ -6,6 +6,7 @@ mod connect;
 mod descriptors;
 mod explain;
 mod listen;
+mod waits;
 
 use libc::c_int;
 use once_cell::race::OnceBox;

@@ -18,9 +18,7 @@ fn drop_in_files_of_systemd() {
     let root = TempDir::new().expect("temporary directory");
     let units = root.path().join("etc/systemd/system");
     fs::create_dir_all(&units).expect("made");
-    for directory in ["usr/bin"] {
-        fs::create_dir_all(root.path().join(directory)).expect("made");
-    }
+    fs::create_dir_all(root.path().join("usr/bin")).expect("made");
     for program in ["usr/bin/sleep", "usr/bin/tcptune"] {
         fs::copy("/bin/true", root.path().join(program)).expect("copied");
     }

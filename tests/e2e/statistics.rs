@@ -10,7 +10,7 @@ use crate::harness::{Ended, Program, assert_on_time};
 /// The lines of counts: process id and text.
 fn lines(ended: &Ended) -> Vec<(&str, &str)> {
     let of_stats = ended.log.lines().filter_map(|line| line.split_once("]: info: stats: "));
-    of_stats.map(|(pid, text)| (pid.trim_start_matches("tcptune["), text)).collect()
+    of_stats.filter_map(|(pid, text)| Some((pid.rsplit('[').next()?, text))).collect()
 }
 
 /// The numbers of the only line: sockets seen, tuned, connects, timed out, refused options.

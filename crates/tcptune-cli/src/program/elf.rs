@@ -52,6 +52,30 @@ pub struct Machine {
     little: bool,
 }
 
+/// Machines that glibc has a loader for, what Debian calls the directory of their libraries, and the path of the loader.
+pub const LOADERS: [(elf::Machine, &str, &str); 4] = [
+    (elf::EM_X86_64, "x86_64-linux-gnu", "/lib64/ld-linux-x86-64.so.2"),
+    (elf::EM_386, "i386-linux-gnu", "/lib/ld-linux.so.2"),
+    (elf::EM_AARCH64, "aarch64-linux-gnu", "/lib/ld-linux-aarch64.so.1"),
+    (elf::EM_ARM, "arm-linux-gnueabihf", "/lib/ld-linux-armhf.so.3"),
+];
+
+impl Machine {
+    pub fn is(self, code: elf::Machine) -> bool {
+        self.code == code
+    }
+
+    /// The directory for its libraries, below that for all.
+    pub fn directory(self) -> Option<&'static str> {
+        LOADERS.iter().find(|(code, ..)| self.is(*code)).map(|(_, directory, _)| *directory)
+    }
+
+    /// The loader of glibc.
+    pub fn loader(self) -> Option<&'static str> {
+        LOADERS.iter().find(|(code, ..)| self.is(*code)).map(|(.., loader)| *loader)
+    }
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {

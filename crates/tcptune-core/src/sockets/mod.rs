@@ -3,6 +3,7 @@
 pub mod address;
 pub mod apply;
 pub mod attempt;
+pub mod block;
 pub mod connect;
 pub mod decision;
 pub mod descriptor;

@@ -47,6 +47,34 @@ pub fn readable(at: *const u8) -> bool {
     refused == Err(libc::EINVAL)
 }
 
+/// Whether all of these can be read: pointers of a program, and how many bytes each, of which null ones have none. A page
+/// that several of them lie on is asked about once.
+#[must_use]
+pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
+    let mut known = usize::MAX;
+    parts.iter().filter(|(at, _)| !at.is_null()).all(|(at, len)| {
+        (at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE).all(|page| {
+            let asked = page == known || readable(at.with_addr(page * PAGE));
+            known = page;
+            asked
+        })
+    })
+}
+
+/// Whether so many bytes, 8 or more, can be written to: the first and the last 8 are overwritten. The kernel copies the
+/// thread's signal mask there (rt_sigprocmask(2)).
+#[must_use]
+pub fn is_writable(at: *mut u8, len: usize) -> bool {
+    let takes_8 = |at: *mut u8| {
+        // SAFETY: the kernel checks the pointer; no mask is set.
+        unsafe { call!(rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u64>(), at, 8) }.is_ok()
+    };
+    takes_8(at) && takes_8(at.wrapping_add(len - 8))
+}
+
+/// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
+const PAGE: usize = 4096;
+
 /// Changes how the pages of these bytes may be used (mprotect(2)).
 ///
 /// # Errors

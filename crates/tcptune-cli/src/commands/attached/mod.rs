@@ -31,12 +31,18 @@ Exit status: 0, 1 (no such cgroup or process), 2 (wrong usage), 126 (a capabilit
 /// How often `--watch` looks, without a time.
 const EVERY: &str = "2s";
 
+const EXAMPLES: &str = "\
+Examples:
+  tcptune attached
+  tcptune attached --unit nginx";
+
 /// Its flags.
 pub fn command() -> Command {
     Command::new("attached")
         .about("Show which cgroups are tuned, with which settings, and what was counted")
         .long_about(LONG_ABOUT)
-        .after_long_help(AFTER_HELP)
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{AFTER_HELP}\n\n{EXAMPLES}"))
         .args(attach::place())
         .group(ArgGroup::new("place").args(["cgroup", "unit", "pid"]))
         .arg(

@@ -3,7 +3,9 @@
 mod conflicts;
 mod model;
 mod source;
+mod which;
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
@@ -20,6 +22,7 @@ use tcptune_core::system::errno;
 use self::conflicts::Conflict;
 use self::model::{Facts, Limit, Milliseconds, Timeline};
 use self::source::Sources;
+use self::which::Which;
 use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
@@ -39,9 +42,28 @@ pub fn command() -> Command {
             Arg::new("program")
                 .long("program")
                 .value_name("NAME")
-                .help("Which program it is about, where rules or ONLY_PROGRAMS look at its name"),
+                .value_parser(flags::Text(""))
+                .help("Which program it is about, where rules or ONLY_PROGRAMS look at its name or its path"),
+        )
+        .arg(
+            Arg::new("dst")
+                .long("dst")
+                .value_name("ADDRESS")
+                .value_parser(clap::value_parser!(IpAddr))
+                .help("Which rule holds for a connect to this address, and why the others do not"),
+        )
+        .arg(
+            Arg::new("port")
+                .long("port")
+                .value_name("PORT")
+                .requires("dst")
+                .value_parser(clap::value_parser!(u16).range(1..))
+                .help("To this port of it"),
         );
-    flags::with(command, |_| true)
+    let examples = "  \
+  tcptune explain --keepidle 60 --user-timeout 30s
+  tcptune explain --config my.conf --program nginx --dst 10.1.2.3 --port 5432";
+    flags::with(command, |_| true, examples)
 }
 
 /// All that there is to say.
@@ -50,6 +72,7 @@ struct Explained {
     settings: Settings,
     sources: Sources,
     wrong: Vec<String>,
+    which: Option<Which>,
 }
 
 /// Explains them.
@@ -67,13 +90,23 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         sources.keep(Source::Config, &text);
         draft.file(Source::Config, text);
     }
-    let process = || Process {
+    let process = Process {
         names: matches.get_one::<String>("program").into_iter().cloned().collect(),
         uid: rustix::process::geteuid().as_raw(),
     };
-    let (settings, wrong) = draft.settle(process, kernel::keepalive_defaults);
+    let peer = matches
+        .get_one::<IpAddr>("dst")
+        .map(|ip| SocketAddr::new(ip.to_canonical(), matches.get_one::<u16>("port").copied().unwrap_or_default()));
+    let which = peer.map(|peer| Which::new(&sources, &process, peer));
+    let (settings, wrong) = draft.settle(|| process, kernel::keepalive_defaults);
     let wrong = wrong.iter().map(ToString::to_string).collect();
-    let explained = Explained { kernel: Kernel::read(), settings, sources, wrong };
+    let explained = Explained { kernel: Kernel::read(), settings, sources, wrong, which };
+    for trap in given.traps() {
+        say(&trap);
+    }
+    if !Kernel::is_known() {
+        say("/proc/sys/net/ipv4 cannot be read: the kernel's documented defaults are assumed");
+    }
     if out.is_json() {
         out.print_json(&explained.json())?;
     } else {
@@ -85,12 +118,18 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 impl Explained {
     /// What holds where no rule matches.
     fn base(&self) -> &Profile {
-        &self.settings.profiles[0]
+        self.settings.only_profile().unwrap_or(&self.settings.profiles[0])
     }
 
-    /// The profiles of rules.
+    /// The profiles of rules. One that holds for the whole process is what holds.
     fn rules(&self) -> &[Profile] {
-        &self.settings.profiles[1..]
+        if self.settings.only_profile().is_some() { &[] } else { &self.settings.profiles[1..] }
+    }
+
+    /// What holds for the peer that is asked about.
+    fn of_peer(&self) -> Option<&Profile> {
+        let winner = self.which.as_ref()?.winner();
+        self.settings.profiles.iter().find(|profile| profile.rule == winner)
     }
 
     fn from(&self, setting: &InForce) -> String {
@@ -117,7 +156,7 @@ impl Explained {
         });
         let rules = self.rules().iter().map(|profile| {
             json!({
-                "rule": self.sources.rule(profile),
+                "rule": self.shown(profile),
                 "left_alone": profile.is_empty(),
                 "times": times(&self.facts(profile)),
                 "conflicts": self.conflicts(profile).iter().map(conflict).collect::<Vec<_>>(),
@@ -132,7 +171,17 @@ impl Explained {
             "conflicts": self.conflicts(self.base()).iter().map(conflict).collect::<Vec<_>>(),
             "rules": rules.collect::<Vec<_>>(),
             "wrong": self.wrong,
+            "kernel_assumed": !Kernel::is_known(),
+            "connects_to": self.which.as_ref().map(Which::json),
+            "of_peer": self.of_peer().map(|profile| json!({
+                "times": times(&self.facts(profile)),
+                "left_alone": profile.is_empty(),
+            })),
         })
+    }
+
+    fn shown(&self, profile: &Profile) -> String {
+        profile.rule.map_or("(none)".to_owned(), |place| self.sources.rule(place))
     }
 
     fn facts(&self, profile: &Profile) -> Facts {
@@ -170,10 +219,15 @@ impl Explained {
         }
         self.print_times(out)?;
         print_conflicts(out, &self.conflicts(self.base()))?;
-        for profile in self.rules() {
-            self.print_rule(out, profile)?;
+        match &self.which {
+            Some(which) => {
+                which.print(out)?;
+                self.of_peer()
+                    .filter(|profile| profile.rule.is_some())
+                    .map_or(Ok(()), |profile| self.print_rule(out, profile))
+            }
+            None => self.rules().iter().try_for_each(|profile| self.print_rule(out, profile)),
         }
-        Ok(())
     }
 
     fn print_settings(&self, out: &Output) -> Result<(), Error> {
@@ -255,7 +309,7 @@ impl Explained {
 
     fn print_rule(&self, out: &Output, profile: &Profile) -> Result<(), Error> {
         out.print("")?;
-        out.print(format!("{} {}", out.paint(Tone::Heading, "Rule"), self.sources.rule(profile)))?;
+        out.print(format!("{} {}", out.paint(Tone::Heading, "Rule"), self.shown(profile)))?;
         if profile.is_empty() {
             return out.print("  what it matches is left alone");
         }
