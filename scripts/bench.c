@@ -8,6 +8,7 @@
  *       Prints microseconds per operation. If it is not `plain`, it makes the calls itself that a library would add. It
  *       fails if keepalive is not `on` or `off` on its TCP sockets (`connected`: off before connect, and on after it),
  *       or if LD_PRELOAD is not mapped. Some workloads do something else: `Rss` and `Private_Dirty` print KiB,
+ *       `turn:PENDING:THREADS`, `over:...` and `begin:...` measure while so many connects are pending (see storm),
  *       `deadline` fails unless a connect that nobody answers ends with ETIMEDOUT within a second.
  */
 #define _GNU_SOURCE
@@ -18,10 +19,15 @@
 #include <math.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -229,6 +235,7 @@ static void close_connected(int fd) {
 
 static void tcp(void) { close(tcp_socket(0)); }
 static void udp(void) { close(socket(AF_INET, SOCK_DGRAM, 0)); }
+static void call(void) { syscall(SYS_getppid); }
 static void local(void) { close(socket(AF_UNIX, SOCK_STREAM, 0)); }
 
 /* A command of a shell script, without its exec. */
@@ -272,8 +279,47 @@ static void nonblocking(void) {
     close_connected(fd);
 }
 
+/* Waits that something is ready for: of connections that the program has made, the last has a byte to read. */
+static struct pollfd waits_for[9900];
+static int waiting, set_of_all;
+
+static void wait_by_poll(void) { check(poll(waits_for, waiting, 60000) == 1, "poll"); }
+
+static void wait_by_select(void) {
+    struct timeval time = {60, 0};
+    fd_set set;
+    FD_ZERO(&set);
+    for (int i = 0; i < waiting; i++)
+        FD_SET(waits_for[i].fd, &set);
+    check(select(waits_for[waiting - 1].fd + 1, &set, NULL, NULL, &time) == 1, "select");
+}
+
+static void wait_by_epoll(void) {
+    struct epoll_event event;
+    check(epoll_wait(set_of_all, &event, 1, -1) == 1, "epoll_wait");
+}
+
+static void connect_to_wait(int count) {
+    struct rlimit files = {2 * count + 64, 2 * count + 64};
+    struct linger reset = {1, 0};
+    check(count < 400 || setrlimit(RLIMIT_NOFILE, &files) == 0, "RLIMIT_NOFILE: more than this user may have");
+    set_of_all = epoll_create1(0);
+    for (int i = 0; i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        int fd = tcp_socket(0), peer;
+        waits_for[i] = (struct pollfd){fd, POLLIN, 0};
+        check(to_server(fd) == 0 && (peer = syscall(SYS_accept4, listener, NULL, NULL, 0)) >= 0, "connect");
+        check(syscall(SYS_setsockopt, peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0, "SO_LINGER");
+        check(syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0, "SO_LINGER");
+        check(epoll_ctl(set_of_all, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
+        check(i + 1 < count || syscall(SYS_write, peer, "x", 1) == 1, "write");
+    }
+    waiting = count;
+}
+
 /* A listener that no preloaded library tunes: only the client's side is measured. */
 static void listen_on_loopback(int backlog) {
+    memset(&server, 0, sizeof server); /* any port */
     server.any.sa_family = family;
     server_len = family == AF_INET ? sizeof server.v4 : sizeof server.v6;
     if (family == AF_INET)
@@ -308,11 +354,15 @@ static void check_preload(int keepalive) {
     close(datagrams);
 }
 
-/* Its queue is full after two connections, and drops the next SYN. */
-static int deadline(void) {
+/* The queue of this listener is full: connects to it go on until their timeout. */
+static void fill_queue(void) {
     listen_on_loopback(0);
     for (int i = 0; i < 2; i++)
         syscall(SYS_connect, syscall(SYS_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &server, server_len);
+}
+
+static int deadline(void) {
+    fill_queue();
     double start = now();
     check(to_server(tcp_socket(0)) == -1 && errno == ETIMEDOUT && now() - start < 1e9, "connect does not time out");
     return 0;
@@ -331,10 +381,88 @@ static int memory(const char *field) {
     return printf("%.0f\n", kib) < 0;
 }
 
+/* ---- many connects at a time ---- */
+
+/* Of all threads of this process: nothing here sleeps, and a busy machine adds less to it than to the time of day. */
+static double cpu_time(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+enum { TURNS = 4000, THREADS = 64 };
+
+/* An epoll loop in which one descriptor is always ready. */
+struct loop {
+    pthread_t thread;
+    int set, turns;
+};
+
+static void *turn(void *argument) {
+    struct loop *loop = argument;
+    struct epoll_event events[8];
+    for (int i = 0; i < loop->turns; i++)
+        check(epoll_wait(loop->set, events, 8, 1000) == 1, "epoll_wait");
+    return NULL;
+}
+
+/* KIND:PENDING:THREADS. `turn`: a turn of an epoll loop while so many connects are pending, which are in the loops' sets;
+ * `over`: the same after they have been given up; `begin`: a connect to another port, as in `nonblocking`. */
+static int storm(const char *kind) {
+    static struct loop loops[THREADS];
+    static int fds[20000];
+    const struct rlimit most = {1 << 16, 1 << 16};
+    int pending = 0, threads = 1, ready = eventfd(1, EFD_CLOEXEC);
+    double times[BLOCKS];
+    check(sscanf(strchr(kind, ':') ?: "", ":%d:%d", &pending, &threads) == 2, "KIND:PENDING:THREADS");
+    check(pending <= 20000 && threads <= THREADS, "too many");
+    setrlimit(RLIMIT_NOFILE, &most);
+    fill_queue();
+    for (int t = 0; t < threads; t++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        loops[t].set = epoll_create1(EPOLL_CLOEXEC);
+        loops[t].turns = TURNS / threads;
+        check(epoll_ctl(loops[t].set, EPOLL_CTL_ADD, ready, &event) == 0, "epoll_ctl");
+    }
+    for (int i = 0; i < pending; i++) {
+        struct epoll_event event = {.events = EPOLLOUT};
+        fds[i] = tcp_socket(SOCK_NONBLOCK);
+        check(to_server(fds[i]) == -1 && errno == EINPROGRESS, "connect");
+        check(epoll_ctl(loops[i % threads].set, EPOLL_CTL_ADD, fds[i], &event) == 0, "epoll_ctl");
+    }
+    for (int i = 0; i < pending && !strncmp(kind, "over", 4); i++)
+        close(fds[i]);
+    if (!strncmp(kind, "begin", 5))
+        listen_on_loopback(OPERATIONS);
+    for (int block = -1; block < BLOCKS; block++) {
+        double start = cpu_time();
+        int operations = !strncmp(kind, "begin", 5) ? OPERATIONS : threads * (TURNS / threads);
+        if (operations == OPERATIONS) {
+            for (int i = 0; i < OPERATIONS; i++)
+                nonblocking();
+        } else if (threads == 1) {
+            turn(loops);
+        } else {
+            for (int t = 0; t < threads; t++)
+                check(pthread_create(&loops[t].thread, NULL, turn, &loops[t]) == 0, "pthread_create");
+            for (int t = 0; t < threads; t++)
+                pthread_join(loops[t].thread, NULL);
+        }
+        if (block >= 0)
+            times[block] = (cpu_time() - start) / operations / 1e3;
+        for (int fd; !strncmp(kind, "begin", 5) && (fd = syscall(SYS_accept4, listener, NULL, NULL, 0)) >= 0;)
+            syscall(SYS_close, fd);
+    }
+    printf("%f\n", quantile(times, BLOCKS, 0.25));
+    return 0;
+}
+
 static int work(const char *name, const char *style, const char *keepalive) {
-    static const struct { const char *name; void (*run)(void); } workloads[] = {
-        {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"blocking", blocking}, {"blocking6", blocking},
-        {"nonblocking", nonblocking}, {"fork", forked}, {0}}, *w;
+    static const struct { const char *name; void (*run)(void); int connections; } workloads[] = {
+        {"tcp", tcp, 0}, {"udp", udp, 0}, {"unix", local, 0}, {"blocking", blocking, 0}, {"blocking6", blocking, 0},
+        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"call", call, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
+        {"select", wait_by_select, 1}, {"select10", wait_by_select, 10}, {"epoll", wait_by_epoll, 1},
+        {"epoll9900", wait_by_epoll, 9900}, {0}}, *w;
     double times[BLOCKS];
     family = !strcmp(name, "blocking6") ? AF_INET6 : AF_INET;
     inline_calls = !strcmp(style, "timeout") ? TIMEOUT : !strcmp(style, "keepalive") ? KEEPALIVE : PLAIN;
@@ -343,10 +471,14 @@ static int work(const char *name, const char *style, const char *keepalive) {
         return deadline();
     if (!strcmp(name, "Rss") || !strcmp(name, "Private_Dirty"))
         return memory(name);
+    if (strchr(name, ':'))
+        return storm(name);
     for (w = workloads; w->name && strcmp(w->name, name);)
         w++;
     check(w->name != NULL, name);
     listen_on_loopback(OPERATIONS);
+    if (w->connections)
+        connect_to_wait(w->connections);
     if (!strcmp(keepalive, "connected")) {
         int fd = tcp_socket(0);
         check(to_server(fd) == 0, "connect");

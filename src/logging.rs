@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use once_cell::race::OnceBox;
+use tcptune_core::system::clock::Date;
 use tcptune_core::system::files::{self, File};
 use tcptune_core::system::{errno, network, process, signals};
 
@@ -76,16 +77,15 @@ pub fn start(level: LevelFilter, file: Option<&'static CStr>, journal_stream: Op
 /// A line that was asked for by a setting of its own, whatever the level.
 pub fn always(text: fmt::Arguments) {
     if let Some(backend) = BACKEND.get() {
-        backend.write(&Line::new(Level::Info, text));
+        backend.write(Level::Info, text);
     }
 }
 
 /// Writes a line of level error, whatever level is asked for, and ends the process.
 pub fn last_words(text: fmt::Arguments) -> ! {
-    let line = Line::new(Level::Error, text);
     match BACKEND.get() {
-        Some(backend) => backend.write(&line),
-        None => drop(write(libc::STDERR_FILENO, &line)), // before start-up: nobody has closed it yet
+        Some(backend) => backend.write(Level::Error, text),
+        None => drop(write(libc::STDERR_FILENO, &Line::new(Level::Error, text))), // before start-up: nobody has closed it yet
     }
     // SAFETY: ends the process.
     unsafe { libc::abort() }
@@ -99,7 +99,7 @@ impl Log for Backend {
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
             // What is shown may be asked of the kernel by functions of libc.
-            errno::preserved(|| self.write(&Line::new(record.level(), *record.args())));
+            errno::preserved(|| self.write(record.level(), *record.args()));
         }
     }
 
@@ -107,13 +107,14 @@ impl Log for Backend {
 }
 
 impl Backend {
-    fn write(&self, line: &Line) {
-        let Some(path) = self.file else { return self.to_stderr(line) };
-        if let Err(error) = append(path, line)
+    fn write(&self, level: Level, text: fmt::Arguments) {
+        let Some(path) = self.file else { return self.to_stderr(&Line::new(level, text)) };
+        if let Err(error) = append(path, &Line::dated(level, text))
             && !self.complained.swap(true, Ordering::Relaxed)
         {
             let error = errno::Named(error);
-            let text = format_args!("TCPTUNE_LOG_FILE cannot be written to ({error}); messages are dropped");
+            let path = std::str::from_utf8(path.to_bytes()).unwrap_or("?");
+            let text = format_args!("TCPTUNE_LOG_FILE={path}: cannot be written to ({error}); messages are dropped");
             self.to_stderr(&Line::new(Level::Warn, text));
         }
     }
@@ -136,8 +137,19 @@ struct Line {
 }
 
 impl Line {
-    fn new(level: Level, text: fmt::Arguments) -> Self {
+    /// With the time, which a file does not keep as the journal does.
+    fn dated(level: Level, text: fmt::Arguments) -> Self {
         let mut line = Self { bytes: [0; LINE], len: 0 };
+        let _ = write!(line, "{} ", Date::now());
+        line.with(level, text)
+    }
+
+    fn new(level: Level, text: fmt::Arguments) -> Self {
+        Self { bytes: [0; LINE], len: 0 }.with(level, text)
+    }
+
+    fn with(mut self, level: Level, text: fmt::Arguments) -> Self {
+        let line = &mut self;
         let level = match level {
             Level::Error => "error",
             Level::Warn => "warn",
@@ -152,7 +164,7 @@ impl Line {
             *last = b'\n';
             line.len += 1;
         }
-        line
+        self
     }
 }
 

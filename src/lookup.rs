@@ -109,15 +109,14 @@ impl Wanted<'_> {
 
 /// Looks up all that is wanted in the objects behind this one. What is not found stays null.
 pub fn next(wanted: &[&[Wanted]]) {
-    let wanted = || wanted.iter().copied().flatten();
     let fill = |segments: &Segments| {
         if let Some(object) = Object::new(segments) {
-            for wanted in wanted() {
-                wanted.fill(&object);
+            for set in wanted {
+                set.iter().for_each(|wanted| wanted.fill(&object));
             }
         }
     };
-    let complete = || wanted().all(|wanted| wanted.missing().is_none());
+    let complete = || wanted.iter().all(|set| set.iter().all(|wanted| wanted.missing().is_none()));
     let (this, mut behind) = (next as *const () as usize, false);
     each_object(|segments| {
         if !behind {

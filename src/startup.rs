@@ -2,20 +2,23 @@
 
 use std::ffi::{CStr, CString, c_char};
 
-use tcptune_core::options::table::{OPTIONS, Own, PREFIX, Target};
-use tcptune_core::options::value::{Kind, Value};
-use tcptune_core::options::words::Choice;
+use tcptune_core::options::table::PREFIX;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
-use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::profile::Limits;
+use tcptune_core::settings::settled::{Settings, Summary};
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
 use tcptune_core::sockets::attempt::Attempts;
+use tcptune_core::sockets::block::State;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
+use tcptune_core::sockets::silence::Silence;
+use tcptune_core::sockets::stats::Stats;
 use tcptune_core::system::{self, clock, files};
 
 use crate::entry::realigned;
+use crate::note::BLOCK;
 use crate::tuning::{TUNING, Tuning};
 use crate::{arena, hooks, logging, lookup};
 
@@ -42,7 +45,9 @@ extern "C" fn at_exit() {
 
 /// When the process ends by exit(3).
 extern "C" fn end() {
-    if let Some(stats) = TUNING.get().and_then(|tuning| tuning.stats) {
+    let Some(tuning) = TUNING.get().filter(|tuning| tuning.settings.stats) else { return };
+    // A process without TCP sockets has nothing to say.
+    if let Some(stats) = tuning.stats.filter(|stats| !stats.is_empty()) {
         logging::always(format_args!("stats: {stats}"));
     }
 }
@@ -70,6 +75,12 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
     let file = settings.log_file.as_deref().and_then(leaked);
     let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
     logging::start(settings.log, file, journal.and_then(|stream| std::str::from_utf8(stream).ok()));
+    // The program may never end, or overwrite its environment: whoever asks reads it from here.
+    let settings: &'static Settings = Box::leak(Box::new(settings));
+    BLOCK.tell(state(settings), settings);
+    if !wrong.is_empty() {
+        BLOCK.tell_wrong(&wrong);
+    }
     if settings.backend.is_not_the_library() {
         log::info!("in force: nothing, TCPTUNE_BACKEND says that sockets are tuned another way");
         return;
@@ -86,7 +97,7 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
         return;
     }
     if log::log_enabled!(log::Level::Info) {
-        tell(&settings);
+        tell(settings);
     }
     if !settings.leaves_all_alone() {
         publish(settings);
@@ -111,16 +122,38 @@ fn complain(wrong: &[Diagnostic], strict: bool) {
 
 #[cold]
 fn tell(settings: &Settings) {
-    log::info!("in force: {}", InForce(settings));
+    log::info!("in force: {}", Summary(settings));
 }
 
-fn publish(settings: Settings) {
-    let settings: &'static Settings = Box::leak(Box::new(settings));
+fn state(settings: &Settings) -> State {
+    if settings.backend.is_not_the_library() {
+        State::Elsewhere
+    } else if !settings.in_scope {
+        State::OutOfScope
+    } else if settings.disabled {
+        State::Disabled
+    } else if settings.leaves_all_alone() {
+        State::NoneOfSockets
+    } else if hooks::missing().is_some() {
+        State::NoFunction
+    } else {
+        State::Tuning
+    }
+}
+
+fn publish(settings: &'static Settings) {
+    // What is logged of a connect that times out is counted with it.
+    let counts = settings.stats || settings.log >= log::LevelFilter::Info;
+    let stats: Option<&'static Stats> = counts.then(|| &*Box::leak(Box::default()));
+    if let Some(stats) = stats {
+        BLOCK.tell_counts(stats);
+    }
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
     let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
-    if (waits || settings.stats)
+    let silence = Silence::new(settings.profiles.iter().map(|profile| profile.limits));
+    if (waits || counts || silence.is_some())
         && let Some(clock) = lookup::vdso_clock()
     {
         clock::use_vdso(clock);
@@ -134,8 +167,10 @@ fn publish(settings: Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new() } else { Attempts::default() },
+        silence,
+        times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
         process: system::process::id(),
-        stats: settings.stats.then(|| &*Box::leak(Box::default())),
+        stats,
         syn,
     }));
     // A connection that inetd(8) has accepted: the program may do nothing with it but read and write.
@@ -225,35 +260,5 @@ fn keepalive_defaults() -> KeepaliveDefaults {
         idle: sysctl("tcp_keepalive_time").unwrap_or(7200),
         interval: sysctl("tcp_keepalive_intvl").unwrap_or(75),
         count: sysctl("tcp_keepalive_probes").unwrap_or(9),
-    }
-}
-
-/// Displays the settings in force.
-struct InForce<'a>(&'a Settings);
-
-impl std::fmt::Display for InForce<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let settings = self.0;
-        if settings.leaves_all_alone() {
-            return f.write_str("nothing, every socket is left alone");
-        }
-        let of_a_socket = |target| match target {
-            Target::Socket(_) => true,
-            Target::Own(own) => own.is_of_a_socket() && own != Own::Precedence,
-        };
-        for (setting, option) in settings.in_force.iter().filter_map(|s| Some((s, OPTIONS.get(s.row)?))) {
-            let value = option.kind.show(&setting.value);
-            if of_a_socket(option.target) {
-                write!(f, "{}={value} ", option.name())?;
-            }
-        }
-        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as i64);
-        write!(f, "PRECEDENCE={}", Kind::Choice(Choice::Precedence).show(&Value::Int(precedence)))?;
-        match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
-            (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),
-            (None, 0) => Ok(()),
-            (None, 1) => f.write_str(", 1 rule"),
-            (None, rules) => write!(f, ", {rules} rules"),
-        }
     }
 }

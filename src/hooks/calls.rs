@@ -2,7 +2,9 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use libc::{c_int, c_void, sockaddr, socklen_t};
+use std::ptr;
+
+use libc::{c_int, c_ulong, c_void, sockaddr, socklen_t};
 use tcptune_core::sockets::family::Family;
 
 use super::settled;
@@ -37,10 +39,7 @@ hooks! {
     }
 
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
-        |forward| match TUNING.get() {
-            Some(tuning) => tuning.connect(fd, addr, len),
-            None => forward(),
-        }
+        |forward| connecting(fd, addr, len, forward)
     }
 
     fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
@@ -55,6 +54,7 @@ hooks! {
     fn listen(fd: c_int, backlog: c_int) -> c_int {
         |forward| {
             let Some(tuning) = TUNING.get() else { return forward() };
+            tuning.attempts.settle(&tuning.real, fd);
             let backlog = tuning.before_listen(fd, backlog);
             // SAFETY: the program's own call, but for the backlog.
             unsafe { real()(fd, backlog) }
@@ -70,7 +70,8 @@ hooks! {
     }
 
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
-        |forward| set(fd, level, name, forward)
+        // SAFETY: what the program gave.
+        |forward| unsafe { set(fd, level, name, value, forward) }
     }
 
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
@@ -78,8 +79,30 @@ hooks! {
         |forward| unsafe { got(fd, level, name, value, len, forward) }
     }
 
+    fn shutdown(fd: c_int, how: c_int) -> c_int {
+        |forward| settled(fd, forward)
+    }
+
     fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
         |forward| settled(fd, forward)
+    }
+}
+
+// It has any number of arguments; on Linux the third is passed the same way, whatever it is.
+hooks! {
+    optional;
+
+    fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+        |forward| settled(fd, forward)
+    }
+}
+
+/// connect(2).
+#[inline]
+pub fn connecting(fd: c_int, addr: *const sockaddr, len: socklen_t, forward: impl FnOnce() -> c_int) -> c_int {
+    match TUNING.get() {
+        Some(tuning) => tuning.connect(fd, addr, len),
+        None => forward(),
     }
 }
 
@@ -90,16 +113,32 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     let fd = forward();
     if fd >= 0 {
         tuning.accepted(listener, mark, fd);
+    } else if tuning.times_out {
+        tuning.failed(listener, true, true);
     }
     fd
 }
 
 /// setsockopt(2).
-pub fn set(fd: c_int, level: c_int, name: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+///
+/// # Safety
+/// If `forward` succeeds, the value can be read.
+pub unsafe fn set(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    forward: impl FnOnce() -> c_int,
+) -> c_int {
     let Some(tuning) = TUNING.get() else { return forward() };
     tuning.seen(fd);
+    tuning.attempts.settle(&tuning.real, fd);
+    let attempting = tuning.attempts.has(fd);
     let r = forward();
-    if r == 0 {
+    if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) {
+        // SAFETY: the call has just succeeded: an int could be read.
+        tuning.user_timeout_set(fd, unsafe { value.cast::<c_int>().read_unaligned() }, attempting);
+    } else if r == 0 {
         // With a 64-bit time_t on a machine of 32 bits, these two have names of their own (Linux 5.1).
         let name = match (level, name) {
             (libc::SOL_SOCKET, libc::SO_RCVTIMEO_NEW) => libc::SO_RCVTIMEO,
@@ -126,10 +165,19 @@ pub unsafe fn got(
     let Some(tuning) = TUNING.get() else { return forward() };
     tuning.seen(fd);
     tuning.attempts.settle(&tuning.real, fd);
+    let is_user_timeout = (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    let own = if is_user_timeout { tuning.attempts.concealed(fd) } else { None };
     let r = forward();
-    if r == 0 && (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && tuning.attempts.any() {
+    if r == 0
+        && is_user_timeout
+        && let Some(own) = own.or_else(|| tuning.attempts.concealed(fd))
+    {
+        // SAFETY: the call has just succeeded: so many bytes were written there.
+        unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
+    }
+    if r == 0 && tuning.silence.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
         // SAFETY: the call has just succeeded.
-        unsafe { tuning.attempts.conceal(fd, value, len) };
+        unsafe { tuning.error_told(fd, value, len) };
     }
     if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
         // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.

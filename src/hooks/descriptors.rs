@@ -3,19 +3,16 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_long, c_uint};
+use tcptune_core::system::process;
 
-use crate::tuning::TUNING;
+use super::settled;
+use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;
 
     fn close(fd: c_int) -> c_int {
-        |forward| {
-            if let Some(tuning) = TUNING.get() {
-                tuning.descriptors.forget(fd);
-            }
-            forward()
-        }
+        |forward| closing(fd, forward)
     }
 
     fn dup(fd: c_int) -> c_int {
@@ -38,19 +35,19 @@ hooks! {
     // this is what lies in its place, and the kernel does not look at it.
 
     fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int {
-        |forward| controlled(fd, command, forward())
+        |forward| controlled(fd, command, forward)
     }
 
     // glibc 2.28
     fn fcntl64(fd: c_int, command: c_int, argument: c_long) -> c_int {
-        |forward| controlled(fd, command, forward())
+        |forward| controlled(fd, command, forward)
     }
 
     // glibc 2.34
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         |forward| {
             if flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC == 0 {
-                closing(first, last);
+                closing_all(first, last);
             }
             forward()
         }
@@ -59,21 +56,52 @@ hooks! {
     // glibc 2.34; it returns nothing
     fn closefrom(first: c_int) -> c_int {
         |forward| {
-            closing(first.max(0).cast_unsigned(), c_uint::MAX);
+            closing_all(first.max(0).cast_unsigned(), c_uint::MAX);
             forward()
         }
     }
 }
 
-/// After fcntl(2).
+/// close(2).
 #[inline]
-pub fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
+pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    match TUNING.get() {
+        None => forward(),
+        Some(tuning) if tuning.attempts.any() || tuning.silence.is_some() => ending(tuning, fd, forward),
+        Some(tuning) => {
+            tuning.descriptors.forget(fd);
+            forward()
+        }
+    }
+}
+
+/// The same, while attempts go on, or where a timeout may be about to end the connection.
+#[cold]
+fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    if tuning.attempts.any() {
+        tuning.attempts.close(&tuning.real, fd);
+    }
+    tuning.descriptors.forget(fd);
+    // A child of vfork(2) closes descriptors of its own, and what is known is the parent's.
+    if let Some(silence) = &tuning.silence
+        && silence.knows(fd)
+        && process::id() == tuning.process
+    {
+        silence.forget(fd);
+    }
+    forward()
+}
+
+/// fcntl(2).
+#[inline]
+pub fn controlled(fd: c_int, command: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+    let result = settled(fd, forward);
     if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { duplicated(fd, result) } else { result }
 }
 
 /// Before all descriptors between these two are closed.
 #[cold]
-fn closing(first: c_uint, last: c_uint) {
+fn closing_all(first: c_uint, last: c_uint) {
     let end = |number| c_int::try_from(number).unwrap_or(c_int::MAX);
     if let Some(tuning) = TUNING.get() {
         tuning.closing(end(first), end(last));
@@ -81,7 +109,7 @@ fn closing(first: c_uint, last: c_uint) {
 }
 
 /// After dup(2) and its kin.
-fn duplicated(old: c_int, new: c_int) -> c_int {
+pub fn duplicated(old: c_int, new: c_int) -> c_int {
     if new >= 0
         && new != old
         && let Some(tuning) = TUNING.get()

@@ -10,6 +10,7 @@ use std::{mem, ptr};
 
 use libc::{c_int, c_void};
 use tcptune_core::sockets::real::{Cleanup, CleanupBuffer, Real};
+use tcptune_core::system::errno;
 
 use crate::lookup::{self, Wanted};
 use crate::tuning::{TUNING, Tuning};
@@ -51,11 +52,10 @@ macro_rules! hooks {
         }
 
         $(#[allow(clippy::disallowed_types, reason = "redhook names a Once, which is never called")]
+        #[allow(non_snake_case, reason = "names of functions")]
         pub mod $name {
             use std::mem;
             use std::sync::atomic::Ordering;
-
-            use tcptune_core::system::errno;
 
             #[allow(clippy::wildcard_imports, reason = "whatever types the signature names")]
             use super::*;
@@ -74,34 +74,60 @@ macro_rules! hooks {
             /// The real function.
             #[inline]
             pub fn real() -> Function {
-                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
-                // SAFETY: null is None; any other is the function of this name, with libc's signature.
-                unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }.unwrap_or(unresolved)
-            }
-
-            /// In its place before start-up, and where this libc has none: `ENOSYS` then.
-            #[cold]
-            unsafe extern "C" fn unresolved($($arg: $type),*) -> $ret {
-                $crate::hooks::resolve();
-                let found = $set::REAL[$set::Hook::$name as usize].load(Ordering::Relaxed);
-                // SAFETY: as above.
-                let Some(real) = (unsafe { mem::transmute::<*mut libc::c_void, Option<Function>>(found) }) else {
-                    errno::set(libc::ENOSYS);
-                    return -1;
-                };
-                // SAFETY: the program's own call, with its arguments.
-                unsafe { real($($arg),*) }
+                let real = &$set::REAL[$set::Hook::$name as usize];
+                let mut found = real.load(Ordering::Relaxed);
+                if found.is_null() {
+                    found = $crate::hooks::resolved(real, $crate::hooks::missing_function::<$ret>);
+                }
+                // SAFETY: the function of this name, with libc's signature, or one that looks at no argument.
+                unsafe { mem::transmute::<*mut libc::c_void, Function>(found) }
             }
         })*
     };
 }
 
+/// What a function of libc returns where it fails.
+trait Failure {
+    const FAILURE: Self;
+}
+
+impl Failure for c_int {
+    const FAILURE: Self = -1;
+}
+
+impl Failure for libc::ssize_t {
+    const FAILURE: Self = -1;
+}
+
+impl Failure for *mut libc::FILE {
+    const FAILURE: Self = ptr::null_mut();
+}
+
+/// In the place of a function that this libc does not have.
+extern "C" fn missing_function<T: Failure>() -> T {
+    errno::set(libc::ENOSYS);
+    T::FAILURE
+}
+
+/// A real function before start-up has looked it up, or where this libc has none.
+#[cold]
+fn resolved<T>(real: &AtomicPtr<c_void>, missing: extern "C" fn() -> T) -> *mut c_void {
+    resolve();
+    let found = real.load(Ordering::Relaxed);
+    if found.is_null() { missing as *mut c_void } else { found }
+}
+
+mod aliases;
 pub mod calls;
 mod descriptors;
-mod fortify;
+mod parts;
+mod silent;
+pub mod time;
 #[cfg(target_pointer_width = "32")]
 mod time64;
 mod transfers;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod variadic;
 mod waits;
 
 /// What every supported libc has: glibc 2.17 and musl 1.2. Where one is missing, nothing is tuned.
@@ -110,9 +136,12 @@ const REQUIRED: [Wanted; 4] =
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
 const OPTIONAL: &[Wanted] = &[
     descriptors::optional::WANTED,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    variadic::WANTED,
+    calls::optional::WANTED,
     waits::optional::WANTED,
     transfers::optional::WANTED,
-    fortify::optional::WANTED,
+    aliases::optional::WANTED,
     #[cfg(target_pointer_width = "32")]
     time64::optional::WANTED,
     CLEANUP_WANTED,
@@ -196,22 +225,41 @@ fn attempting() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.attempts.any())
 }
 
-/// After a wait with this result.
-#[inline]
-fn waited(result: c_int) -> c_int {
-    if result > 0
-        && let Some(tuning) = attempting()
-    {
-        tuning.attempts.sweep(&tuning.real);
-    }
-    result
-}
-
 /// Before a call on `fd`.
 #[inline]
 fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
     if let Some(tuning) = attempting() {
-        tuning.attempts.settle(&tuning.real, fd);
+        tuning.settle_one(fd);
     }
     forward()
+}
+
+/// After a wait that is made as a whole.
+#[cfg(target_pointer_width = "32")]
+fn waited(result: c_int) -> c_int {
+    if let Some(tuning) = attempting() {
+        tuning.settle_overdue();
+    }
+    result
+}
+
+/// Before a call on `fd` that sends or receives with these flags, and may wait.
+#[inline]
+fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    match attempting() {
+        Some(tuning) if tuning.is_interrupted(fd, flags) => T::FAILURE,
+        _ => forward(),
+    }
+}
+
+/// The same, of one that receives.
+#[inline]
+fn receiving<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    silent::received(fd, flags, transferring(fd, flags, forward))
+}
+
+/// The same, of one that sends.
+#[inline]
+fn sending<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    silent::sent(fd, flags, transferring(fd, flags, forward))
 }

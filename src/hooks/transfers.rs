@@ -1,30 +1,33 @@
-//! A call on the descriptor: its own attempt may be over, and no byte shall be sent before the value is put back.
+//! Calls that send or receive, or may wait on a descriptor: its own attempt may be over, and no byte shall be sent before
+//! the value is put back.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ptr;
 
-use libc::{c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
-
+use libc::{
+    FILE, c_char, c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t,
+    timespec,
+};
 use tcptune_core::sockets::address;
 use tcptune_core::system::errno;
 
-use super::settled;
+use super::{receiving, sending, settled, transferring};
 use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;
 
     fn write(fd: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn send(fd: c_int, bytes: *const c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| sending(fd, flags, forward)
     }
 
     fn sendto(
@@ -36,7 +39,7 @@ hooks! {
                 // SAFETY: the program's own call, but for the flag and the address once it is connected.
                 unsafe { real()(fd, bytes, count, flags, addr, len) }
             }),
-            _ => settled(fd, forward),
+            _ => sending(fd, flags, forward),
         }
     }
 
@@ -45,38 +48,79 @@ hooks! {
     }
 
     fn sendfile(fd: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| sending(fd, 0, forward)
+    }
+
+    fn splice(
+        from: c_int, from_offset: *mut off64_t, to: c_int, to_offset: *mut off64_t, count: size_t, flags: c_uint
+    ) -> ssize_t {
+        |forward| transferring(from, 0, || transferring(to, 0, forward))
     }
 
     fn read(fd: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn recv(fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn recvfrom(
         fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int, addr: *mut sockaddr, len: *mut socklen_t
     ) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+        |forward| receiving(fd, flags, forward)
+    }
+
+    fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
         |forward| settled(fd, forward)
     }
 }
 
+// The types of flags differ between libcs, and not every libc has all of these.
 hooks! {
     optional;
 
+    fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
+        |forward| sending(fd, 0, forward)
+    }
+
+    fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+        |forward| sending(fd, flags, forward)
+    }
+
+    fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
+        |forward| receiving(fd, flags, forward)
+    }
+
     // not in musl from 1.2.4 on
     fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
-        |forward| settled(fd, forward)
+        |forward| sending(fd, 0, forward)
+    }
+
+    // glibc 2.26: at offset -1 they are readv and writev.
+
+    fn preadv2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t {
+        |forward| receiving(fd, 0, forward)
+    }
+
+    fn preadv64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t {
+        |forward| receiving(fd, 0, forward)
+    }
+
+    fn pwritev2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t {
+        |forward| sending(fd, 0, forward)
+    }
+
+    fn pwritev64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t {
+        |forward| sending(fd, 0, forward)
     }
 }
 
@@ -110,7 +154,7 @@ pub fn sent(fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> s
     match opening(flags) {
         Some(tuning) => open_with_message(tuning, fd, message, flags, real),
         // SAFETY: the program's own call, with its arguments.
-        None => settled(fd, || unsafe { real(fd, message, flags) }),
+        None => sending(fd, flags, || unsafe { real(fd, message, flags) }),
     }
 }
 
@@ -120,7 +164,7 @@ type Sendmsg = unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t;
 fn open_with_message(tuning: &Tuning, fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
     let Some(address) = address::of_message(message) else {
         // SAFETY: the program's own call, with its arguments.
-        return settled(fd, || unsafe { real(fd, message, flags) });
+        return sending(fd, flags, || unsafe { real(fd, message, flags) });
     };
     open_with(tuning, fd, address, flags, &|flags, opens| {
         if opens {

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use libc::{c_int, sockaddr, socklen_t};
 use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
-use tcptune_core::settings::profile::{Precedence, Profile};
+use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::connect::{self, Call};
 use tcptune_core::sockets::decision::{self, Bound, Reason};
-use tcptune_core::sockets::descriptor::{Fact, Mark};
+use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
 use tcptune_core::sockets::{address, apply, attempt, stats};
@@ -48,7 +48,7 @@ impl Tuning {
         })
     }
 
-    fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
+    pub(super) fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
         Call { real: &self.real, descriptors: &self.descriptors, fd, addr, len, by: None, dont_wait: false }
     }
 
@@ -82,7 +82,7 @@ impl Tuning {
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !(profile.precedence == Precedence::Program && mark.is(Fact::set_by_program(planned.row)))
+                && !apply::is_programs(&self.real, profile, fd, mark, planned)
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
@@ -93,12 +93,19 @@ impl Tuning {
         if let Some(stats) = self.stats {
             stats.connected(fd, start, peer, result);
         }
+        match result {
+            Ok(()) => log::trace!("fd {fd}: connect: done"),
+            Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
+        }
         if let Some((profile, identity)) = more
             && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
             && self.has_begun(call, result)
             && Identity::of(fd) == identity
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
+            if mark.family() == Some(Family::Tcp) {
+                self.watch(fd, profile.limits.receive, profile.limits.send);
+            }
         }
         result
     }
@@ -132,7 +139,11 @@ impl Tuning {
         }
         match bound {
             Bound::Leave(_) => call.connect(),
-            Bound::Poll(ms) => connect::within(call, ms),
+            Bound::Poll(ms) => {
+                let result = connect::within(call, ms);
+                self.attempts.settle(&self.real, fd); // one that began when the socket did not block
+                result
+            }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         }
     }
@@ -144,6 +155,11 @@ impl Tuning {
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }
+    }
+
+    /// Whether calls on it wait.
+    pub(super) fn blocks(&self, fd: c_int) -> bool {
+        self.file_status_flags(fd).is_some_and(|flags| flags & libc::O_NONBLOCK == 0)
     }
 
     /// The file status flags that count for a call.

@@ -59,10 +59,14 @@ impl Tuning {
     }
 
     /// After dup(2) and its kin: `new` is another number of the same socket.
+    #[inline(never)]
     pub fn duplicated(&self, old: c_int, new: c_int) {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.copy(old, new);
         self.attempts.duplicate(old, new);
+        if let Some(silence) = &self.silence {
+            silence.duplicate(old, new);
+        }
         if let Some(stats) = self.stats {
             stats.duplicated(old, new);
         }
@@ -72,7 +76,11 @@ impl Tuning {
     /// is known of the parent's.
     pub fn closing(&self, first: c_int, last: c_int) {
         if process::id() == self.process {
+            self.attempts.close_range(&self.real, first, last);
             self.descriptors.forget_range(first, last);
+            if let Some(silence) = &self.silence {
+                silence.forget_range(first, last);
+            }
         }
     }
 
@@ -86,20 +94,30 @@ impl Tuning {
         }
     }
 
+    /// After a program's own successful setsockopt(2) of `TCP_USER_TIMEOUT`; `attempting` if an attempt was known before.
+    pub fn user_timeout_set(&self, fd: c_int, value: c_int, attempting: bool) {
+        let level_and_name = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+        let mark = self.descriptors.get(fd);
+        let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
+        let follow_up =
+            profile.and_then(|profile| decision::follow_up(profile, level_and_name.0, level_and_name.1, mark.passed()));
+        let holds = match follow_up.map(|planned| &planned.value) {
+            Some(Value::Int(ms)) => c_int::try_from(*ms).unwrap_or(value),
+            _ => value,
+        };
+        let known = attempting || self.attempts.has(fd);
+        if !(known && self.attempts.set_by_program(&self.real, fd, holds.unsigned_abs(), attempting)) {
+            self.set_by_program(fd, level_and_name.0, level_and_name.1);
+        }
+    }
+
     /// After a program's own successful setsockopt(2).
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let mark = self.descriptors.get(fd);
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
-        let follow_up = profile.and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()));
-        if (level, optname) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && self.attempts.any() {
-            let planned = match follow_up.map(|planned| &planned.value) {
-                Some(Value::Int(ms)) => c_int::try_from(*ms).ok(),
-                _ => None,
-            };
-            if self.attempts.set_by_program(&self.real, fd, planned) {
-                return;
-            }
-        }
+        let follow_up = profile
+            .and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()))
+            .filter(|planned| !errno::preserved(|| apply::is_shorter(&self.real, fd, planned)));
         if let Some(planned) = follow_up {
             // Only TCP has taken an option of its level.
             if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark, false)) {
@@ -108,9 +126,16 @@ impl Tuning {
             let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
             errno::preserved(|| apply::one(&self.real, fd, mark, planned));
-        } else if is_tcp(mark) && self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program) {
-            // Where rules look at addresses, one of them may still let the program's values win.
+        } else if is_tcp(mark)
+            && (is_timeout(level, optname)
+                || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
+        {
+            // Where rules look at addresses, one of them may still let the program's values win. A shorter timeout does.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }
+}
+
+fn is_timeout(level: c_int, optname: c_int) -> bool {
+    level == libc::SOL_SOCKET && matches!(optname, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO)
 }

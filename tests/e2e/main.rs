@@ -1,5 +1,6 @@
 //! End to end: real programs and C probes (`tests/probes`) under the preloaded library.
 
+mod attempts;
 mod blocking;
 mod cost;
 mod deploy;
@@ -7,6 +8,7 @@ mod differential;
 mod documents;
 mod exhaustion;
 mod fast_open;
+mod functions;
 mod harness;
 mod identity;
 mod libraries;
@@ -26,6 +28,7 @@ mod security;
 mod servers;
 mod settings;
 mod signals;
+mod silence;
 mod sources;
 mod statistics;
 mod symptoms;

@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::commands::{apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run, unit};
+use crate::commands::{
+    apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run, stats, unit,
+};
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
 use crate::screens::usage;
@@ -43,15 +45,16 @@ pub fn command() -> Command {
         .after_long_help(AFTER_HELP)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .args(output::args())
         .subcommand(run::command())
+        .subcommand(run::shell_command())
         .subcommand(env::command())
         .subcommand(profile::command())
         .subcommand(explain::command())
         .subcommand(check::command())
         .subcommand(inspect::command())
         .subcommand(apply::command())
+        .subcommand(stats::command())
         .subcommand(attach::command())
         .subcommand(attached::command())
         .subcommand(detach::command())
@@ -59,23 +62,27 @@ pub fn command() -> Command {
         .subcommand(unit::disable_command())
         .subcommand(completions::command())
         .subcommand(completions::man_command())
+        .subcommand(Command::new("version").about("Print the version").hide(true))
 }
 
 fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     match matches.subcommand() {
         Some(("run", of_it)) => run::run(of_it, out),
+        Some(("shell", of_it)) => run::run_shell(of_it, out),
         Some(("env", of_it)) => env::run(of_it, out),
         Some(("profile", of_it)) => profile::run(of_it, out),
         Some(("explain", of_it)) => explain::run(of_it, out),
         Some(("check", of_it)) => check::run(of_it, out),
         Some(("inspect", of_it)) => inspect::run(of_it, out),
         Some(("apply", of_it)) => apply::run(of_it, out),
+        Some(("stats", of_it)) => stats::run(of_it, out),
         Some(("attach", of_it)) => attach::run(of_it, out),
         Some(("attached", of_it)) => attached::run(of_it, out),
         Some(("detach", of_it)) => detach::run(of_it, out),
         Some(("enable", of_it)) => unit::enable(of_it, out),
         Some(("disable", of_it)) => unit::disable(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
+        Some(("version", _)) => out.print(command().render_version().trim_end()).map(|()| ExitCode::SUCCESS),
         Some(("man", of_it)) => completions::run_man(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),
     }
@@ -84,6 +91,7 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 fn main() -> ExitCode {
     inherited::restore_sigpipe();
     let args: Vec<OsString> = run::without_run(std::env::args_os().collect(), &command());
+    let args = check::with_pid_last(args);
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     let result = match command().try_get_matches_from(&args) {
         Ok(matches) => dispatch(&matches, &Output::new(&matches)),

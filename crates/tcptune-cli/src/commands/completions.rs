@@ -12,9 +12,14 @@ use clap_mangen::Man;
 use crate::screens::error::Error;
 use crate::screens::output::Output;
 
+const EXAMPLES: &str = "\
+Examples:
+  tcptune completions bash >/etc/bash_completion.d/tcptune
+  tcptune completions fish >~/.config/fish/completions/tcptune.fish";
+
 /// Flags of `completions`.
 pub fn command() -> Command {
-    Command::new("completions").about("Print completions for a shell").arg(
+    Command::new("completions").about("Print completions for a shell").after_help(EXAMPLES).arg(
         Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)).help("Which shell"),
     )
 }

@@ -2,13 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::ways::preload::environment::{Environment, Shell};
 use crate::ways::preload::library::{self, Library};
+
+const EXAMPLES: &str = "  \
+  eval \"$(tcptune env --keepidle 60)\"   the rest of this shell
+  eval \"$(tcptune env --unset)\"         and no more
+  tcptune env --shell fish --nodelay on | source";
 
 /// Its flags.
 pub fn command() -> Command {
@@ -20,14 +25,25 @@ pub fn command() -> Command {
         .default_value("sh")
         .hide_default_value(true)
         .help("For which shell");
-    flags::with(command.arg(library::arg()).arg(shell), |_| true)
+    let unset = Arg::new("unset")
+        .long("unset")
+        .action(ArgAction::SetTrue)
+        .help("Print what takes the library and all settings out of the environment");
+    flags::with(command.arg(library::arg()).args([shell, unset]), |_| true, EXAMPLES)
 }
 
 /// Prints it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
-    let environment = Environment::new(&given, &Library::find(matches, None)?.path);
+    for trap in given.traps() {
+        say(&trap);
+    }
+    let environment = if matches.get_flag("unset") {
+        Environment::none()
+    } else {
+        Environment::new(&given, &Library::find(matches, None)?.path)
+    };
     if out.is_json() {
         out.print_json(&environment.json())?;
     } else {

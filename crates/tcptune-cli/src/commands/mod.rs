@@ -11,4 +11,5 @@ pub mod explain;
 pub mod inspect;
 pub mod profile;
 pub mod run;
+pub mod stats;
 pub mod unit;

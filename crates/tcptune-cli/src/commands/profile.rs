@@ -18,7 +18,8 @@ pub fn command() -> Command {
         .about("Show profiles: settings for a purpose, each with its reason")
         .after_help(
             "A profile of your own is a file NAME.conf of lines `name = value` and rules in ~/.config/tcptune \
-             ($XDG_CONFIG_HOME/tcptune) or /etc/tcptune; one of the same name takes the place of a built-in one.",
+             ($XDG_CONFIG_HOME/tcptune) or /etc/tcptune; one of the same name takes the place of a built-in one.\n\n\
+             Examples:\n  tcptune profile list\n  tcptune profile show cloud-nat\n  tcptune --profile cloud-nat legacy-client",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)

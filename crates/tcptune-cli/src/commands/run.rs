@@ -25,6 +25,11 @@ use crate::ways::notify::{self, policy::Policy};
 use crate::ways::preload::environment::{Environment, Shell};
 use crate::ways::preload::library::{self, Library};
 
+const EXAMPLES: &str = "  \
+  tcptune run --connect-timeout 3s --keepidle 60 -- legacy-server --port 80
+  tcptune --profile fast-fail curl https://example.com
+  tcptune run --dry-run --rule 'dst=10.0.0.0/8 : connect_timeout=1' psql";
+
 /// Its flags.
 pub fn command() -> Command {
     let command =
@@ -60,14 +65,59 @@ pub fn command() -> Command {
                 ),
             )
             .arg(library::arg());
-    flags::with(command, |_| true)
+    flags::with(command, |_| true, EXAMPLES)
+}
+
+/// Flags of `shell`.
+pub fn shell_command() -> Command {
+    let command = Command::new("shell")
+        .about("Start an interactive shell in which every program is tuned; its prompt says so")
+        .long_about("Starts $SHELL, or /bin/sh, with the library and these settings in its environment.")
+        .arg(library::arg());
+    flags::with(
+        command,
+        |_| true,
+        "  tcptune shell --connect-timeout 3s\n  tcptune shell --profile fast-fail --log info",
+    )
+}
+
+/// Does it.
+pub fn run_shell(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let shell = variables::own().shell().unwrap_or(OsStr::new("/bin/sh"));
+    let name = Path::new(shell).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let mut words = vec![shell.to_owned()];
+    // What sets the prompt comes after the shell's own files, which set one as well.
+    let prompt = match name {
+        "fish" => {
+            words.push("-C".into());
+            words.push("functions -c fish_prompt _tcptune_prompt; function fish_prompt; echo -n '(tcptune) '; _tcptune_prompt; end".into());
+            None
+        }
+        "bash" => Some(("PROMPT_COMMAND", "PS1=\"(tcptune) $PS1\"; unset PROMPT_COMMAND")),
+        _ => Some(("PS1", "(tcptune) $ ")),
+    };
+    start(&words, prompt, false, matches, out)
 }
 
 /// Does it: where all goes well, the program takes the place of this process.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
+    let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
+    start(&words, None, matches.get_flag("dry-run"), matches, out)
+}
+
+/// Starts a program, with one more variable perhaps.
+fn start(
+    words: &[OsString],
+    variable: Option<(&str, &str)>,
+    dry: bool,
+    matches: &ArgMatches,
+    out: &Output,
+) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?;
     given.settings()?;
-    let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
+    for trap in given.traps() {
+        say(&trap);
+    }
     let (name, args) = words.split_first().ok_or_else(|| Error::usage("a program is missing"))?;
     let search = variables::own().path();
     let path = program::find(name, search).map_err(|error| or_subcommand(name, error))?;
@@ -78,10 +128,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let environment = Environment::of(&given);
     let (policy, wrong) = Policy::new(environment.settings(), &program.process());
     let mut choice = Choice::new(&program, policy.first(), Order::that_sets_all(&given).as_ref());
-    refuse(&program, &choice, matches.get_flag("force"))?;
-    let is_dry = matches.get_flag("dry-run");
+    refuse(&program, &choice, matches!(matches.try_get_one("force"), Ok(Some(true))))?;
     if choice.way == Way::Cgroup
-        && !is_dry
+        && !dry
         && let Err(error) = in_a_cgroup(&given)
     {
         if policy.first().backend != Backend::Auto {
@@ -91,25 +140,28 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         choice = choice.instead(Way::Notify, policy.first());
     }
     let also = library.as_ref().ok().filter(|_| choice.way == Way::Preload).and_then(Library::also_leads_to);
-    let environment = match choice.way {
+    let mut environment = match choice.way {
         Way::Preload => environment.preloading(&library?.path),
         Way::Notify | Way::Cgroup => environment.announcing(choice.way.name()),
     };
-    if is_dry {
+    if let Some((name, value)) = variable {
+        environment.set(name, value);
+    }
+    if dry {
         if choice.way == Way::Cgroup {
             return attach::dry_run(&Order::new(&given.over_environment(), None)?, out);
         }
-        return dry_run(&environment, &choice, also.as_deref(), &path, &words, out).map(|()| ExitCode::SUCCESS);
+        return dry_run(&environment, &choice, also.as_deref(), &path, words, out).map(|()| ExitCode::SUCCESS);
     }
     if !choice.left_out.is_empty() && choice.way != Way::Cgroup {
         say(&format!("{} does not set {}", choice.way, choice.left_out.join(", ")));
     }
     if choice.way == Way::Notify {
-        let no_io_uring = matches.get_one::<String>("io-uring").is_some_and(|word| word == "deny");
+        let no_io_uring = matches!(matches.try_get_one::<String>("io-uring"), Ok(Some(word)) if word == "deny");
         notify::enter(program.file(), policy, &wrong, no_io_uring)?;
     }
     environment.put();
-    Err(become_it(&path, &words, program.elf.is_none()))
+    Err(become_it(&path, words, program.elf.is_none()))
 }
 
 /// Puts this process into a cgroup that tunes it; says what is left out there.
@@ -191,6 +243,9 @@ fn or_subcommand(name: &OsStr, error: Error) -> Error {
     let names = whole.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).map(Command::get_name);
     let name = name.to_string_lossy();
     let near = names.map(|known| (strsim::damerau_levenshtein(&name, known), known)).min();
+    if near.is_some_and(|(distance, _)| distance == 0) {
+        return error.hint(format!("a subcommand comes before its flags: tcptune {name} …"));
+    }
     match near.filter(|(distance, known)| *distance <= known.len() / 3) {
         Some((_, known)) => error.hint(format!("did you mean the subcommand {known}?")),
         None => error,
@@ -238,7 +293,8 @@ pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
         let takes_value = matches!(found.get_action(), ArgAction::Set | ArgAction::Append);
         at += if takes_value && !has_value { 2 } else { 1 };
     }
-    let is_subcommand = |arg: &OsString| whole.find_subcommand(arg).is_some();
+    // clap adds `help` itself, when it parses.
+    let is_subcommand = |arg: &OsString| arg == "help" || whole.find_subcommand(arg).is_some();
     let is_flag = |arg: &OsString| arg.as_bytes().starts_with(b"-");
     if is_run || args.get(at).is_some_and(|arg| !is_subcommand(arg) && !is_flag(arg)) {
         args.insert(1, "run".into());
@@ -287,6 +343,7 @@ mod tests {
             "run curl",
             "explain --keepidle 60",
             "--json explain",
+            "help run",
             "--color never check 1",
             "--color=never check 1",
             "--help",

@@ -10,6 +10,7 @@
 pub mod denied;
 pub mod diag;
 pub mod filter;
+pub mod library;
 pub mod process;
 pub mod select;
 pub mod snapshot;

@@ -64,8 +64,16 @@ impl Target {
             error => refused("pidfd_open(2)", pid, None, error),
         })?;
         let hidden = || {
-            Error::failed(format!("/proc shows no process {pid}, though there is one"))
-                .hint("/proc may be mounted with hidepid (proc(5)): run tcptune as root")
+            let error = Error::failed(format!("/proc shows no process {pid}, though there is one"));
+            if !Path::new("/proc/self/stat").exists() {
+                return Error::failed(format!("process {pid} cannot be looked at: /proc is not mounted here"))
+                    .hint("mount -t proc proc /proc");
+            }
+            error.hint(if rustix::process::geteuid().is_root() {
+                "it may be of another PID namespace: mount /proc anew, or use nsenter(1)"
+            } else {
+                "/proc may be mounted with hidepid (proc(5)): run tcptune as root"
+            })
         };
         let proc = Process::new(pid).map_err(|error| match error {
             ProcError::Io(error, _) => {
@@ -176,7 +184,22 @@ impl Target {
         }
     }
 
-    fn refused(&self, call: &str, errno: Errno) -> Error {
+    /// The error of something that procfs could not read.
+    pub fn cannot(&self, call: &str, error: &ProcError) -> Error {
+        let errno = match error {
+            ProcError::PermissionDenied(_) => Errno::ACCESS,
+            ProcError::NotFound(_) => Errno::NOENT,
+            ProcError::Io(error, _) => Errno::from_io_error(error).unwrap_or(Errno::IO),
+            _ => Errno::IO,
+        };
+        if self.has_ended() {
+            return Error::failed(format!("process {} ({}) ended meanwhile", self.pid, self.name));
+        }
+        self.refused(call, errno)
+    }
+
+    /// The error of a call that was refused.
+    pub fn refused(&self, call: &str, errno: Errno) -> Error {
         refused(call, self.pid, Some(&self.proc), errno)
     }
 

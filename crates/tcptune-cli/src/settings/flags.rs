@@ -1,8 +1,11 @@
 //! Settings as flags: one for each row of the option table, `--keepidle 60` for `TCPTUNE_KEEPIDLE=60`.
 
-use clap::builder::{PossibleValue, TypedValueParser};
+use std::fmt::Write;
+
+use clap::builder::{PossibleValue, StyledStr, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tcptune_core::options::group::Group;
 use tcptune_core::options::table::{self, DOCS, OPTIONS, Opt, Own, PREFIX, Target};
 use tcptune_core::options::value::{Kind, Word};
 use tcptune_core::settings::config::{self, Trust};
@@ -32,11 +35,7 @@ fn dashed(name: &str) -> String {
 /// The flags of the rows that are wanted.
 pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
     OPTIONS.iter().zip(&DOCS).filter(move |(opt, _)| wanted(opt)).map(|(opt, doc)| {
-        let (heading, is_rule) = match opt.target {
-            Target::Socket(_) => ("Settings: socket options", false),
-            Target::Own(own) if own.is_of_a_socket() => ("Settings: connecting and listening", false),
-            Target::Own(own) => ("Settings: the whole process", own == Own::Rules),
-        };
+        let is_rule = matches!(opt.target, Target::Own(Own::Rules));
         let help = format!("{} {}", doc.help, capitalised(&opt.kind.accepted(opt.range).to_string()));
         Arg::new(opt.name())
             .long(name(opt))
@@ -47,18 +46,43 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
             .action(if is_rule { ArgAction::Append } else { ArgAction::Set })
             .allow_hyphen_values(true) // -1 is a wrong value, and not a flag
             .hide_short_help(true)
-            .help_heading(heading)
+            .help_heading(format!("Settings: {}", doc.group.title()))
             .help(help.clone())
             .long_help(help) // man pages have nothing else of what is hidden in the short help
     })
 }
 
-/// A command with these flags, and where to find them.
-pub fn with(command: Command, wanted: fn(&Opt) -> bool) -> Command {
-    command
-        .arg(profile::arg())
-        .args(args(wanted))
-        .after_help("Settings, such as --keepidle 60 --connect-timeout 3s: see --help.")
+/// Two settings of each group, as the short help shows them.
+const EXAMPLES: [(Group, [&str; 2]); 8] = [
+    (Group::Keepalive, ["--keepidle 60", "--keepcnt 4"]),
+    (Group::Connecting, ["--connect-timeout 3s", "--syncnt 2"]),
+    (Group::Timeouts, ["--user-timeout 30s", "--linger 0"]),
+    (Group::Listening, ["--reuseaddr on", "--backlog min:1024"]),
+    (Group::Addresses, ["--source 10.0.0.7", "--bindtodevice eth1"]),
+    (Group::Sending, ["--nodelay on", "--congestion bbr"]),
+    (Group::Packets, ["--dscp ef", "--ttl 9"]),
+    (Group::Library, ["--log info", "--rule 'dst=10.0.0.0/8 : connect_timeout=2s'"]),
+];
+
+/// A command with these flags, and examples of it.
+pub fn with(command: Command, wanted: fn(&Opt) -> bool, examples: &str) -> Command {
+    let command = command.arg(profile::arg()).args(args(wanted));
+    let is_there = |example: &&str| {
+        let long = example.trim_start_matches('-').split(' ').next().unwrap_or_default();
+        command.get_arguments().any(|arg| arg.get_long() == Some(long))
+    };
+    let mut groups = "Settings (all are in --help):".to_owned();
+    for (group, both) in EXAMPLES {
+        let both: Vec<_> = both.iter().filter(|example| is_there(example)).copied().collect();
+        if !both.is_empty() {
+            let _ = write!(groups, "\n  {:<20} {}", group.title(), both.join("  "));
+        }
+    }
+    let examples = format!("Examples:\n{examples}");
+    let before = |text: Option<&StyledStr>| text.map_or(String::new(), |text| format!("{text}\n\n"));
+    let (short, long) = (before(command.get_after_help()), before(command.get_after_long_help()));
+    let long = if long.is_empty() { short.clone() } else { long };
+    command.after_help(format!("{groups}\n\n{short}{examples}")).after_long_help(format!("{long}{examples}"))
 }
 
 fn capitalised(text: &str) -> String {

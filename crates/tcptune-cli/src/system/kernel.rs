@@ -59,6 +59,11 @@ impl Default for Kernel {
 }
 
 impl Kernel {
+    /// Whether this machine says.
+    pub fn is_known() -> bool {
+        ipv4("tcp_syn_retries").is_some()
+    }
+
     /// This machine's, in this network namespace.
     pub fn read() -> Self {
         let default = Self::default();

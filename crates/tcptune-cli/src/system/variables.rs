@@ -18,6 +18,7 @@ use tcptune_core::options::table::PREFIX;
 pub struct Variables {
     no_color: Option<Text>,
     term: Option<Text>,
+    shell: Option<Text>,
     home: Option<Text>,
     xdg_config_home: Option<Text>,
     path: Option<Text>,
@@ -30,8 +31,8 @@ pub struct Variables {
 }
 
 /// What `Variables` has fields for.
-const NAMES: [&str; 8] =
-    ["NO_COLOR", "TERM", "HOME", "XDG_CONFIG_HOME", "PATH", "LD_PRELOAD", "TCPTUNE_LIBRARY", "JOURNAL_STREAM"];
+const NAMES: [&str; 9] =
+    ["NO_COLOR", "TERM", "SHELL", "HOME", "XDG_CONFIG_HOME", "PATH", "LD_PRELOAD", "TCPTUNE_LIBRARY", "JOURNAL_STREAM"];
 
 /// Those that the command was started with.
 pub fn own() -> &'static Variables {
@@ -70,6 +71,11 @@ impl Variables {
     /// The kind of terminal.
     pub fn term(&self) -> Option<&OsStr> {
         is_set(self.term.as_ref())
+    }
+
+    /// The user's shell.
+    pub fn shell(&self) -> Option<&OsStr> {
+        is_set(self.shell.as_ref())
     }
 
     /// The user's directory.
@@ -190,13 +196,14 @@ mod tests {
         assert!(variables.no_color());
         let texts = [
             variables.term(),
+            variables.shell(),
             variables.home(),
             variables.xdg_config_home(),
             variables.path(),
             variables.ld_preload(),
             variables.library(),
         ];
-        assert_eq!(texts, [1, 2, 3, 4, 5, 6].map(|i: usize| NAMES.get(i).map(OsStr::new)));
+        assert_eq!(texts, [1, 2, 3, 4, 5, 6, 7].map(|i: usize| NAMES.get(i).map(OsStr::new)));
     }
 
     #[test]

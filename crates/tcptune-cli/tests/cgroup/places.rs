@@ -119,6 +119,9 @@ fn the_inner_of_two_cgroups_holds() {
     assert_eq!(of(&inner, &[]), [61, 9, 9000], "nothing of the outer one");
     assert_eq!(of(&inner, &["late_idle=300"]), [61, 9, 9000]);
     assert_eq!(of(&middle, &["late_idle=300", "timeout=7777"]), [60, 7, 7777]);
+    // What only the outer one sets is the program's on a socket of the inner one.
+    inner.attach(&["--user-timeout", "9s"]);
+    assert_eq!(of(&inner, &["late_idle=300"]), [300, 9, 9000]);
     assert_eq!(outer.count("connects"), 1, "those of the inner one are counted there");
     let hole = crate::hole::BlackHole::v4();
     let said = middle.client(&[&hole.ip(), &hole.port()]);

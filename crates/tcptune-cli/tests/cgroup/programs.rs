@@ -94,7 +94,7 @@ fn go_client_and_server() {
     let hole = BlackHole::v4();
     let said = Ended::of(&mut start(&[&hole.authority()])).json();
     assert!(said["error"].as_str().is_some_and(|error| error.contains("connection timed out")), "{said}");
-    assert!((400..550).contains(&said["ms"].as_i64().unwrap_or(0)), "{said}");
+    assert!((400..1000).contains(&said["ms"].as_i64().unwrap_or(0)), "{said}");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn python_and_node() {
     let ended = Ended::of(&mut command);
     let (name, time) = ended.stdout.trim().split_once(' ').expect("a name and a time");
     assert_eq!(name, "TimeoutError");
-    assert!((0.4..0.55).contains(&time.parse::<f64>().expect("a time")), "{time}");
+    assert!((0.4..1.0).contains(&time.parse::<f64>().expect("a time")), "{time}");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn nginx_as_a_proxy() {
     assert_eq!((&upstream["keepidle"], &upstream["user_timeout"]), (&61.into(), &0.into()), "{all:#}");
     let begun = Instant::now();
     assert!(get(own, "/hole").starts_with("HTTP/1.1 502"), "the upstream is a black hole");
-    assert!((400..700).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((400..1500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert!(group.count("accepts") >= 2);
 }
 

@@ -18,7 +18,7 @@ fn a_server_that_runs_is_tuned_and_check_says_so() {
     let port: u16 = server.line().parse().expect("a port");
     group.take(server.pid());
     let pid = server.pid().to_string();
-    let check = || Ended::of(Command::new(TCPTUNE).args(["check", &pid, "--json"]));
+    let check = || Ended::of(Command::new(TCPTUNE).args(["check", "--json", &pid]));
     assert_eq!(check().any_json()["tuned"], false);
     let ended = Ended::of(Command::new(TCPTUNE).args(["attach", "--pid", &pid, "--keepidle", "60"]));
     assert_eq!(ended.code, Some(0), "{ended:#?}");

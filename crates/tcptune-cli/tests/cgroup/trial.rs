@@ -18,9 +18,6 @@ fn after_a_trial_nothing_is_set_and_both_are_counted() {
     assert_eq!(group.client(&["127.0.0.1", &port, "late_idle=300"])["keepidle"], 60);
     assert_eq!(group.client(&[&hole.ip(), &hole.port()])["errno"], libc::ETIMEDOUT);
     assert!(begun.elapsed() < Duration::from_secs(2), "this machine is too slow for the test");
-    let mut command = std::process::Command::new(crate::group::client());
-    command.args(["127.0.0.1", &port, "wait"]);
-    group.enter(&mut command);
     eventually("the trial ends", || group.attached().expect("attached")["seconds_left"] == 0.0);
     assert_eq!(group.client(&["127.0.0.1", &port])["keepidle"], 7200);
     assert_eq!(group.client(&["127.0.0.1", &port, "late_idle=300"])["keepidle"], 300);

@@ -83,3 +83,41 @@ fn bash_completes_settings_and_their_values() {
         assert_eq!(said(Command::new("bash").args(["-c", &ask])).ok(), want, "{words}");
     }
 }
+
+#[test]
+fn help_is_short_or_long_and_has_examples() {
+    let all = said(&mut tcptune(["--help"]));
+    let (_, list) = all.ok().split_once("Commands:\n").expect("a list");
+    let subcommands = list.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+    let mut seen = 0;
+    for subcommand in subcommands.filter(|name| !matches!(*name, "help" | "")) {
+        for help in ["-h", "--help"] {
+            let text = said(&mut tcptune([subcommand, help]));
+            assert!(text.ok().contains("Examples:\n  "), "{subcommand} {help}: {text:?}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 10, "{seen}: {list}");
+    let short = said(&mut tcptune(["run", "-h"]));
+    assert!(short.ok().lines().count() <= 45, "{}", short.stdout);
+    for line in ["Keepalive            --keepidle 60  --keepcnt 4", "Packets              --dscp ef  --ttl 9"] {
+        assert!(short.stdout.contains(line), "{line}: {}", short.stdout);
+    }
+    // Each of them is right.
+    for line in
+        short.stdout.lines().skip_while(|line| !line.starts_with("Settings (")).take_while(|line| !line.is_empty())
+    {
+        let Some((_, flags)) = line.split_once("  --") else { continue };
+        for example in format!("--{flags}").split("  ") {
+            let shell = format!("{} env {example} 2>&1 || true", crate::harness::TCPTUNE);
+            let mut sh = Command::new("sh");
+            let lines = said(
+                crate::harness::clean(&mut sh).env("TCPTUNE_LIBRARY", crate::harness::library()).args(["-c", &shell]),
+            );
+            assert!(
+                lines.ok().contains("export TCPTUNE_") && !lines.stdout.contains("tcptune:"),
+                "{example}: {lines:?}"
+            );
+        }
+    }
+}

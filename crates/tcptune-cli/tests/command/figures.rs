@@ -43,7 +43,18 @@ fn a_dead_idle_peer_is_noticed_when_explain_says_so() {
     for (case, measured) in cases.iter().zip(measured) {
         let names = ["--keepidle", "--keepintvl", "--keepcnt", "--user-timeout"];
         let flags = names.iter().zip(case.split(' ')).filter(|(_, value)| *value != "0");
-        let args = ["explain", "--json"].into_iter().chain(flags.flat_map(|(name, value)| [*name, value]));
+        // With a unit: a bare number so low is warned about.
+        let unit = |name: &str| {
+            if name.ends_with("cnt") {
+                ""
+            } else if name == "--user-timeout" {
+                "ms"
+            } else {
+                "s"
+            }
+        };
+        let flags = flags.flat_map(|(name, value)| [(*name).to_owned(), format!("{value}{}", unit(name))]);
+        let args = ["explain", "--json"].map(str::to_owned).into_iter().chain(flags);
         let explained: Value = serde_json::from_str(said(&mut tcptune(args)).ok()).expect("JSON");
         let said = explained["times"]["dead_idle_peer_ms"].as_i64().expect("a number");
         assert!((said..said + 700).contains(&measured), "{case}: {said} ms said, {measured} ms measured");

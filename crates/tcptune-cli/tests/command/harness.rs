@@ -79,6 +79,16 @@ pub fn directory() -> TempDir {
 
 /// A C program that prints "started", compiled with these options.
 pub fn compiled(directory: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let source = "#include <stdio.h>\nint main(void) { return puts(\"started\") < 0; }\n";
+    compile(directory, name, options, source)
+}
+
+/// A C program.
+pub fn compiled_source(directory: &Path, name: &str, source: &str) -> PathBuf {
+    compile(directory, name, &[], source)
+}
+
+fn compile(directory: &Path, name: &str, options: &[&str], source: &str) -> PathBuf {
     let program = directory.join(name);
     let mut cc = Command::new("cc")
         .args(["-x", "c", "-", "-o"])
@@ -87,8 +97,7 @@ pub fn compiled(directory: &Path, name: &str, options: &[&str]) -> PathBuf {
         .stdin(Stdio::piped())
         .spawn()
         .expect("cc runs");
-    let source = b"#include <stdio.h>\nint main(void) { return puts(\"started\") < 0; }\n";
-    cc.stdin.take().expect("piped").write_all(source).expect("written");
+    cc.stdin.take().expect("piped").write_all(source.as_bytes()).expect("written");
     assert!(cc.wait().expect("wait").success(), "{name} compiles");
     program
 }

@@ -44,7 +44,10 @@ fn a_file_that_is_no_library_of_ours() {
 fn a_library_of_another_version() {
     let directory = directory();
     let mut image = fs::read(library()).expect("the library");
-    let note = image.windows(8).position(|bytes| bytes == b"tcptune\0").expect("the note");
+    // Sizes of name and text, and the type.
+    let start = [8, 16, 1].map(u32::to_ne_bytes).concat();
+    let note = image.windows(20).position(|bytes| bytes.strip_prefix(&*start) == Some(b"tcptune\0")).expect("the note");
+    let note = note + start.len();
     image[note + 8..note + 13].copy_from_slice(b"9.8.7");
     let other = directory.path().join("libtcptune.so");
     fs::write(&other, image).expect("written");

@@ -6,6 +6,7 @@ mod explains;
 mod figures;
 mod harness;
 mod libraries;
+mod memory;
 mod profiles;
 mod refusals;
 mod row;

@@ -193,3 +193,49 @@ fn scripts_run_with_and_without_an_interpreter_line() {
         assert_eq!(said(tcptune([&script]).arg("an argument")).ok(), "an argument", "{}", script.display());
     }
 }
+
+#[test]
+fn what_env_has_set_it_takes_away() {
+    for shell in ["sh", "bash", "dash", "zsh", "fish"] {
+        let (set, unset) = match shell {
+            "fish" => ("env --shell fish --keepidle 7 | source", "env --shell fish --unset | source"),
+            _ => ("\"$(T env --keepidle 7)\"", "\"$(T env --unset)\""),
+        };
+        let line = match shell {
+            "fish" => format!("{TCPTUNE} {set}; {TCPTUNE} {unset}; env"),
+            _ => format!("eval {set}; eval {unset}; env").replace("$(T ", &format!("$({TCPTUNE} ")),
+        };
+        let mut command = Command::new(shell);
+        clean(&mut command).env("TCPTUNE_NODELAY", "on").args(["-c", &line]);
+        let library = library().parent().expect("a directory").join("libtcptune.so");
+        let said = said(command.env("TCPTUNE_LIBRARY", library));
+        assert!(!said.stdout.contains("TCPTUNE_") && !said.stdout.contains("LD_PRELOAD"), "{shell}: {said:?}");
+        assert!(said.stdout.contains("PATH="), "{shell}: {said:?}");
+    }
+    let other = said(tcptune(["env", "--unset"]).env("LD_PRELOAD", "libx.so /l/libtcptune.so:liby.so"));
+    assert!(other.stdout.contains("export LD_PRELOAD=libx.so:liby.so"), "{other:?}");
+}
+
+#[test]
+fn a_shell_whose_prompt_says_so() {
+    for shell in ["bash", "zsh", "fish", "sh"] {
+        let path = said(clean(&mut Command::new("sh")).args(["-c", &format!("command -v {shell}")])).ok().to_owned();
+        let mut script = Command::new("script");
+        let line = format!("{TCPTUNE} shell --keepidle 77");
+        let home = directory();
+        clean(&mut script).args(["-qec", &line, "/dev/null"]).env("SHELL", &path).env("TCPTUNE_LIBRARY", library());
+        let mut child = script
+            .env("TERM", "dumb")
+            .env("HOME", home.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("script runs");
+        let mut stdin = child.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut stdin, b"echo idle=$TCPTUNE_KEEPIDLE\nexit\n").expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("idle=77") && text.contains("(tcptune)"), "{shell}: {text}");
+        drop(stdin);
+    }
+}

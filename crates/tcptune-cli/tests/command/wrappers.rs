@@ -65,15 +65,15 @@ fn the_program_behind_is_what_is_looked_at() {
         &["nohup"],
         &["nice", "timeout", "5", "env", "A=b"],
     ] {
-        let refused = said(tcptune(["run"].iter().chain(wrapper)).arg(&fixed));
+        let refused = said(tcptune(["run", "--backend", "preload"].iter().chain(wrapper)).arg(&fixed));
         assert!(refused.refused(126).contains(&format!("→ {}: a static binary", fixed.display())), "{refused:?}");
         let started = said(tcptune(["run"].iter().chain(wrapper)).arg(&dynamic));
         assert_eq!(started.stdout, "started\n", "{started:?}");
     }
     for shell in ["sh", "bash"] {
-        let refused = said(tcptune([shell, "-c"]).arg(format!("exec {}", text(&fixed))));
+        let refused = said(tcptune(["--backend", "preload", shell, "-c"]).arg(format!("exec {}", text(&fixed))));
         assert!(refused.refused(126).contains("a static binary"), "{refused:?}");
     }
-    let refused = said(tcptune(["xargs", "-n", "1"]).arg(&fixed));
+    let refused = said(tcptune(["--backend", "preload", "xargs", "-n", "1"]).arg(&fixed));
     assert!(refused.refused(126).contains("a static binary"), "{refused:?}");
 }

@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::command::said;
-use crate::harness::{Server, eventually, output, probe, run, supervisors, users};
+use crate::command::{clean, said};
+use crate::harness::{Server, eventually, is_root, numbers, output, probe, run, supervisors, users};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -47,6 +47,29 @@ fn it_is_the_same_process_and_has_no_child_that_it_does_not_know_of() {
     let waited =
         output(users()[0], &["--backend", "notify", "--keepidle", "77"], &probe("static-glibc"), &["children"]);
     assert_eq!(waited, format!("-1 {}", libc::ECHILD));
+}
+
+#[test]
+fn as_process_1_it_has_none_either() {
+    if !is_root() {
+        println!("skipped: as_process_1_it_has_none_either: only root can make a PID namespace");
+        return;
+    }
+    let server = Server::start();
+    let script = format!("echo $$; {0} children; {0} blocking {1}", probe("static-glibc").display(), server.port());
+    let inner = run(0, &["--backend", "notify", "--keepidle", "77"], Path::new(BUSYBOX), &["sh", "-c", &script]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc"]).arg(inner.get_program()).args(inner.get_args());
+    let said = said(clean(&mut command).current_dir("/"));
+    let lines: Vec<_> = said.ok().lines().collect();
+    assert_eq!(lines[..2], ["1", &format!("-1 {}", libc::ECHILD)], "{said:?}");
+    assert_eq!(numbers(lines[2])[3], 77, "{said:?}");
+    // What process 1 itself would wait for.
+    let inner = run(0, &["--backend", "notify", "--keepidle", "77"], &probe("static-glibc"), &["children"]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc"]).arg(inner.get_program()).args(inner.get_args());
+    let waited = crate::command::said(clean(&mut command).current_dir("/"));
+    assert_eq!(waited.ok(), format!("-1 {}", libc::ECHILD));
 }
 
 #[test]

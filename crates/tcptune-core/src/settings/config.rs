@@ -69,6 +69,10 @@ fn text(file: Result<File, c_int>, trust: Trust) -> Result<Option<String>, Strin
         return Err(format!("is larger than {} MiB", LARGEST >> 20));
     }
     text.truncate(read);
+    // A byte order mark of UTF-8, which editors of Windows write.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
     // Text that is not UTF-8 becomes names and values that nothing accepts, and is named as such.
     Ok(Some(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())))
 }

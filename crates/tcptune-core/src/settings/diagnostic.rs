@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::options::table::{NAMED, PREFIX, no_setting};
+use crate::options::table::{NAMED, PREFIX, find, no_setting};
 
 /// Longest part of a value, a name or a path that a message repeats.
 const SHOWN: usize = 40;
@@ -85,6 +85,11 @@ pub(crate) fn unknown(name: &str, suggest: bool, shown: fn(&str) -> String) -> S
     if let Some(why) = no_setting(&name.to_ascii_uppercase()) {
         return format!("no such setting: {why}");
     }
+    // In a file names stand without it.
+    let bare = name.to_ascii_uppercase();
+    if let Some(known) = bare.strip_prefix(PREFIX).filter(|bare| find(bare).is_some()) {
+        return format!("no such setting; without {PREFIX} it is {}", shown(known));
+    }
     match Some(name).filter(|_| suggest).and_then(nearest) {
         Some(near) => format!("no such setting; did you mean {}?", shown(near)),
         None => "no such setting".to_owned(),
@@ -125,6 +130,12 @@ mod tests {
         }
         assert_eq!(nearest("COLOUR"), None);
         assert_eq!(nearest(""), None);
+    }
+
+    #[test]
+    fn a_prefix_in_a_file_is_said() {
+        let problem = unknown("tcptune_keepintvl", true, str::to_ascii_lowercase);
+        assert_eq!(problem, "no such setting; without TCPTUNE_ it is keepintvl");
     }
 
     #[test]

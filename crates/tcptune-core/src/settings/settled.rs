@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::options::table::{OPTIONS, Own, Target};
+use crate::options::value::{Kind, Value};
+use crate::options::words::Choice;
 use crate::settings::profile::{InForce, Profile};
 use crate::settings::rules::Rules;
 use crate::settings::source::{Place, Source};
@@ -107,5 +110,36 @@ pub struct At<'a> {
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.source, self.line, self.column)
+    }
+}
+
+/// Displays the settings in force, on one line.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary<'a>(pub &'a Settings);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = self.0;
+        if settings.leaves_all_alone() {
+            return f.write_str("nothing, every socket is left alone");
+        }
+        let of_a_socket = |target| match target {
+            Target::Socket(_) => true,
+            Target::Own(own) => own.is_of_a_socket() && own != Own::Precedence,
+        };
+        for (setting, option) in settings.in_force.iter().filter_map(|s| Some((s, OPTIONS.get(s.row)?))) {
+            let value = option.kind.show(&setting.value);
+            if of_a_socket(option.target) {
+                write!(f, "{}={value} ", option.name())?;
+            }
+        }
+        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as i64);
+        write!(f, "PRECEDENCE={}", Kind::Choice(Choice::Precedence).show(&Value::Int(precedence)))?;
+        match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
+            (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),
+            (None, 0) => Ok(()),
+            (None, 1) => f.write_str(", 1 rule"),
+            (None, rules) => write!(f, ", {rules} rules"),
+        }
     }
 }

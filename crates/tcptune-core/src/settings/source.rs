@@ -65,7 +65,8 @@ impl Process {
     }
 
     /// A path is meant as a whole, another name as that of a file.
-    pub(crate) fn is(&self, program: &str) -> bool {
+    #[must_use]
+    pub fn is(&self, program: &str) -> bool {
         let by_path = program.contains('/');
         self.names.iter().any(|name| glob(program, if by_path { name } else { base_name(name) }))
     }

@@ -138,7 +138,7 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     let identity = Identity::of(call.fd);
     let is_the_same = || Identity::of(call.fd) == identity;
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
-    let own = send_timeout(call.fd);
+    let own = timeout(call.fd, libc::SO_SNDTIMEO);
     let limit = u64::from(ms.unsigned_abs()) * 1_000_000;
     let (limit, at_the_end) = match own {
         Some(own) if own <= limit => (own, pending),
@@ -147,7 +147,7 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     let deadline = nanoseconds().saturating_add(limit);
     let handled = own.is_none().then(Handled::now);
     loop {
-        let ended = signals_heeded(call, deadline, handled.as_ref(), is_the_same);
+        let ended = signals_heeded(call, deadline, handled.as_ref(), &is_the_same);
         let over = left(deadline) == 0;
         return match ended {
             Wait::Interrupted => Err(libc::EINTR),
@@ -169,6 +169,17 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
             }
         };
     }
+}
+
+/// Waits as another blocking call on a connecting socket does, for up to so many nanoseconds. Whether a handler has
+/// interrupted it: with a timeout of the socket's own every one does.
+#[must_use]
+pub fn is_interrupted(call: &Call<'_>, limit: u64, has_timeout: bool) -> bool {
+    let identity = Identity::of(call.fd);
+    let is_the_same = || Identity::of(call.fd) == identity;
+    let handled = (!has_timeout).then(Handled::now);
+    let deadline = nanoseconds().saturating_add(limit);
+    matches!(signals_heeded(call, deadline, handled.as_ref(), &is_the_same), Wait::Interrupted)
 }
 
 enum Wait {
@@ -195,7 +206,7 @@ fn left(deadline: u64) -> u64 {
 /// Waits as a blocking connect(2) does: only a handler without `SA_RESTART` ends it. With `SO_SNDTIMEO` every handler
 /// does (signal(7)), and none is looked up.
 #[inline(never)]
-fn signals_heeded(call: &Call<'_>, deadline: u64, handled: Option<&Handled>, is_the_same: impl Fn() -> bool) -> Wait {
+fn signals_heeded(call: &Call<'_>, deadline: u64, handled: Option<&Handled>, is_the_same: &dyn Fn() -> bool) -> Wait {
     let Some(handled) = handled else {
         return poll(call, left(deadline));
     };
@@ -217,7 +228,7 @@ const SLICE_OF_LIBC: u64 = 50_000_000;
 /// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
 /// restart are held back in it, and have their turn after each slice; those that interrupt run nowhere else.
 #[inline(never)]
-fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, is_the_same: impl Fn() -> bool) -> Wait {
+fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, is_the_same: &dyn Fn() -> bool) -> Wait {
     let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
     let both = handled.mask | handled.restarting | handled.interrupting;
     signals::set_mask(both);
@@ -265,11 +276,12 @@ fn outcome(result: c_int, revents: libc::c_short) -> Wait {
     }
 }
 
-/// `SO_SNDTIMEO` in nanoseconds, if the program has set it.
+/// `SO_SNDTIMEO` or `SO_RCVTIMEO` in nanoseconds, if it is set.
+#[must_use]
 #[inline(never)]
-fn send_timeout(fd: c_int) -> Option<u64> {
+pub fn timeout(fd: c_int, name: c_int) -> Option<u64> {
     let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let time = network::option(fd, libc::SO_SNDTIMEO, none).ok()?;
+    let time = network::option(fd, name, none).ok()?;
     let micros =
         u64::try_from(i64::from(time.tv_sec).checked_mul(1_000_000)?.checked_add(time.tv_usec.into())?).ok()?;
     (micros > 0).then(|| micros.saturating_mul(1000))

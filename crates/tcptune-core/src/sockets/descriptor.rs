@@ -6,8 +6,6 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::alloc::{self, Layout};
-use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
@@ -132,21 +130,6 @@ impl Mark {
     #[must_use]
     pub const fn is(self, fact: Fact) -> bool {
         self.0 & fact.0 != 0
-    }
-}
-
-/// [`LIMIT`] values, all zeroes; none where there is no memory: every descriptor is past the limit then. No page of them
-/// is touched before it is used.
-///
-/// # Safety
-/// All zeroes is a valid `T`, and `T` has a size.
-#[allow(clippy::disallowed_types, reason = "called at start-up")]
-pub(crate) unsafe fn zeroes<T>() -> Box<[T]> {
-    let Ok(layout) = Layout::array::<T>(LIMIT) else { return Box::default() };
-    // SAFETY: the layout has a size; the box gets the block with the layout it was allocated with.
-    unsafe {
-        let block = alloc::alloc_zeroed(layout).cast::<T>();
-        if block.is_null() { Box::default() } else { Box::from_raw(ptr::slice_from_raw_parts_mut(block, LIMIT)) }
     }
 }
 

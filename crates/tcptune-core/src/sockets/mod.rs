@@ -3,6 +3,7 @@
 pub mod address;
 pub mod apply;
 pub mod attempt;
+pub mod block;
 pub mod connect;
 pub mod decision;
 pub mod descriptor;
@@ -10,6 +11,7 @@ pub mod family;
 pub mod identity;
 pub mod real;
 pub mod signal;
+pub mod silence;
 pub mod slots;
 pub mod stats;
 pub mod syn;

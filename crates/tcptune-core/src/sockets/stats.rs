@@ -30,19 +30,15 @@ unsafe impl Zeroes for Connect {}
 const PENDING: u64 = 1 << 16;
 
 impl Connect {
+    #[cfg(test)]
     const fn none() -> Self {
         Self { time: AtomicU64::new(0), ip: [const { AtomicU64::new(0) }; 2], port: AtomicU64::new(0) }
     }
 
     fn put(&self, time: u64, peer: SocketAddr) {
-        let ip = match peer.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        let [high, low] = &self.ip;
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
-        low.store(ip as u64, Ordering::Relaxed);
-        high.store((ip >> 64) as u64, Ordering::Relaxed);
+        for (word, half) in self.ip.iter().zip(halves(peer)) {
+            word.store(half, Ordering::Relaxed);
+        }
         self.port.store(peer.port().into(), Ordering::Relaxed);
         self.time.store(time, Ordering::Release);
     }
@@ -72,38 +68,78 @@ impl Connect {
 
     fn get(&self) -> Option<(u64, SocketAddr)> {
         let time = self.time.load(Ordering::Acquire);
-        let [high, low] = &self.ip;
-        let ip = u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed));
-        let port = u16::try_from(self.port.load(Ordering::Relaxed) & !PENDING).ok()?;
-        (time != 0).then(|| (time, SocketAddr::new(Ipv6Addr::from_bits(ip).to_canonical(), port)))
+        let [high, low] = self.ip.each_ref().map(|half| half.load(Ordering::Relaxed));
+        let port = self.port.load(Ordering::Relaxed) & !PENDING;
+        if time == 0 { None } else { Some((time, socket_address(high, low, port)?)) }
     }
 }
 
-/// Records of the slowest connect are written in turn, so that a reader finds one that nobody writes.
-const RECORDS: usize = 64;
+/// Whom connects timed out to.
+#[derive(Debug)]
+#[repr(C)]
+struct Peer {
+    /// With [`TAKEN`] as soon as a thread writes to it, and [`READY`] when it has.
+    port: AtomicU64,
+    ip: [AtomicU64; 2],
+    /// How often.
+    times: AtomicU64,
+    /// Milliseconds of the slowest.
+    slowest: AtomicU64,
+}
 
-/// The counts. In memory of their own, which a forked child finds empty.
-#[derive(Debug, Default)]
-struct Counts {
+/// In the word of the port.
+const TAKEN: u64 = 1 << 17;
+/// In the word of the port.
+pub const READY: u64 = 1 << 18;
+
+/// So many peers are told apart; what times out to others is counted without them.
+const PEERS: usize = 128;
+
+/// The counts. In memory of their own, which a forked child finds empty, and which `sockets::block` reads as words.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Counts {
     seen: AtomicU64,
     tuned: AtomicU64,
     connects: AtomicU64,
     timed_out: AtomicU64,
     refused: AtomicU64,
-    /// Milliseconds of the slowest, and its record.
-    slowest: AtomicU64,
+    peers: [Peer; PEERS],
 }
+
+/// Words of it, of which so many are counts, and so many each peer.
+pub const WORDS: usize = size_of::<Counts>() / size_of::<u64>();
+/// Words before the peers.
+pub const COUNTS: usize = 5;
+/// Words of a peer.
+pub const PEER: usize = size_of::<Peer>() / size_of::<u64>();
 
 impl Counts {
     const fn none() -> Self {
-        Self {
-            seen: AtomicU64::new(0),
-            tuned: AtomicU64::new(0),
-            connects: AtomicU64::new(0),
-            timed_out: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            slowest: AtomicU64::new(0),
+        let [seen, tuned, connects, timed_out, refused] = [const { AtomicU64::new(0) }; COUNTS];
+        Self { seen, tuned, connects, timed_out, refused, peers: [const { Peer::none() }; PEERS] }
+    }
+
+    /// The record of a peer, which may be a new one; none if there is no room.
+    fn peer(&self, address: SocketAddr) -> Option<&Peer> {
+        let [high, low] = halves(address);
+        let port = u64::from(address.port());
+        let start = usize::try_from((high ^ low ^ port).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(0);
+        let (before, behind) = self.peers.split_at_checked(start % PEERS)?;
+        for peer in behind.iter().chain(before) {
+            if peer.address() == Some(address) {
+                return Some(peer);
+            }
+            let taken = peer.port.compare_exchange(0, TAKEN, Ordering::Relaxed, Ordering::Relaxed);
+            if taken.is_ok() {
+                for (word, half) in peer.ip.iter().zip([high, low]) {
+                    word.store(half, Ordering::Relaxed);
+                }
+                peer.port.store(port | READY, Ordering::Release);
+                return Some(peer);
+            }
         }
+        None
     }
 
     /// New ones. Before Linux 4.14, or without memory, they are not wiped in a child (madvise(2), `MADV_WIPEONFORK`).
@@ -122,14 +158,42 @@ impl Counts {
     }
 }
 
+impl Peer {
+    const fn none() -> Self {
+        let [port, times, slowest] = [const { AtomicU64::new(0) }; 3];
+        Self { port, ip: [const { AtomicU64::new(0) }; 2], times, slowest }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        let port = self.port.load(Ordering::Acquire);
+        let [high, low] = self.ip.each_ref().map(|half| half.load(Ordering::Relaxed));
+        (port & READY != 0).then(|| socket_address(high, low, port & 0xffff)).flatten()
+    }
+}
+
+/// The address as one of IPv6, in two words.
+fn halves(address: SocketAddr) -> [u64; 2] {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+    [(ip >> 64) as u64, ip as u64]
+}
+
+/// The address of such words.
+#[must_use]
+pub fn socket_address(high: u64, low: u64, port: u64) -> Option<SocketAddr> {
+    let ip = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical();
+    Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
+}
+
 /// What is counted in one process.
 #[derive(Debug)]
 pub struct Stats {
     counts: &'static Counts,
     /// When the last connect of each descriptor began.
     begun: Slots<Connect>,
-    records: [Connect; RECORDS],
-    next: AtomicU64,
 }
 
 impl Default for Stats {
@@ -137,7 +201,7 @@ impl Default for Stats {
     fn default() -> Self {
         let counts = Counts::wiped_on_fork();
         apply::count_refusals(&counts.refused);
-        Self { counts, begun: Slots::new(), records: [const { Connect::none() }; RECORDS], next: AtomicU64::new(0) }
+        Self { counts, begun: Slots::new() }
     }
 }
 
@@ -208,20 +272,29 @@ impl Stats {
         self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
         let Some((start, peer)) = self.begun.get(fd).and_then(Connect::get) else { return };
         let ms = now().saturating_sub(start) / 1_000_000;
-        if ms <= self.counts.slowest.load(Ordering::Relaxed) >> 32 {
-            return;
-        }
-        let record = self.next.fetch_add(1, Ordering::Relaxed) % RECORDS as u64;
-        if let Some(slot) = usize::try_from(record).ok().and_then(|record| self.records.get(record)) {
-            slot.put(ms.max(1), peer);
-            self.counts.slowest.fetch_max(ms << 32 | record, Ordering::AcqRel);
+        log::info!("fd {fd}: connect to {peer} timed out after {}.{:03} s", ms / 1000, ms % 1000);
+        if let Some(of_it) = self.counts.peer(peer) {
+            of_it.times.fetch_add(1, Ordering::Relaxed);
+            of_it.slowest.fetch_max(ms.max(1), Ordering::Relaxed);
         }
     }
 
     fn slowest(&self) -> Option<(u64, SocketAddr)> {
-        let slowest = self.counts.slowest.load(Ordering::Acquire);
-        let record = (slowest != 0).then_some(slowest & 0xffff_ffff)?;
-        self.records.get(usize::try_from(record).ok()?)?.get()
+        let peers = self.counts.peers.iter();
+        let times = peers.filter_map(|peer| Some((peer.slowest.load(Ordering::Relaxed), peer.address()?)));
+        times.max_by_key(|(ms, _)| *ms)
+    }
+
+    /// Whether there was no TCP socket.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.seen.load(Ordering::Relaxed) == 0
+    }
+
+    /// Where is counted.
+    #[must_use]
+    pub fn counts(&self) -> &'static Counts {
+        self.counts
     }
 }
 

@@ -9,6 +9,9 @@ pub const NAME: &[u8] = b"tcptune";
 /// Its type: the version, as text.
 pub const VERSION: u32 = 1;
 
+/// Its type: how far behind the value `sockets::block` is, eight bytes.
+pub const BLOCK: u32 = 2;
+
 /// Room for the version.
 const ROOM: usize = 16;
 

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use comfy_table::{Cell, ColumnConstraint};
 use serde_json::{Value as Json, json};
 use tcptune_core::options::phase::Phases;
-use tcptune_core::options::table::{OPTIONS, Own, Target as Of};
+use tcptune_core::options::table::{OPTIONS, Opt, Own, Target as Of};
 
 use self::change::Change;
 use crate::commands::inspect::{address, duration, ended};
@@ -68,10 +68,15 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Say what would be set, and set nothing"),
         ]);
-    let command = flags::with(command, |opt| match opt.target {
+    let examples = "  \
+  tcptune apply nginx --keepidle 60 --user-timeout auto
+  tcptune apply 4711 --dst 10.0.0.0/8 --port 5432 --nodelay on --dry-run
+  tcptune apply 4711 --state syn_sent --user-timeout 2s --watch 10m";
+    let is_of_a_socket = |opt: &Opt| match opt.target {
         Of::Socket(_) => true,
         Of::Own(own) => own.is_of_a_socket(),
-    });
+    };
+    let command = flags::with(command, is_of_a_socket, examples);
     // They are known, to be refused with the reason.
     OPTIONS.iter().filter(|opt| why_not(opt.target).is_some()).fold(command, |command, opt| {
         if matches!(opt.target, Of::Own(own) if own.is_of_a_socket()) {
@@ -109,6 +114,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     }
     if given.settings()?.in_force.is_empty() {
         return Err(Error::usage("no setting is given").hint("for example --keepidle 60; see tcptune apply --help"));
+    }
+    for trap in given.traps() {
+        say(&trap);
     }
     let selection = Selection::new(matches);
     let selected = selection.find()?;

@@ -92,7 +92,10 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the BPF programs, and attach nothing"),
         ]);
-    flags::with(command, wanted)
+    let examples = "  \
+  tcptune attach --unit nginx --keepidle 60 --for 10m
+  tcptune attach --pid 4711 --connect-timeout 3s --dry-run";
+    flags::with(command, wanted, examples)
 }
 
 /// A time from a second to a year.

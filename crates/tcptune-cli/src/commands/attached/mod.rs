@@ -21,21 +21,28 @@ have counted. All of it is read from the kernel. With a cgroup, a unit or a proc
 cgroup around it.";
 
 const AFTER_HELP: &str = "\
-TIMED OUT are attempts that took as long as the connect timeout, MEAN is the time from connect to connection, LEFT OUT are \
-the program's own calls of setsockopt(2) that would have undone a setting. After the end of a trial (--for) the programs set \
-nothing any more, and go on counting: those counts stand beside the others.
+TIMED OUT are attempts that took as long as the connect timeout, FAILED those that failed otherwise; both are counted \
+where there is one. MEAN is the time from connect to connection, LEFT OUT are the program's own calls of setsockopt(2) that \
+would have undone a setting. After the end of a trial (--for) the programs set nothing any more, and go on counting: those \
+counts stand beside the others.
 
 Exit status: 0, 1 (no such cgroup or process), 2 (wrong usage), 126 (a capability is missing).";
 
 /// How often `--watch` looks, without a time.
 const EVERY: &str = "2s";
 
+const EXAMPLES: &str = "\
+Examples:
+  tcptune attached
+  tcptune attached --unit nginx";
+
 /// Its flags.
 pub fn command() -> Command {
     Command::new("attached")
         .about("Show which cgroups are tuned, with which settings, and what was counted")
         .long_about(LONG_ABOUT)
-        .after_long_help(AFTER_HELP)
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{AFTER_HELP}\n\n{EXAMPLES}"))
         .args(attach::place())
         .group(ArgGroup::new("place").args(["cgroup", "unit", "pid"]))
         .arg(
@@ -108,7 +115,8 @@ fn json(found: &[Found]) -> Json {
     let one = |it: &Found| {
         let about = it.about.as_ref();
         let is_trial = about.is_some_and(|about| about.until.is_some());
-        let counts = |is_after| it.state.as_ref().map(|state| state.counts(is_after));
+        let has_timeouts = about.is_some_and(|about| about.longest > 0);
+        let counts = |is_after| it.state.as_ref().map(|state| state.counts(has_timeouts, is_after));
         let slots = about.map_or(&[][..], |about| &about.slots);
         let refused = it.state.iter().flat_map(|state| state.refused(slots)).collect::<Vec<_>>();
         json!({
@@ -178,16 +186,20 @@ fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
     } else if !it.is_whole {
         fact("incomplete", Tone::Warning, "an attach has not come to its end; attach or detach again".to_owned());
     }
-    if it.state.as_ref().is_some_and(|state| state.counts(false).unbounded > 0) {
-        fact("unbounded", Tone::Bad, "more connects at a time than the programs keep: some had no timeout".to_owned());
+    if it.state.as_ref().is_some_and(|state| state.counts(false, false).unbounded > 0) {
+        fact(
+            "unbounded",
+            Tone::Bad,
+            "some connects had no timeout: too many at a time, or a kernel before 6.1".to_owned(),
+        );
     }
     out.print_table(&facts)?;
     let Some(state) = &it.state else { return Ok(()) };
     let mut table = out.table(&COLUMNS);
-    let is_trial = about.until.is_some();
-    table.add_row(cells(if is_trial { "in the trial" } else { "" }, &state.counts(false), it.pending));
+    let (is_trial, has_timeouts) = (about.until.is_some(), about.longest > 0);
+    table.add_row(cells(if is_trial { "in the trial" } else { "" }, &state.counts(has_timeouts, false), it.pending));
     if is_trial {
-        table.add_row(cells("after it", &state.counts(true), 0));
+        table.add_row(cells("after it", &state.counts(has_timeouts, true), 0));
     }
     out.print_table(&table)
 }
@@ -208,8 +220,8 @@ fn cells(title: &str, counts: &Counts, pending: usize) -> [String; COLUMNS.len()
         number(counts.connects),
         number(counts.established),
         mean,
-        number(counts.timed_out),
-        number(counts.failed),
+        counts.timed_out.map_or("-".to_owned(), number),
+        counts.failed.map_or("-".to_owned(), number),
         pending.to_string(),
         number(counts.listens),
         number(counts.accepts),

@@ -3,11 +3,14 @@
 mod process;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
+use crate::commands::inspect::{Pace, watch};
+use crate::live::select::Selection;
 use crate::program::elf::Elf;
 use crate::program::{self, Around, Obstacle, Program};
 use crate::screens::error::Error;
@@ -24,34 +27,64 @@ use crate::ways::preload::library::{self, Library};
 pub fn command() -> Command {
     Command::new("check")
         .about("Tell whether a program can be tuned, or whether a running one is; and if not, why")
-        .override_usage("tcptune check [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune check [OPTIONS] PID")
-        .after_help("Exit status: 0 if so, 1 if not, 127 if there is no such program.")
+        .override_usage("tcptune check [OPTIONS] [--] COMMAND [ARGUMENT]...\n       tcptune check [OPTIONS] [--watch [SECONDS]] PID")
+        .after_help(
+            "Exit status: 0 if so, 1 if not, 127 if there is no such program.\n\n\
+             Examples:\n  tcptune check legacy-server\n  tcptune check 4711\n  tcptune check timeout 5 curl",
+        )
         .arg(
             Arg::new("what")
                 .value_name("COMMAND|PID")
-                .required(true)
+                .required_unless_present("watch")
                 .num_args(1..)
                 .trailing_var_arg(true)
                 .value_parser(value_parser!(OsString))
                 .help("A program and its arguments, which is not started, or a running process"),
         )
         .arg(library::arg())
+        .arg(watch())
 }
 
 /// Tells it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let words: Vec<OsString> = matches.get_many("what").unwrap_or_default().cloned().collect();
-    let report = match words.as_slice() {
-        [pid] if pid.to_str().is_some_and(is_number) => {
-            let pid = pid.to_str().and_then(|pid| pid.parse().ok());
-            let pid =
-                pid.ok_or_else(|| Error::failed(format!("{}: no process can have this number", words[0].display())))?;
-            process::check(pid, |elf| Library::find(matches, elf).ok())?
-        }
-        words => check_program(words, |elf| Library::find(matches, elf))?,
+    let watched = matches.contains_id("watch");
+    let pid = match words.as_slice() {
+        [word] => word.to_str().filter(|word| is_number(word)).map(str::to_owned),
+        [] => matches.get_one::<String>("watch").cloned(), // `check --watch PID`
+        _ => None,
     };
-    report.print(out)?;
-    Ok(if report.reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Some(pid) = pid else {
+        if watched {
+            return Err(Error::usage("--watch is for a running process"));
+        }
+        let report = check_program(&words, |elf| Library::find(matches, elf))?;
+        report.print(out)?;
+        return Ok(report.status());
+    };
+    let mut selection = Selection { words: vec![pid], ..Selection::default() };
+    let pace = Pace::new(matches, &mut selection)?;
+    pace.run(&selection, out, |targets, out| {
+        let mut tuned = true;
+        for target in targets {
+            let report = process::check(target, |elf| Library::find(matches, elf).ok())?;
+            report.print(out)?;
+            tuned &= report.reasons.is_empty();
+        }
+        Ok(tuned)
+    })
+}
+
+/// Flags may follow the number of a process, but what follows a program are its arguments: the number comes last.
+pub fn with_pid_last(mut args: Vec<OsString>) -> Vec<OsString> {
+    let at = args.iter().position(|arg| arg == "check").map(|check| check + 1);
+    if let Some(at) = at.filter(|at| args.get(*at).and_then(|arg| arg.to_str()).is_some_and(is_number))
+        && args.iter().take(at - 1).skip(1).all(|arg| arg.as_bytes().starts_with(b"-"))
+    {
+        let pid = args.remove(at);
+        args.push(pid);
+    }
+    args
 }
 
 fn is_number(text: &str) -> bool {
@@ -89,6 +122,10 @@ struct Report {
 }
 
 impl Report {
+    fn status(&self) -> ExitCode {
+        if self.reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
     fn print(&self, out: &Output) -> Result<(), Error> {
         let (title, key) = self.question;
         if out.is_json() {
@@ -102,7 +139,11 @@ impl Report {
         }
         let mut table = out.plain_table();
         for (title, text, _) in &self.facts {
-            table.add_row(vec![out.cell(Tone::Heading, title), out.cell(Tone::Plain, text)]);
+            // What has several lines has a row for each.
+            for (i, line) in text.lines().enumerate() {
+                let title = if i == 0 { title } else { "" };
+                table.add_row(vec![out.cell(Tone::Heading, title), out.cell(Tone::Plain, line)]);
+            }
         }
         if self.reasons.is_empty() {
             table.add_row(vec![out.cell(Tone::Heading, title), out.cell(Tone::Good, "yes")]);
@@ -151,6 +192,11 @@ fn check_program(
         ("Library", library.clone(), json!(library)),
         ("Way", format!("{}: {}", choice.way, choice.reason), json!(choice.way.name())),
     ];
+    let waits = program.elf.as_ref().map(|elf| elf.waits.as_slice()).unwrap_or_default();
+    if !waits.is_empty() {
+        // RECV_TIMEOUT reaches all of them.
+        facts.push(("Waits in", format!("{}, and what its libraries call", waits.join(", ")), json!(waits)));
+    }
     if !choice.left_out.is_empty() {
         facts.push(("Not set", choice.left_out.join(", "), json!(choice.left_out)));
     }
@@ -163,5 +209,24 @@ fn kind(elf: Option<&Elf>) -> String {
         Some(elf) if elf.is_static() => format!("static, {}", elf.machine),
         Some(Elf { machine, loader: Some(loader), .. }) => format!("dynamic, {machine}, loader {}", loader.display()),
         Some(Elf { machine, .. }) => format!("the loader itself, {machine}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_may_follow_a_pid() {
+        for (line, want) in [
+            ("t check 7 --json", "t check --json 7"),
+            ("t --json check 7 --watch=1", "t --json check --watch=1 7"),
+            ("t check curl 7 --json", "t check curl 7 --json"),
+            ("t run check 7 --json", "t run check 7 --json"),
+            ("t check", "t check"),
+        ] {
+            let args = with_pid_last(line.split(' ').map(OsString::from).collect());
+            assert_eq!(args.join(std::ffi::OsStr::new(" ")), want);
+        }
     }
 }

@@ -1,20 +1,23 @@
 //! Looks at a running process: whether the library is in it, and what it has made of its settings.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use procfs::ProcError;
-use procfs::process::{MMapPath, Process};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
-use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::draft::Draft;
-use tcptune_core::settings::settled::{Backend, Settings};
-use tcptune_core::settings::source::{self, Source};
+use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::Process as Named;
+use tcptune_core::sockets::block::{State, Told};
+use tcptune_core::system::note::RELEASE;
 
 use super::{Reason, Report, kind};
+use crate::commands::stats;
 use crate::live;
+use crate::live::library::Library;
+use crate::live::process::Target;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
@@ -23,77 +26,59 @@ use crate::system::variables::Variables;
 use crate::ways::cgroup::attachment::Attached;
 use crate::ways::cgroup::place::Cgroup;
 use crate::ways::choice::Way;
-use crate::ways::preload::{self, library::Library};
+use crate::ways::preload;
+use crate::ways::preload::library::Library as Ours;
 
 /// Set in secure execution (getauxval(3)).
 const AT_SECURE: u64 = libc::AT_SECURE;
 
-/// What the library had to go by when the process was started.
-struct Start {
-    secure: bool,
-    preload: Option<String>,
-    /// Without their prefix.
-    variables: Vec<(String, String)>,
-    names: Vec<String>,
-    uid: u32,
-}
-
-/// Looks at it. `library`: the one that would be preloaded into such a program.
-pub fn check(pid: i32, library: impl FnOnce(Option<&Elf>) -> Option<Library>) -> Result<Report, Error> {
-    let of = |what: &'static str| move |error| cannot(pid, what, &error);
-    let process = Process::new(pid).map_err(of("/proc"))?;
-    let exe = process.exe().map_err(of("its executable"))?;
+/// Looks at it. `ours`: the library that would be preloaded into such a program.
+pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -> Result<Report, Error> {
+    let pid = target.pid();
+    let cannot = |what: &'static str| move |error| target.cannot(what, &error);
+    let exe = target.proc().exe().map_err(cannot("reading /proc/PID/exe"))?;
+    // What the process executes; the name of it is not opened.
     let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok();
-    let mapped = process.maps().map_err(of("its memory map"))?.into_iter().find_map(|map| match map.pathname {
-        MMapPath::Path(path) if is_library(&path) => Some(path),
-        _ => None,
-    });
-    let start = start(&process, &exe).map_err(of("its environment"))?;
-    let (settings, wrong) = settings(pid, &start);
-
-    let elf_of_library = library(elf.as_ref()).map(|library| library.elf);
-    let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, elf_of_library.as_ref())).unwrap_or_default();
+    let found = Library::find(target)?;
+    let ours = ours(elf.as_ref()).map(|ours| ours.elf);
+    let obstacles = elf.as_ref().map(|elf| program::obstacles(elf, ours.as_ref())).unwrap_or_default();
     // It runs, so it has found its loader, be it in another root directory.
     let obstacles = obstacles.iter().filter(|obstacle| !matches!(obstacle, Obstacle::NoLoader(_)));
     let mut reasons: Vec<_> = obstacles.map(Reason::from).collect();
-    let way = way(&process, &settings, mapped.is_some());
-    match &mapped {
-        _ if way == Some(Way::Notify) => reasons = why_left_alone(&settings).into_iter().collect(),
-        None if reasons.is_empty() => reasons.push(why_not_mapped(pid, &start)),
+    let announced = Announced::of(target);
+    let way = announced.way(target, found.is_some());
+    match &found {
+        _ if way == Some(Way::Notify) => reasons = why_not_set(&announced.settings()).into_iter().collect(),
+        None if reasons.is_empty() => reasons.push(why_not_mapped(target)?),
         None => {}
-        Some(_) => reasons.extend(why_left_alone(&settings)),
+        Some(Library { told: Some(told), .. }) => reasons.extend(why_left_alone(target, told)),
+        Some(Library { version, .. }) => {
+            let text = if version == RELEASE {
+                "what the library says of itself cannot be read".to_owned()
+            } else {
+                format!("the library in it is version {version}, and this command is {RELEASE}, which cannot read it")
+            };
+            reasons.push(Reason::new("other-version", text));
+        }
     }
-
-    let in_force: Vec<_> = settings
-        .in_force
-        .iter()
-        .map(|setting| (OPTIONS[setting.row].name(), OPTIONS[setting.row].kind.show(&setting.value).to_string()))
-        .collect();
-    let shown = in_force.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-    let machine: Map<_, _> = in_force.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    let rules = settings.profiles.len() - 1;
     let kind = kind(elf.as_ref());
+    let path = found.as_ref().map(|library| library.path.display().to_string());
     let mut facts = vec![
-        ("Process", format!("{pid} ({})", start.names.join(", ")), json!(pid)),
+        ("Process", format!("{pid} ({})", target.name()), json!(pid)),
         ("Program", exe.display().to_string(), json!(exe.display().to_string())),
         ("Kind", kind.clone(), json!(kind)),
-        (
-            "Library",
-            mapped.as_ref().map_or("not in it".to_owned(), |path| path.display().to_string()),
-            json!(mapped.map(|path| path.display().to_string())),
-        ),
+        ("Library", path.clone().unwrap_or("not in it".to_owned()), json!(path)),
         ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
-        ("Settings", if shown.is_empty() { "none".to_owned() } else { shown }, Value::Object(machine)),
-        ("Rules", rules.to_string(), json!(rules)),
     ];
     if let Some(attached) = attached(pid) {
         facts.push(("Attached", attached.clone(), json!(attached)));
         reasons.clear(); // whatever keeps the library out
     }
-    if !wrong.is_empty() {
-        let outcome = if start.secure { "not read" } else { "ignored" };
-        let lines: Vec<_> = wrong.iter().map(|line| format!("{line}; {outcome}")).collect();
-        facts.push(("Wrong", lines.join("\n"), json!(wrong)));
+    facts.extend(found.as_ref().map(|library| ("Version", library.version.clone(), json!(library.version))));
+    if way == Some(Way::Notify) {
+        facts.extend(announced.shown());
+    } else if let Some(told) = found.and_then(|library| library.told) {
+        facts.extend(decided(&told));
     }
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
 }
@@ -112,97 +97,147 @@ fn attached(pid: i32) -> Option<String> {
     })
 }
 
-/// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
-fn way(process: &Process, settings: &Settings, mapped: bool) -> Option<Way> {
-    const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
-    match settings.backend {
-        Backend::Notify => (process.status().ok()?.seccomp == Some(FILTERED)).then_some(Way::Notify),
-        Backend::Cgroup => attached(process.pid).is_some().then_some(Way::Cgroup),
-        Backend::Auto | Backend::Preload => mapped.then_some(Way::Preload),
+/// What the library goes by.
+fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
+    let name = |row: usize| OPTIONS.get(row).map_or("", tcptune_core::options::table::Opt::name);
+    let shown = told
+        .settings
+        .iter()
+        .map(|found| format!("{}={} ({})", name(found.row), found.value.replace('\n', "; "), told.source(found.place)));
+    let shown = shown.collect::<Vec<_>>();
+    let machine: Map<_, _> =
+        told.settings.iter().map(|found| (name(found.row).to_owned(), json!(found.value))).collect();
+    let sources: Map<_, _> =
+        told.settings.iter().map(|found| (name(found.row).to_owned(), json!(told.source(found.place)))).collect();
+    let rules: Vec<_> = told
+        .rules
+        .iter()
+        .map(|(place, settings)| {
+            let settings = settings.iter().map(|found| format!("{}={}", name(found.row), found.value));
+            let settings = settings.collect::<Vec<_>>().join(" ");
+            let source = match told.source(*place) {
+                source if source == "environment" => format!("TCPTUNE_RULES:{}:{}", place.line, place.column),
+                source => source,
+            };
+            (source, if settings.is_empty() { "off".to_owned() } else { settings })
+        })
+        .collect();
+    let mut of_rules: Vec<_> = rules.iter().map(|(source, settings)| format!("{source}: {settings}")).collect();
+    let more = told.all_rules.saturating_sub(u64::try_from(rules.len()).unwrap_or(0));
+    if more > 0 {
+        of_rules.push(format!("and {more} more"));
+    }
+    let none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    let mut facts = vec![
+        ("Settings", none(shown.join("\n")), Value::Object(machine)),
+        ("Sources", String::new(), Value::Object(sources)),
+        ("Rules", none(of_rules.join("\n")), json!(told.all_rules)),
+    ];
+    if !told.wrong.is_empty() {
+        let lines: Vec<_> = told.wrong.iter().map(|line| format!("{line}; ignored")).collect();
+        facts.push(("Wrong", lines.join("\n"), json!(told.wrong)));
+    }
+    facts.push(("Counts", stats::line(told.counted.as_ref()), stats::json(told.counted.as_ref())));
+    facts
+}
+
+/// What is in the environment of a process that is reached another way than by the library. Files are not read.
+struct Announced(Variables);
+
+impl Announced {
+    fn of(target: &Target) -> Self {
+        Self(Variables::read(target.proc().environ().unwrap_or_default()))
+    }
+
+    /// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
+    fn way(&self, target: &Target, mapped: bool) -> Option<Way> {
+        const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
+        let backend = self.0.settings().find(|(name, _)| *name == "BACKEND").map(|(_, value)| value);
+        match backend.and_then(OsStr::to_str) {
+            Some("notify") => (live::process::status(target.pid())?.seccomp == Some(FILTERED)).then_some(Way::Notify),
+            Some("cgroup") => attached(target.pid()).is_some().then_some(Way::Cgroup),
+            _ => mapped.then_some(Way::Preload),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let text = |text: &OsStr| text.to_string_lossy().into_owned();
+        let variables: Vec<_> = self.0.settings().map(|(name, value)| (text(name), text(value))).collect();
+        Draft::new(&variables).settle(Named::default, kernel::keepalive_defaults).0
+    }
+
+    fn shown(&self) -> [(&'static str, String, Value); 1] {
+        let settings = self.settings();
+        let all = settings.in_force.iter().filter_map(|setting| {
+            let opt = OPTIONS.get(setting.row)?;
+            Some((opt.name(), opt.kind.show(&setting.value).to_string()))
+        });
+        let machine: Map<_, _> = all.clone().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let text = all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        [("Settings", if text.is_empty() { "none".to_owned() } else { text }, Value::Object(machine))]
     }
 }
 
-fn is_library(path: &Path) -> bool {
-    // One that was replaced by an update meanwhile is shown as deleted.
-    let path = path.to_string_lossy();
-    preload::has_library(OsStr::new(path.trim_end_matches(" (deleted)")))
-}
-
-fn start(process: &Process, exe: &Path) -> Result<Start, ProcError> {
-    let environment = Variables::read(process.environ()?);
-    let secure = process.auxv()?.get(&AT_SECURE).is_some_and(|secure| *secure != 0);
-    let text = |text: &OsStr| text.to_string_lossy().into_owned();
-    let settings = environment.settings().map(|(name, value)| (text(name), text(value)));
-    let base_name = exe.file_name().unwrap_or_default().to_string_lossy();
-    let mut names = vec![base_name.trim_end_matches(" (deleted)").to_owned()];
-    // Of a script this is its own name, of which the kernel keeps 15 bytes.
-    names.extend(Some(process.stat()?.comm).filter(|comm| !names[0].starts_with(comm.as_str())));
-    Ok(Start {
-        secure,
-        preload: environment.ld_preload().map(text),
-        variables: if secure { Vec::new() } else { settings.collect() },
-        names,
-        uid: live::process::status(process.pid).map_or(u32::MAX, |status| status.euid),
-    })
-}
-
-/// As the library would settle them in that process, by the files as they are now.
-fn settings(pid: i32, start: &Start) -> (Settings, Vec<String>) {
-    let mut draft = Draft::new(&start.variables);
-    draft.file(Source::System, config::read(&format!("/proc/{pid}/root{}", config::SYSTEM), Trust::Root));
-    if let Some(path) = draft.config() {
-        let root = if path.starts_with('/') { "root" } else { "cwd/" };
-        let text = config::read(&format!("/proc/{pid}/{root}{path}"), Trust::User);
-        draft.file(Source::Config, text);
-    }
-    let process = || source::Process { names: start.names.clone(), uid: start.uid };
-    let (settings, wrong) = draft.settle(process, kernel::keepalive_defaults);
-    (settings, wrong.iter().map(ToString::to_string).collect())
-}
-
-fn why_not_mapped(pid: i32, start: &Start) -> Reason {
-    let Some(list) = start.preload.as_deref().filter(|list| preload::has_library(OsStr::new(list))) else {
-        let advice = Some("start it with `tcptune run`; until then `tcptune apply PID` can set options".to_owned());
-        return Reason { advice, ..Reason::new("not-preloaded", "it was started without the library in LD_PRELOAD") };
-    };
-    if start.secure {
-        return Reason::new("secure-execution", "it runs in secure execution, where the loader ignores LD_PRELOAD");
-    }
-    let mut entries = list.split([' ', ':']).filter(|entry| preload::has_library(OsStr::new(entry)));
-    match entries.find(|entry| entry.contains('/') && !Path::new(&format!("/proc/{pid}/root{entry}")).exists()) {
-        Some(missing) => Reason::new("no-library", format!("LD_PRELOAD names {missing}, which its file system lacks")),
-        None => Reason::new(
-            "not-loaded",
-            "LD_PRELOAD names the library, but the loader has not loaded it: it said why on start",
-        ),
-    }
-}
-
-fn why_left_alone(settings: &Settings) -> Option<Reason> {
+fn why_not_set(settings: &Settings) -> Option<Reason> {
     if settings.disabled {
         Some(Reason::new("disabled", "TCPTUNE_DISABLE is on"))
-    } else if !settings.in_scope {
-        Some(Reason::new("out-of-scope", "ONLY_PROGRAMS or SKIP_PROGRAMS leaves it alone"))
-    } else if settings.leaves_all_alone() {
-        Some(Reason::new("no-settings", "the library is in it, but no setting that is about sockets"))
+    } else if settings.profiles.iter().all(tcptune_core::settings::profile::Profile::is_empty) {
+        Some(Reason::new("no-settings", "no setting that is about sockets is in its environment"))
     } else {
         None
     }
 }
 
-fn cannot(pid: i32, what: &str, error: &ProcError) -> Error {
-    match error {
-        ProcError::NotFound(_) => {
-            Error::failed(format!("process {pid}: not there: it has ended, never was, or is the kernel's own"))
+fn why_left_alone(target: &Target, told: &Told) -> Option<Reason> {
+    Some(match told.state {
+        State::Tuning => return None,
+        State::Nothing if is_secure(target) => {
+            Reason::new("secure-execution", "it runs in secure execution, where nothing of the environment is read")
         }
-        ProcError::PermissionDenied(_) => {
-            let is_root = rustix::process::geteuid().is_root();
-            Error::failed(format!("process {pid}: {what} cannot be read: permission denied")).hint(if is_root {
-                "it takes CAP_SYS_PTRACE, in the user namespace of the process"
-            } else {
-                "run this as the same user, or as root"
-            })
+        State::Nothing | State::NoneOfSockets => {
+            Reason::new("no-settings", "the library is in it, but no setting that is about sockets")
         }
-        other => Error::failed(format!("process {pid}: {what} cannot be read: {other}")),
+        State::Elsewhere => Reason::new("elsewhere", "TCPTUNE_BACKEND says that sockets are tuned another way"),
+        State::OutOfScope => Reason::new("out-of-scope", "ONLY_PROGRAMS or SKIP_PROGRAMS leaves it alone"),
+        State::Disabled => Reason::new("disabled", "TCPTUNE_DISABLE is on"),
+        State::NoFunction => Reason::new("no-function", "its libc lacks a function: every socket is left alone"),
+    })
+}
+
+fn is_secure(target: &Target) -> bool {
+    target.proc().auxv().is_ok_and(|auxv| auxv.get(&AT_SECURE).is_some_and(|secure| *secure != 0))
+}
+
+fn why_not_mapped(target: &Target) -> Result<Reason, Error> {
+    let environ = target.proc().environ().map_err(|error| target.cannot("reading /proc/PID/environ", &error))?;
+    let variables = Variables::read(environ);
+    let list = variables.ld_preload().unwrap_or_default();
+    if !preload::has_library(list) {
+        let advice = Some("start it with `tcptune run`; until then `tcptune apply PID` can set options".to_owned());
+        let why = "the library is not in it: it was started without it in LD_PRELOAD, or has lost it since";
+        return Ok(Reason { advice, ..Reason::new("not-preloaded", why) });
     }
+    if is_secure(target) {
+        let why = "it runs in secure execution, where the loader ignores LD_PRELOAD";
+        return Ok(Reason::new("secure-execution", why));
+    }
+    let list = list.to_string_lossy();
+    let mut entries = list.split([' ', ':']).filter(|entry| preload::has_library(OsStr::new(entry)));
+    Ok(match entries.find(|entry| entry.contains('/') && !is_there(target, entry)) {
+        Some(missing) => Reason::new("no-library", format!("LD_PRELOAD names {missing}, which its file system lacks")),
+        None => Reason::new(
+            "not-loaded",
+            "LD_PRELOAD names the library, but the loader has not loaded it: it said why on start",
+        ),
+    })
+}
+
+/// Whether the process would find a file of this name. It is not opened, and no link leads out of the root directory of
+/// the process (openat2(2), Linux 5.6).
+fn is_there(target: &Target, path: &str) -> bool {
+    let root = rustix::fs::open(format!("/proc/{}/root", target.pid()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let found = |root: OwnedFd| {
+        rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+    };
+    root.and_then(found).is_ok()
 }

@@ -31,7 +31,10 @@ pub fn command() -> Command {
     Command::new("detach")
         .about("Take the programs of `tcptune attach` off a cgroup")
         .long_about(LONG_ABOUT)
-        .after_help("Exit status: 0, 1 (nothing was attached), 2 (wrong usage), 126 (a capability is missing).")
+        .after_help(
+            "Exit status: 0, 1 (nothing was attached), 2 (wrong usage), 126 (a capability is missing).\n\n\
+             Examples:\n  tcptune detach --unit nginx\n  tcptune detach --all",
+        )
         .args(attach::place())
         .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("Every cgroup that has some"))
         .group(ArgGroup::new("place").args(["cgroup", "unit", "pid", "all"]).required(true))

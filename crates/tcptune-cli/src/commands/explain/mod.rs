@@ -3,7 +3,9 @@
 mod conflicts;
 mod model;
 mod source;
+mod which;
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
@@ -20,6 +22,7 @@ use tcptune_core::system::errno;
 use self::conflicts::Conflict;
 use self::model::{Facts, Limit, Milliseconds, Timeline};
 use self::source::Sources;
+use self::which::Which;
 use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
@@ -39,9 +42,28 @@ pub fn command() -> Command {
             Arg::new("program")
                 .long("program")
                 .value_name("NAME")
-                .help("Which program it is about, where rules or ONLY_PROGRAMS look at its name"),
+                .value_parser(flags::Text(""))
+                .help("Which program it is about, where rules or ONLY_PROGRAMS look at its name or its path"),
+        )
+        .arg(
+            Arg::new("dst")
+                .long("dst")
+                .value_name("ADDRESS")
+                .value_parser(clap::value_parser!(IpAddr))
+                .help("Which rule holds for a connect to this address, and why the others do not"),
+        )
+        .arg(
+            Arg::new("port")
+                .long("port")
+                .value_name("PORT")
+                .requires("dst")
+                .value_parser(clap::value_parser!(u16).range(1..))
+                .help("To this port of it"),
         );
-    flags::with(command, |_| true)
+    let examples = "  \
+  tcptune explain --keepidle 60 --user-timeout 30s
+  tcptune explain --config my.conf --program nginx --dst 10.1.2.3 --port 5432";
+    flags::with(command, |_| true, examples)
 }
 
 /// All that there is to say.
@@ -50,6 +72,7 @@ struct Explained {
     settings: Settings,
     sources: Sources,
     wrong: Vec<String>,
+    which: Option<Which>,
 }
 
 /// Explains them.
@@ -67,13 +90,23 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         sources.keep(Source::Config, &text);
         draft.file(Source::Config, text);
     }
-    let process = || Process {
+    let process = Process {
         names: matches.get_one::<String>("program").into_iter().cloned().collect(),
         uid: rustix::process::geteuid().as_raw(),
     };
-    let (settings, wrong) = draft.settle(process, kernel::keepalive_defaults);
+    let peer = matches
+        .get_one::<IpAddr>("dst")
+        .map(|ip| SocketAddr::new(ip.to_canonical(), matches.get_one::<u16>("port").copied().unwrap_or_default()));
+    let which = peer.map(|peer| Which::new(&sources, &process, peer));
+    let (settings, wrong) = draft.settle(|| process, kernel::keepalive_defaults);
     let wrong = wrong.iter().map(ToString::to_string).collect();
-    let explained = Explained { kernel: Kernel::read(), settings, sources, wrong };
+    let explained = Explained { kernel: Kernel::read(), settings, sources, wrong, which };
+    for trap in given.traps() {
+        say(&trap);
+    }
+    if !Kernel::is_known() {
+        say("/proc/sys/net/ipv4 cannot be read: the kernel's documented defaults are assumed");
+    }
     if out.is_json() {
         out.print_json(&explained.json())?;
     } else {
@@ -85,12 +118,18 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 impl Explained {
     /// What holds where no rule matches.
     fn base(&self) -> &Profile {
-        &self.settings.profiles[0]
+        self.settings.only_profile().unwrap_or(&self.settings.profiles[0])
     }
 
-    /// The profiles of rules.
+    /// The profiles of rules. One that holds for the whole process is what holds.
     fn rules(&self) -> &[Profile] {
-        &self.settings.profiles[1..]
+        if self.settings.only_profile().is_some() { &[] } else { &self.settings.profiles[1..] }
+    }
+
+    /// What holds for the peer that is asked about.
+    fn of_peer(&self) -> Option<&Profile> {
+        let winner = self.which.as_ref()?.winner();
+        self.settings.profiles.iter().find(|profile| profile.rule == winner)
     }
 
     fn from(&self, setting: &InForce) -> String {
@@ -117,7 +156,7 @@ impl Explained {
         });
         let rules = self.rules().iter().map(|profile| {
             json!({
-                "rule": self.sources.rule(profile),
+                "rule": self.shown(profile),
                 "left_alone": profile.is_empty(),
                 "times": times(&self.facts(profile)),
                 "conflicts": self.conflicts(profile).iter().map(conflict).collect::<Vec<_>>(),
@@ -132,7 +171,17 @@ impl Explained {
             "conflicts": self.conflicts(self.base()).iter().map(conflict).collect::<Vec<_>>(),
             "rules": rules.collect::<Vec<_>>(),
             "wrong": self.wrong,
+            "kernel_assumed": !Kernel::is_known(),
+            "connects_to": self.which.as_ref().map(Which::json),
+            "of_peer": self.of_peer().map(|profile| json!({
+                "times": times(&self.facts(profile)),
+                "left_alone": profile.is_empty(),
+            })),
         })
+    }
+
+    fn shown(&self, profile: &Profile) -> String {
+        profile.rule.map_or("(none)".to_owned(), |place| self.sources.rule(place))
     }
 
     fn facts(&self, profile: &Profile) -> Facts {
@@ -170,10 +219,15 @@ impl Explained {
         }
         self.print_times(out)?;
         print_conflicts(out, &self.conflicts(self.base()))?;
-        for profile in self.rules() {
-            self.print_rule(out, profile)?;
+        match &self.which {
+            Some(which) => {
+                which.print(out)?;
+                self.of_peer()
+                    .filter(|profile| profile.rule.is_some())
+                    .map_or(Ok(()), |profile| self.print_rule(out, profile))
+            }
+            None => self.rules().iter().try_for_each(|profile| self.print_rule(out, profile)),
         }
-        Ok(())
     }
 
     fn print_settings(&self, out: &Output) -> Result<(), Error> {
@@ -244,6 +298,9 @@ impl Explained {
             table.add_row([out.cell(Tone::Plain, what)].into_iter().chain(cells).collect::<Vec<_>>());
         }
         out.print_table(&table)?;
+        for line in reach(self.base()) {
+            out.print(line)?;
+        }
         out.print("")?;
         let mut table = out.table(&["SYNs to a dead host", ""]);
         for (_, facts, title, _) in &both {
@@ -255,7 +312,7 @@ impl Explained {
 
     fn print_rule(&self, out: &Output, profile: &Profile) -> Result<(), Error> {
         out.print("")?;
-        out.print(format!("{} {}", out.paint(Tone::Heading, "Rule"), self.sources.rule(profile)))?;
+        out.print(format!("{} {}", out.paint(Tone::Heading, "Rule"), self.shown(profile)))?;
         if profile.is_empty() {
             return out.print("  what it matches is left alone");
         }
@@ -300,17 +357,41 @@ fn times(facts: &Facts) -> Json {
         },
         "syns_s": facts.syns(),
         "unacknowledged_ms": facts.unacknowledged().0,
+        "paused_peer_ms": facts.user_timeout.map(|ms| ms.0),
     })
 }
 
 /// What ends, and how that comes to be.
 type Meaning = (&'static str, fn(&Facts, &Profile) -> String);
 
-const MEANINGS: [Meaning; 3] = [
+const MEANINGS: [Meaning; 5] = [
     ("idle connection, dead peer", idle_peer),
     ("connect to a dead host", connect),
     ("unacknowledged data", unacknowledged),
+    ("peer that pauses reading", paused_peer),
+    ("server that falls silent", silent_server),
 ];
+
+/// Which programs the timeouts of a silent peer reach, if they are set.
+fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
+    let limits = profile.limits;
+    let lines = [
+        (
+            limits.receive,
+            "RECV_TIMEOUT reaches calls that block, and programs that wait in poll, select or epoll for connections of",
+        ),
+        (
+            limits.receive,
+            "their own; not accepted ones (CLIENT_TIMEOUT), MPTCP, io_uring, or stdio, which says EAGAIN.",
+        ),
+        (limits.send, "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll or select."),
+        (
+            limits.client,
+            "CLIENT_TIMEOUT reaches programs that wait in poll, select or epoll; idle clients are ended as well.",
+        ),
+    ];
+    lines.into_iter().filter(|(limit, _)| limit.is_some()).map(|(_, line)| line)
+}
 
 fn idle_peer(facts: &Facts, _: &Profile) -> String {
     let Facts { idle, interval, count, .. } = facts;
@@ -324,7 +405,7 @@ fn idle_peer(facts: &Facts, _: &Profile) -> String {
 fn connect(facts: &Facts, profile: &Profile) -> String {
     let (after, limit) = facts.connect();
     match limit {
-        Limit::ConnectTimeout => format!("{after} (CONNECT_TIMEOUT)"),
+        Limit::ConnectTimeout => format!("{after} (CONNECT_TIMEOUT), for each address"),
         Limit::UserTimeout => format!("{after} (USER_TIMEOUT)"),
         Limit::SynSchedule if model::number(profile, "SYNCNT").is_some() => {
             format!("{after} (SYNCNT {})", facts.syn_retries)
@@ -339,4 +420,24 @@ fn unacknowledged(facts: &Facts, _: &Profile) -> String {
         Some(_) => format!("{after} (USER_TIMEOUT)"),
         None => format!("{after} or more (tcp_retries2 {})", facts.retries2),
     }
+}
+
+/// A window of zero is probed, and the probes are answered; a user timeout ends it all the same (`tcp_probe_timer` of the
+/// kernel).
+fn paused_peer(facts: &Facts, _: &Profile) -> String {
+    match facts.user_timeout {
+        Some(after) => format!("{after} (USER_TIMEOUT), though it lives"),
+        None => "never: it is asked again and again".to_owned(),
+    }
+}
+
+fn silent_server(_: &Facts, profile: &Profile) -> String {
+    match receive_timeout(profile) {
+        Some(after) => format!("{after} (RECV_TIMEOUT)"),
+        None => "never".to_owned(),
+    }
+}
+
+fn receive_timeout(profile: &Profile) -> Option<Milliseconds> {
+    profile.limits.receive.map(|ms| Milliseconds(ms.into()))
 }

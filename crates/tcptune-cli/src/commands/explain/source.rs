@@ -1,7 +1,7 @@
 //! Where a setting or a rule stands, for people.
 
 use tcptune_core::options::table::{self, OPTIONS, PREFIX};
-use tcptune_core::settings::profile::{InForce, Profile};
+use tcptune_core::settings::profile::InForce;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{Place, Source};
 
@@ -45,6 +45,9 @@ impl Sources {
         if let Some(time) = Self::implies(setting, settings).filter(|_| self.variable(opt.name()).is_none()) {
             return format!("implied by {time}");
         }
+        if source == Source::Environment && line > 0 {
+            return self.at(setting.place);
+        }
         if source != Source::Environment {
             return format!("{}:{line}", settings.source(source));
         }
@@ -69,14 +72,30 @@ impl Sources {
         self.variables.iter().find(is_it).map(String::as_str)
     }
 
-    /// A rule as it is written, and in which file.
-    pub fn rule(&self, profile: &Profile) -> String {
-        let Some(Place { source, line, column }) = profile.rule else { return String::new() };
-        let text = match source {
+    /// The text of a source of rules.
+    pub fn text(&self, source: Source) -> &str {
+        match source {
             Source::System => &self.system,
             Source::Config => &self.config,
             Source::Environment => &self.rules,
+        }
+    }
+
+    /// Where a rule of the environment stands.
+    fn at(&self, place: Place) -> String {
+        let given = self.given.iter().find(|(row, _)| OPTIONS[*row].name() == "RULES");
+        let by = match given {
+            Some((_, Origin::Flag)) => "--rule".to_owned(),
+            Some((_, Origin::Profile(name))) => format!("profile {name}, rule"),
+            None => format!("{PREFIX}RULES"),
         };
+        format!("{by}:{}:{}", place.line, place.column)
+    }
+
+    /// A rule as it is written.
+    pub fn rule(&self, place: Place) -> String {
+        let Place { source, line, column } = place;
+        let text = self.text(source);
         let index = |n: u32| usize::try_from(n.saturating_sub(1)).unwrap_or(0);
         let line_text = text.lines().nth(index(line)).unwrap_or_default();
         let rest: String = line_text.chars().skip(index(column)).collect();

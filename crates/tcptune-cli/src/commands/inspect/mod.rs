@@ -1,20 +1,20 @@
 //! `tcptune inspect`: the TCP sockets of running processes, with their options as they are.
 
 mod table;
+mod watch;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value as Json;
-use tcptune_core::options::value::{Kind, Unit, Value};
 
 use self::table::Seen;
 pub use self::table::address;
+pub use self::watch::{Pace, duration, watch};
 use crate::live::diag::Listed;
 use crate::live::filter::{self, Filter};
 use crate::live::process::Target;
-use crate::live::select::{self, Selected, Selection};
+use crate::live::select::{self, Selection};
 use crate::live::snapshot::{Depth, Snapshot};
 use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
@@ -35,21 +35,20 @@ probed by then. RECV-Q are bytes that the program has not read, SEND-Q bytes tha
 listener, connections that are not accepted yet, and the backlog. --json has all options, in the unit of the option, and \
 more figures of the connection.
 
-Examples:
-  tcptune inspect nginx                    all processes of this name
-  tcptune inspect --all --state syn_sent   who waits for whom
-
 Exit status: 0, 1 (no such process, no permission, or the process ended meanwhile), 2 (wrong usage).";
 
-/// How often `--watch` looks, without a time.
-const EVERY: Duration = Duration::from_secs(2);
+const EXAMPLES: &str = "\
+Examples:
+  tcptune inspect nginx                    all processes of this name
+  tcptune inspect --all --state syn_sent   who waits for whom";
 
 /// Its flags.
 pub fn command() -> Command {
     Command::new("inspect")
         .about("Show every TCP socket of running processes with its actual options")
         .long_about(LONG_ABOUT)
-        .after_long_help(AFTER_HELP)
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{AFTER_HELP}\n\n{EXAMPLES}"))
         .args(select::args())
         .arg(
             Arg::new("all")
@@ -66,23 +65,7 @@ pub fn command() -> Command {
                 .value_parser(["none", "connections", "all"])
                 .help("Of which sockets options are read [default: connections]"),
         )
-        .arg(
-            Arg::new("watch")
-                .long("watch")
-                .value_name("SECONDS")
-                .num_args(0..=1)
-                .help("Look again and again, every 2 seconds or as often as said, until the process ends"),
-        )
-}
-
-/// A time as settings have it: `2`, `500ms`, `1m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    const KIND: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Millisecond, word: None };
-    const RANGE: (i64, i64) = (100, 86_400_000);
-    match KIND.parse(text, RANGE) {
-        Some(Value::Int(ms)) => Ok(Duration::from_millis(ms.cast_unsigned())),
-        _ => Err(format!("accepted: {}", KIND.accepted(RANGE))),
-    }
+        .arg(watch())
 }
 
 /// What is to be looked at.
@@ -90,45 +73,34 @@ struct Look {
     selection: Selection,
     filter: Filter,
     depth: Depth,
-    every: Option<Duration>,
+    pace: Pace,
 }
 
 impl Look {
     fn new(matches: &ArgMatches) -> Result<Self, Error> {
         let mut selection = Selection::new(matches);
-        let mut every = matches.contains_id("watch").then_some(EVERY);
-        match matches.get_one::<String>("watch") {
-            // `--watch 1234`, and nothing else that could be a process.
-            Some(word) if selection.words.is_empty() && !selection.all => selection.words.push(word.clone()),
-            Some(time) => {
-                every =
-                    Some(duration(time).map_err(|why| Error::usage(format!("--watch {time}: not accepted; {why}")))?);
-            }
-            None => {}
-        }
-        if selection.words.is_empty() && !selection.all {
-            let hint = "give a number, a name, or --all; see tcptune inspect --help";
-            return Err(Error::usage("a process is missing").hint(hint));
-        }
+        let pace = Pace::new(matches, &mut selection)?;
         let depth = match matches.get_one::<String>("options").map(String::as_str) {
             Some("none") => Depth::Nothing,
             Some("all") => Depth::All,
             None if selection.all => Depth::Nothing,
             _ => Depth::Connections,
         };
-        Ok(Self { selection, filter: Filter::new(matches)?, depth, every })
+        Ok(Self { selection, filter: Filter::new(matches)?, depth, pace })
     }
 
     /// Once. Whether all was seen that was asked for.
-    fn once(&self, selected: &Selected, out: &Output) -> Result<bool, Error> {
+    fn once(&self, targets: &[Target], out: &Output) -> Result<bool, Error> {
         let one = self.selection.is_one();
         let mut listed = Listed::default();
         let mut snapshots = Vec::new();
-        let mut whole = true;
-        for target in &selected.targets {
+        let (mut whole, mut hidden) = (true, 0);
+        for target in targets {
             match Snapshot::take(target, listed.of(target), &self.filter, self.depth) {
                 Ok(snapshot) => snapshots.push((target, snapshot)),
                 Err(error) if one => return Err(error),
+                // Not everything of all processes can be seen.
+                Err(_) if self.selection.all => hidden += 1,
                 Err(error) => {
                     say(&error.to_string());
                     whole = false;
@@ -141,19 +113,19 @@ impl Look {
         if out.is_json() {
             let mut all: Vec<Json> = snapshots.iter().map(|(target, snapshot)| snapshot.json(target)).collect();
             let json = if one { all.pop().unwrap_or_default() } else { Json::Array(all) };
-            if self.every.is_some() { out.print_json_line(&json)? } else { out.print_json(&json)? }
+            if self.pace.is_repeated() { out.print_json_line(&json)? } else { out.print_json(&json)? }
         } else {
             let seen: Vec<_> = snapshots
                 .iter()
                 .flat_map(|(target, snapshot)| snapshot.entries.iter().map(move |entry| Seen { target, entry }))
                 .collect();
-            table::print(&seen, &selected.targets, self.selection.all, out)?;
+            table::print(&seen, targets, self.selection.all, out)?;
         }
-        if selected.denied > 0 {
-            say(&format!("{} other processes cannot be looked into; run tcptune as root", selected.denied));
+        if hidden > 0 {
+            say(&format!("{hidden} processes cannot be looked into; run tcptune as root"));
         }
         for (target, snapshot) in &snapshots {
-            if snapshot.ended && one && self.every.is_none() {
+            if snapshot.ended && one && !self.pace.is_repeated() {
                 return Err(ended(target));
             }
         }
@@ -164,40 +136,7 @@ impl Look {
 /// Does it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let look = Look::new(matches)?;
-    let mut selected = look.selection.find()?;
-    for error in &selected.errors {
-        say(&error.to_string());
-    }
-    let Some(every) = look.every else {
-        let whole = look.once(&selected, out)? && selected.errors.is_empty();
-        return Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    };
-    loop {
-        if !out.is_json() {
-            out.begin_screen()?;
-        }
-        look.once(&selected, out)?;
-        let ended = match selected.targets.as_slice() {
-            [target] if look.selection.is_one() => {
-                let ends = target.ends_within(every);
-                ends.then(|| format!("process {} has ended", target.pid()))
-            }
-            _ => {
-                std::thread::sleep(every);
-                match look.selection.find() {
-                    Ok(found) if look.selection.all || !found.targets.is_empty() => {
-                        selected = found;
-                        None
-                    }
-                    _ => Some("these processes have ended".to_owned()),
-                }
-            }
-        };
-        if let Some(ended) = ended {
-            say(&ended);
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
+    look.pace.run(&look.selection, out, |targets, out| look.once(targets, out))
 }
 
 /// The error of a process that ended while it was looked at.

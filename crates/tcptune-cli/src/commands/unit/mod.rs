@@ -46,13 +46,14 @@ pub fn enable_command() -> Command {
         .about("Tune a systemd service from its next start on")
         .after_help(
             "Writes a drop-in file, UNIT.service.d/50-tcptune.conf, with LD_PRELOAD and the settings as environment of the \
-             service; `tcptune disable UNIT` takes it away. The service itself is not restarted.\n\n\
-             Examples:\n  tcptune enable legacy --keepidle 60 --connect-timeout 3s\n  \
-             tcptune enable legacy --profile cloud-nat --runtime && systemctl restart legacy",
+             service; `tcptune disable UNIT` takes it away. The service itself is not restarted.",
         )
         .arg(unit())
         .args([runtime, dry_run, root()]);
-    flags::with(command.arg(library::arg()), |_| true)
+    let examples = "  \
+  tcptune enable legacy --keepidle 60 --connect-timeout 3s
+  tcptune enable legacy --profile cloud-nat --runtime && systemctl restart legacy";
+    flags::with(command.arg(library::arg()), |_| true, examples)
 }
 
 /// Flags of `disable`.

@@ -30,7 +30,7 @@ pub struct About {
     pub slots: Vec<String>,
     /// The longest connect timeout, in milliseconds.
     pub longest: u64,
-    /// When a trial ends, in nanoseconds since boot.
+    /// When a trial ends, on the clock of the programs.
     pub until: Option<u64>,
     /// One more than that of the attachment before.
     pub generation: u16,
@@ -67,13 +67,13 @@ impl About {
 
     /// How much is left of a trial; nothing once it is over.
     pub fn left(&self) -> Option<Duration> {
-        self.until.map(|until| Duration::from_nanos(until.saturating_sub(since_boot())))
+        self.until.map(|until| Duration::from_nanos(until.saturating_sub(now())))
     }
 }
 
-/// The clock of the programs: it goes on while the machine sleeps.
-pub fn since_boot() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
+/// The clock of the programs, in nanoseconds.
+pub fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
@@ -98,8 +98,9 @@ pub fn ticks() -> u32 {
 pub struct Counts {
     pub connects: u64,
     pub established: u64,
-    pub timed_out: u64,
-    pub failed: u64,
+    /// These two are counted where there is a connect timeout.
+    pub timed_out: Option<u64>,
+    pub failed: Option<u64>,
     /// From connect to connection, on average.
     pub mean_microseconds: u64,
     pub listens: u64,
@@ -136,15 +137,15 @@ impl State {
     }
 
     /// The counts; of a trial those of its time, or of after it.
-    pub fn counts(&self, is_after: bool) -> Counts {
+    pub fn counts(&self, has_timeouts: bool, is_after: bool) -> Counts {
         let get = |count: Count| self.number(count.offset() + if is_after { Count::BYTES } else { 0 });
         let established = get(Count::Established);
         Counts {
             connects: get(Count::Connects),
             established,
-            timed_out: get(Count::TimedOut),
-            failed: get(Count::Failed),
-            mean_microseconds: get(Count::Nanoseconds).checked_div(established).unwrap_or_default() / 1000,
+            timed_out: has_timeouts.then(|| get(Count::TimedOut)),
+            failed: has_timeouts.then(|| get(Count::Failed)),
+            mean_microseconds: get(Count::Microseconds).checked_div(established).unwrap_or_default(),
             listens: get(Count::Listens),
             accepts: get(Count::Accepts),
             left_out: get(Count::LeftOut),

@@ -73,14 +73,26 @@ pub enum Op {
     Add = 0x00,
     Sub = 0x10,
     Mul = 0x20,
+    Div = 0x30,
     Or = 0x40,
     And = 0x50,
     Lsh = 0x60,
+    Rsh = 0x70,
     Xor = 0xa0,
 }
 
-const OPERATIONS: [(u8, &str); 8] =
-    [(0x00, "+="), (0x10, "-="), (0x20, "*="), (0x40, "|="), (0x50, "&="), (0x60, "<<="), (0xa0, "^="), (MOV, "=")];
+const OPERATIONS: [(u8, &str); 10] = [
+    (0x30, "/="),
+    (0x70, ">>="),
+    (0x00, "+="),
+    (0x10, "-="),
+    (0x20, "*="),
+    (0x40, "|="),
+    (0x50, "&="),
+    (0x60, "<<="),
+    (0xa0, "^="),
+    (MOV, "="),
+];
 
 /// The kernel's functions, by number (bpf-helpers(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +101,21 @@ pub enum Helper {
     MapUpdate = 2,
     MapDelete = 3,
     GetSocketCookie = 46,
-    KtimeGetBootNs = 125,
+    KtimeGetNs = 5,
+    KtimeGetCoarseNs = 160,
     Setsockopt = 49,
     Getsockopt = 57,
     SockOpsCbFlagsSet = 59,
     SkStorageGet = 107,
 }
 
-const HELPERS: [(i32, &str); 9] = [
+const HELPERS: [(i32, &str); 10] = [
+    (Helper::KtimeGetNs as i32, "ktime_get_ns"),
     (Helper::MapLookup as i32, "map_lookup_elem"),
     (Helper::MapUpdate as i32, "map_update_elem"),
     (Helper::MapDelete as i32, "map_delete_elem"),
     (Helper::GetSocketCookie as i32, "get_socket_cookie"),
-    (Helper::KtimeGetBootNs as i32, "ktime_get_boot_ns"),
+    (Helper::KtimeGetCoarseNs as i32, "ktime_get_coarse_ns"),
     (Helper::Setsockopt as i32, "setsockopt"),
     (Helper::Getsockopt as i32, "getsockopt"),
     (Helper::SockOpsCbFlagsSet as i32, "sock_ops_cb_flags_set"),

@@ -131,8 +131,8 @@ fn put(value: &mut [u8], offset: i32, number: u64) {
     value.iter_mut().skip(at).zip(number.to_ne_bytes()).for_each(|(to, from)| *to = from);
 }
 
-/// Attaches programs to a cgroup, in the place of those that are there. `until`: the end of a trial, in nanoseconds since
-/// boot.
+/// Attaches programs to a cgroup, in the place of those that are there. `until`: the end of a trial, on the clock of the
+/// programs.
 pub fn attach(
     cgroup: BorrowedFd<'_>,
     tuning: &Tuning<'_>,

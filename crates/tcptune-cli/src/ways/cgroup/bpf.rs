@@ -109,13 +109,15 @@ pub fn array(name: &str, value_size: usize) -> io::Result<OwnedFd> {
     )
 }
 
-/// A table by 64 bits, of so many entries at most; each takes memory when it is made.
+/// A table by 64 bits, of so many entries at most, whose memory is there from the beginning: an entry without costs ten
+/// times as much (the kernel's allocator for BPF interrupts itself).
 pub fn table(name: &str, value_size: usize, max_entries: u32) -> io::Result<OwnedFd> {
     let value_size = u32::try_from(value_size).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let (map_type, map_flags, map_name) = (MAP_TYPE_HASH, NO_PREALLOC, named(name));
-    let mut of =
-        MapCreate { map_type, key_size: 8, value_size, max_entries, map_flags, map_name, ..MapCreate::default() };
-    descriptor(MAP_CREATE, &mut of)
+    let (map_type, key_size, map_name) = (MAP_TYPE_HASH, 8, named(name));
+    descriptor(
+        MAP_CREATE,
+        &mut MapCreate { map_type, key_size, value_size, max_entries, map_name, ..MapCreate::default() },
+    )
 }
 
 /// A value of so many words beside each socket, for as long as the socket is there.

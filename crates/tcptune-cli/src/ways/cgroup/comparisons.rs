@@ -1,5 +1,6 @@
 //! Rules as comparisons: the first that matches gives the index of its profile in `r9`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -31,14 +32,9 @@ pub fn client(asm: &mut Asm, tuning: &Tuning<'_>, places: &Places) {
     asm.here(v4);
     asm.note("the peer").load(Size::Word, R1, R6, places.dst.0);
     asm.note("the own address").load(Size::Word, R3, R6, places.src.0);
-    for (rule, comparison) in tuning.rules.clients_v4().enumerate() {
-        let next = asm.label(format!("client_ipv4_{}", rule + 1));
-        let Comparison { dst, ports, src, profile } = comparison;
-        unless_in_v4(asm, R1, dst, next);
-        unless_port(asm, ports, next);
-        unless_in_v4(asm, R3, src, next);
-        take(asm, profile, found);
-        asm.here(next);
+    let rules: Vec<_> = tuning.rules.clients_v4().collect();
+    for (run, rules) in rules.chunk_by(|a, b| a.dst.mask == b.dst.mask).enumerate() {
+        one_mask(asm, rules, run, found);
     }
     take(asm, tuning.rules.fallback(), found);
     asm.here(v6);
@@ -55,6 +51,52 @@ pub fn client(asm: &mut Asm, tuning: &Tuning<'_>, places: &Places) {
     }
     take(asm, tuning.rules.fallback(), found);
     asm.here(found);
+}
+
+/// Rules in a row whose networks are of one size: the address is in no more than one of these, which is searched for by
+/// halves. Those that have it are compared in order.
+fn one_mask(asm: &mut Asm, rules: &[Comparison<u32>], run: usize, found: Label) {
+    let Some(mask) = rules.first().map(|rule| rule.dst.mask) else { return };
+    let behind = asm.label(format!("client_ipv4_{}", run + 1));
+    let mut networks: BTreeMap<u32, Vec<&Comparison<u32>>> = BTreeMap::new();
+    for rule in rules {
+        // As the kernel has it, so that the order is that of the comparisons.
+        networks.entry((rule.dst.network & mask).to_be()).or_default().push(rule);
+    }
+    let networks: Vec<_> = networks.into_iter().collect();
+    asm.copy(R5, R1);
+    if mask != u32::MAX {
+        asm.note(format!("networks of {} bits", mask.count_ones())).with32(Op::And, R5, mask.to_be().cast_signed());
+    }
+    search(asm, &networks, found, behind);
+    asm.here(behind);
+}
+
+/// The masked address is in `r5`.
+fn search(asm: &mut Asm, networks: &[(u32, Vec<&Comparison<u32>>)], found: Label, behind: Label) {
+    let Some((network, rules)) = networks.first() else { return asm.jump(behind) };
+    if networks.len() > 1 {
+        let (low, high) = networks.split_at(networks.len() / 2);
+        let upper = asm.label(format!("from_{}", high.first().map_or(String::new(), |(network, _)| shown(*network))));
+        asm.jump_if(R5, Is::AtLeast, high.first().map_or(0, |(network, _)| network.cast_signed()), upper);
+        search(asm, low, found, behind);
+        asm.here(upper);
+        return search(asm, high, found, behind);
+    }
+    asm.note(shown(*network)).jump_if(R5, Is::NotEqual, network.cast_signed(), behind);
+    for (at, Comparison { ports, src, profile, .. }) in rules.iter().enumerate() {
+        let next = asm.label(format!("{}_{}", shown(*network), at + 1));
+        unless_port(asm, *ports, next);
+        unless_in_v4(asm, R3, *src, next);
+        take(asm, *profile, found);
+        asm.here(next);
+    }
+    asm.jump(behind);
+}
+
+/// A network as the kernel has it.
+fn shown(network: u32) -> String {
+    IpAddr::from(network.to_ne_bytes()).to_string()
 }
 
 /// A listener, or a socket that one has accepted. `of` tells their labels apart.

@@ -52,7 +52,8 @@ pub mod socket {
 
 /// Offsets in a value of [`Map::Attempts`].
 pub mod attempt {
-    /// When it has begun, in nanoseconds since boot.
+    /// When it has begun, in nanoseconds of the monotonic clock, as of the last tick: a look at the time itself costs ten
+    /// times as much.
     pub const BEGUN: i16 = 0;
     /// The connect timeout in milliseconds; 0: none.
     pub const LIMIT: i16 = 8;
@@ -64,8 +65,8 @@ pub mod attempt {
     pub const INITIAL: i16 = 20;
     /// Of all of it.
     pub const SIZE: usize = 24;
-    /// So many at a time; of more, none is bounded. Memory is taken for those that there are.
-    pub const MOST: u32 = 65_536;
+    /// So many at a time; of more, none is bounded. They take 1.5 MB.
+    pub const MOST: u32 = 16_384;
 }
 
 /// Offsets in a profile of [`Map::Profiles`].
@@ -84,7 +85,7 @@ pub mod profile {
 
 /// Offsets in [`Map::State`].
 pub mod state {
-    /// When a trial ends, in nanoseconds since boot.
+    /// When a trial ends, on the same clock.
     pub const UNTIL: i32 = 0;
     /// Not 0 while it is being detached: nothing new is begun.
     pub const STOPPED: i32 = 8;
@@ -105,8 +106,8 @@ pub enum Count {
     TimedOut,
     /// Those that failed otherwise.
     Failed,
-    /// Nanoseconds from connect to connection, of all together.
-    Nanoseconds,
+    /// Microseconds from connect to connection, of all together.
+    Microseconds,
     /// Listeners.
     Listens,
     /// Accepted connections.

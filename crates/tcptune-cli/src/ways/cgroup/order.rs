@@ -9,7 +9,7 @@ use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::settled::Settings;
 
-use super::about::{About, since_boot, ticks};
+use super::about::{About, now, ticks};
 use super::attachment::{self, Attached, Failed};
 use super::denied::may_attach;
 use super::programs;
@@ -92,8 +92,7 @@ impl Order {
     pub fn attach(&self, cgroup: &File) -> Result<(About, bool), Error> {
         let before = Attached::find(cgroup.as_fd())?;
         let generation = before.about().map_or(0, |about| about.generation).wrapping_add(1) & 0x7fff;
-        let until =
-            self.trial.map(|trial| since_boot().saturating_add(u64::try_from(trial.as_nanos()).unwrap_or(u64::MAX)));
+        let until = self.trial.map(|trial| now().saturating_add(u64::try_from(trial.as_nanos()).unwrap_or(u64::MAX)));
         let tuning = self.tuning(generation);
         let about = About::new(&self.settings, self.rules.clone(), &tuning, until);
         let text = serde_json::to_string(&about).map_err(std::io::Error::from)?;

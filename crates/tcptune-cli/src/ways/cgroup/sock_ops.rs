@@ -25,16 +25,21 @@ pub const FAMILY: i16 = 20;
 const REMOTE_PORT: i16 = 64;
 const LOCAL_PORT: i16 = 68;
 const IS_FULLSOCK: i16 = 72;
+const SRTT_US: i16 = 80;
 const CB_FLAGS: i16 = 84;
 const SK: i16 = 184;
 
 // enum of linux/bpf.h.
 const TIMEOUT_INIT: i32 = 1;
 const TCP_CONNECT_CB: i32 = 3;
+const ACTIVE_ESTABLISHED_CB: i32 = 4;
 const PASSIVE_ESTABLISHED_CB: i32 = 5;
 const STATE_CB: i32 = 10;
 const TCP_LISTEN_CB: i32 = 11;
 const STATE_CB_FLAG: i32 = 4;
+
+/// The longest tick of a kernel's clock, in nanoseconds.
+const TICK: i32 = 10_000_000;
 
 // netinet/tcp.h.
 const ESTABLISHED: i32 = 1;
@@ -59,14 +64,17 @@ fn local_port(asm: &mut Asm) {
 
 /// The whole program.
 pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
-    let [out, connect, listen, accepted, state, initial] =
-        ["out", "connect", "listen", "accepted", "state", "initial"].map(|name| asm.label(name));
+    let [out, connect, listen, accepted, state, initial, connected] =
+        ["out", "connect", "listen", "accepted", "state", "initial", "connected"].map(|name| asm.label(name));
     asm.copy(R6, R1);
     asm.note("the operation").load(Size::Word, R2, R6, OP);
     asm.note("BPF_SOCK_OPS_STATE_CB").jump_if(R2, Is::Equal, STATE_CB, state);
     asm.note("BPF_SOCK_OPS_TCP_CONNECT_CB").jump_if(R2, Is::Equal, TCP_CONNECT_CB, connect);
     asm.note("BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB").jump_if(R2, Is::Equal, PASSIVE_ESTABLISHED_CB, accepted);
     asm.note("BPF_SOCK_OPS_TCP_LISTEN_CB").jump_if(R2, Is::Equal, TCP_LISTEN_CB, listen);
+    if !tuning.has_timeouts {
+        asm.note("BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB").jump_if(R2, Is::Equal, ACTIVE_ESTABLISHED_CB, connected);
+    }
     if tuning.has_initial {
         asm.note("BPF_SOCK_OPS_TIMEOUT_INIT").jump_if(R2, Is::Equal, TIMEOUT_INIT, initial);
     }
@@ -80,6 +88,8 @@ pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
     take(asm, tuning, Call::Accept, out);
     asm.here(initial);
     first_retransmission(asm, tuning, out);
+    asm.here(connected);
+    count_connection(asm, tuning, out);
     asm.here(state);
     attempt_is_over(asm, tuning, out);
 }
@@ -137,8 +147,8 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     } else {
         steps::address_of_profile(asm, tuning);
     }
-    if call == Call::Connect {
-        new_attempt(asm, tuning);
+    if call == Call::Connect && tuning.has_timeouts {
+        new_attempt(asm);
     }
     if tuning.is_trial {
         asm.load(Size::Word, R1, FP, PHASE);
@@ -193,28 +203,31 @@ fn choose(asm: &mut Asm, tuning: &Tuning<'_>, call: Call) {
 }
 
 /// An attempt on the stack, without a loan.
-fn new_attempt(asm: &mut Asm, tuning: &Tuning<'_>) {
+fn new_attempt(asm: &mut Asm) {
     steps::cookie(asm);
     asm.store_number(Size::Double, FP, ATTEMPT + attempt::LIMIT, 0);
     asm.store_number(Size::Double, FP, ATTEMPT + attempt::USER_TIMEOUT, 0);
-    if tuning.has_timeouts {
-        asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
-        asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
-    }
+    asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
+    asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
 }
 
 /// The connect timeout takes the place of the user timeout, which is kept.
 fn lend(asm: &mut Asm, tuning: &Tuning<'_>) {
-    let none = asm.label("no_timeout");
+    let [none, known] = ["no_timeout", "lent"].map(|name| asm.label(name));
     if tuning.has_choice() {
         asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
         asm.jump_if(R1, Is::Equal, 0, none);
     }
-    asm.store_number(Size::Word, FP, ATTEMPT + attempt::IS_LENT, 1);
     asm.store_number(Size::Word, FP, SCRATCH, 0);
     asm.copy(R1, R6);
     steps::user_timeout(asm);
     asm.note("the one to put back").call(Helper::Getsockopt);
+    // Before Linux 6.1 it cannot be asked for, so that it could not be put back.
+    asm.note("not known: nothing is lent").jump_if64(R0, Is::Equal, 0, known);
+    steps::count(asm, tuning, Count::Unbounded);
+    asm.jump(none);
+    asm.here(known);
+    asm.store_number(Size::Word, FP, ATTEMPT + attempt::IS_LENT, 1);
     asm.load(Size::Word, R1, FP, SCRATCH);
     asm.store(Size::Word, FP, ATTEMPT + attempt::USER_TIMEOUT, R1);
     if tuning.has_initial {
@@ -224,11 +237,14 @@ fn lend(asm: &mut Asm, tuning: &Tuning<'_>) {
     asm.here(none);
 }
 
-/// An attempt begins.
+/// An attempt begins. Without a connect timeout nothing has to be kept of it.
 fn begin(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     let [kept, begun] = ["attempt_kept", "begun"].map(|name| asm.label(name));
     steps::count(asm, tuning, Count::Connects);
-    asm.call(Helper::KtimeGetBootNs);
+    if !tuning.has_timeouts {
+        return;
+    }
+    asm.call(Helper::KtimeGetCoarseNs);
     asm.store(Size::Double, FP, ATTEMPT + attempt::BEGUN, R0);
     steps::attempt(asm);
     asm.copy(R3, FP);
@@ -243,16 +259,32 @@ fn begin(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     asm.load(Size::Word, R2, R6, CB_FLAGS);
     asm.with32(Op::Or, R2, STATE_CB_FLAG);
     asm.call(Helper::SockOpsCbFlagsSet);
-    if tuning.has_timeouts {
-        asm.load(Size::Word, R1, FP, ATTEMPT + attempt::IS_LENT);
-        asm.jump_if(R1, Is::Equal, 0, begun);
-        asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
-        asm.store(Size::Word, FP, SCRATCH, R1);
-        asm.copy(R1, R6);
-        steps::user_timeout(asm);
-        asm.note("the connect timeout").call(Helper::Setsockopt);
-    }
+    asm.load(Size::Word, R1, FP, ATTEMPT + attempt::IS_LENT);
+    asm.jump_if(R1, Is::Equal, 0, begun);
+    asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
+    asm.store(Size::Word, FP, SCRATCH, R1);
+    asm.copy(R1, R6);
+    steps::user_timeout(asm);
+    asm.note("the connect timeout").call(Helper::Setsockopt);
     asm.here(begun);
+}
+
+/// A connection stands, and no attempt was kept that would tell.
+fn count_connection(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
+    if tuning.has_timeouts {
+        return;
+    }
+    asm.note("an inner cgroup has it").load(Size::Word, R1, R6, REPLY);
+    asm.jump_if(R1, Is::Equal, TAKEN, out);
+    asm.store_number(Size::Word, R6, REPLY, TAKEN);
+    if tuning.is_trial {
+        steps::phase(asm, "connected");
+    }
+    asm.note("round trip, times 8").load(Size::Word, R2, R6, SRTT_US);
+    asm.with(Op::Rsh, R2, 3);
+    steps::add(asm, tuning, Count::Microseconds);
+    steps::count(asm, tuning, Count::Established);
+    asm.jump(out);
 }
 
 /// The first retransmission of a SYN comes early enough for a short timeout.
@@ -295,6 +327,10 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     asm.here(returned);
     steps::attempt(asm);
     asm.call(Helper::MapDelete);
+    if !tuning.has_timeouts {
+        asm.jump(out);
+        return;
+    }
     if tuning.is_trial {
         let during = asm.label("during_the_trial");
         asm.store_number(Size::Double, FP, PHASE, 0);
@@ -304,12 +340,13 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
         asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
         asm.here(during);
     }
-    asm.call(Helper::KtimeGetBootNs);
+    asm.call(Helper::KtimeGetCoarseNs);
     asm.note("how long it took").both(Op::Sub, R0, R8);
     asm.jump_if(R7, Is::Equal, ESTABLISHED, established);
     asm.note("milliseconds").load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
     asm.jump_if(R1, Is::Equal, 0, failed);
     asm.with(Op::Mul, R1, 1_000_000);
+    asm.note("a tick").with(Op::Add, R0, TICK);
     asm.jump_if_both(R0, Is::Below, R1, failed);
     steps::count(asm, tuning, Count::TimedOut);
     asm.jump(out);
@@ -317,8 +354,14 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     steps::count(asm, tuning, Count::Failed);
     asm.jump(out);
     asm.here(established);
-    asm.copy(R2, R0);
-    steps::add(asm, tuning, Count::Nanoseconds);
+    let timed = asm.label("timed");
+    asm.note("round trip, times 8").load(Size::Word, R2, R6, SRTT_US);
+    asm.with(Op::Rsh, R2, 3);
+    asm.jump_if(R2, Is::NotEqual, 0, timed);
+    asm.note("not measured: a SYN was sent again").copy(R2, R0);
+    asm.with(Op::Div, R2, 1000);
+    asm.here(timed);
+    steps::add(asm, tuning, Count::Microseconds);
     steps::count(asm, tuning, Count::Established);
     asm.jump(out);
 }

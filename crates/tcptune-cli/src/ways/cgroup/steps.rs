@@ -37,17 +37,17 @@ pub fn phase(asm: &mut Asm, at: &str) {
     asm.store_number(Size::Double, FP, PHASE, 0);
     asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
     asm.load(Size::Double, R7, R7, 0);
-    asm.call(Helper::KtimeGetBootNs);
+    asm.call(Helper::KtimeGetCoarseNs);
     asm.jump_if_both(R0, Is::Below, R7, during);
     asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
     asm.here(during);
 }
 
-/// Jumps if the trial is over.
+/// Jumps if the trial is over: by the clock itself, since only socket operations can ask for that of the last tick.
 pub fn unless_over(asm: &mut Asm, over: Label) {
     asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
     asm.load(Size::Double, R7, R7, 0);
-    asm.call(Helper::KtimeGetBootNs);
+    asm.call(Helper::KtimeGetNs);
     asm.jump_if_both(R0, Is::AtLeast, R7, over);
 }
 

@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Of so many milliseconds, in nanoseconds.
 const HALF: u64 = 500_000;
 const QUARTER: u64 = HALF / 2;
+/// The first look comes no later than this: most attempts are over by then, and there is room for others.
+const FIRST: u64 = 500_000_000;
 
 /// A time so far away, or a little later: what is due nearly at the same time is looked at together.
 fn rounded(now: u64, away: u64) -> u64 {
@@ -107,7 +109,7 @@ impl Attempts {
             apply::no_timeout(begin.fd, "a place to remember it", libc::ENOMEM);
             return;
         };
-        let pause = if begin.later { nanoseconds(SOON) } else { u64::from(during) * HALF };
+        let pause = if begin.later { nanoseconds(SOON) } else { (u64::from(during) * HALF).min(FIRST) };
         let due = if begin.later { now() + pause } else { rounded(now(), pause) };
         // Remembered first: a supervisor that is killed in between leaves no timeout that nobody puts back.
         socket.attempt = Attempt {
@@ -149,8 +151,12 @@ impl Attempts {
         let found = found::at_home(&lost);
         self.settle_found(shared, &found, now, profile);
         for socket in lost.iter().filter(|socket| found.iter().all(|found| found.socket.cookie != socket.cookie)) {
+            if socket.attempt.during == 0 {
+                over(shared, socket.cookie); // it has nothing that has to be put back
+                continue;
+            }
             self.lost.push(socket.cookie);
-            let search = rounded(now, u64::from(socket.attempt.during) * QUARTER);
+            let search = rounded(now, (u64::from(socket.attempt.during) * QUARTER).min(FIRST));
             self.search = Some(self.search.map_or(search, |other| other.min(search)));
         }
         if self.search.is_some_and(|search| search <= now) {
@@ -175,12 +181,13 @@ impl Attempts {
     fn settle(&mut self, shared: &mut Shared, socket: &Socket, fd: &OwnedFd, now: u64, profile: &mut Lookup<'_>) {
         let (raw, mut attempt) = (fd.as_raw_fd(), socket.attempt);
         if attempt::goes_on(&KERNEL, raw) {
-            if attempt.later != 0 {
-                let half = u64::from(attempt.during) * HALF;
-                let longest = nanoseconds(LONGEST_PAUSE);
-                attempt.pause = (attempt.pause * 2).min(if half == 0 { longest } else { longest.min(half) });
-            }
-            attempt.due = now + attempt.pause;
+            let longest = match attempt.during {
+                0 => nanoseconds(LONGEST_PAUSE),
+                during if attempt.later == 0 => u64::from(during) * HALF,
+                during => nanoseconds(LONGEST_PAUSE).min(u64::from(during) * HALF),
+            };
+            attempt.pause = (attempt.pause * 2).min(longest);
+            attempt.due = rounded(now, attempt.pause);
             if let Some(place) = shared.place(socket.cookie) {
                 place.attempt = attempt;
                 self.queue.push(Reverse((attempt.due, socket.cookie)));

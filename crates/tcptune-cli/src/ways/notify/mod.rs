@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process;
 
 use tcptune_core::settings::diagnostic::Diagnostic;
+use tcptune_core::settings::settled::Summary;
 
 use self::filter::Wanted;
 use self::policy::Policy;
@@ -44,6 +45,7 @@ pub fn enter(program: &Path, policy: Policy, wrong: &[Diagnostic], no_io_uring: 
     if settings.in_scope && settings.strict && !wrong.is_empty() {
         process::exit(EX_CONFIG);
     }
+    log::info!("in force: {}", Summary(settings));
     let mut wanted = if policy.is_by_program() { Wanted::everything() } else { Wanted::of(settings) };
     wanted = match Reach::of(program) {
         _ if wanted.is_empty() => wanted,
@@ -59,7 +61,6 @@ pub fn enter(program: &Path, policy: Policy, wrong: &[Diagnostic], no_io_uring: 
     };
     wanted.no_io_uring = no_io_uring;
     if wanted.is_empty() {
-        log::info!("in force: nothing, every socket is left alone");
         return Ok(());
     }
     match start::start(policy, &wanted) {

@@ -9,7 +9,7 @@ use tcptune_core::sockets::descriptor::Mark;
 use super::listener::Notification;
 
 /// So many sockets are remembered; a page of them takes memory once one of it is.
-const SOCKETS: usize = 16_384;
+const SOCKETS: usize = 32_768;
 /// So many places are looked at for one. Cookies are given in turn, so that few meet.
 const PROBES: usize = 64;
 

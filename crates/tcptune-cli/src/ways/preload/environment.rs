@@ -35,6 +35,20 @@ impl Environment {
         self
     }
 
+    /// What takes the library and all settings away.
+    pub fn none() -> Self {
+        let mut environment = Self::default();
+        let variables = variables::own();
+        environment.unset = variables.settings().map(|(name, _)| variable(&name.to_string_lossy())).collect();
+        let list = preload::without(variables.ld_preload().unwrap_or_default());
+        if list.is_empty() {
+            environment.unset.insert(0, PRELOAD.to_owned());
+        } else {
+            environment.set.push((PRELOAD.to_owned(), list));
+        }
+        environment
+    }
+
     /// The same, without the library.
     pub fn of(given: &Given) -> Self {
         let mut environment = Self::default();
@@ -52,6 +66,11 @@ impl Environment {
         let is_set = |name: &String| environment.set.iter().any(|(set, _)| set == name);
         environment.unset = names.map(variable).filter(|name| !is_set(name) && is_inherited(name)).collect();
         environment
+    }
+
+    /// One more that is set.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.set.push((name.to_owned(), value.into()));
     }
 
     /// Telling the program, and all that it starts, by which other way they are reached: the library stays quiet.

@@ -69,9 +69,9 @@ impl Library {
             })?;
             return Ok(Self::of(path.clone(), file, &shown)?.also(&path));
         }
-        let command = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-        let directory = command.parent().unwrap_or(Path::new("/"));
-        let beside = BESIDE.iter().map(|relative| directory.join(relative));
+        let command = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
+        let directory = command.as_deref().and_then(Path::parent);
+        let beside = BESIDE.iter().filter_map(|relative| Some(directory?.join(relative)));
         let directories = beside.chain(SYSTEM.iter().map(PathBuf::from)).flat_map(|directory| {
             let of_machine = machine.and_then(Machine::directory).map(|name| directory.join(name));
             of_machine.into_iter().chain([directory])
@@ -81,8 +81,11 @@ impl Library {
         let fits = |path: &&PathBuf| Elf::read(path).is_ok_and(|elf| Some(elf.machine) == machine);
         let Some(file) = candidates.iter().find(fits).or(candidates.first()) else {
             return Err(Error::not_executable(format!(
-                "{FILE} is not found: neither beside the command ({}), nor in {}",
-                directory.join(BESIDE[0]).display(),
+                "{FILE} is not found: neither {}, nor in {}",
+                directory.map_or(
+                    "beside the command, which is not known without /proc".to_owned(),
+                    |directory| format!("beside the command ({})", directory.join(BESIDE[0]).display())
+                ),
                 SYSTEM.join(", ")
             ))
             .hint(format!("name it with --library PATH or {variable}=PATH")));

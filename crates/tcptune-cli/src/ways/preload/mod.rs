@@ -58,6 +58,13 @@ pub fn list(existing: Option<&OsStr>, library: &Path) -> OsString {
     OsString::from_vec(list)
 }
 
+/// The list without the library.
+pub fn without(list: &OsStr) -> OsString {
+    let entries =
+        list.as_bytes().split(|byte| separates(*byte)).filter(|entry| !entry.is_empty() && !is_library(entry));
+    OsString::from_vec(entries.collect::<Vec<_>>().join(&b':'))
+}
+
 /// Whether the list has the library.
 pub fn has_library(list: &OsStr) -> bool {
     list.as_bytes().split(|byte| separates(*byte)).any(is_library)
@@ -89,7 +96,9 @@ mod tests {
             assert_eq!(once, want, "{existing:?}");
             assert_eq!(list(Some(&once), library), want, "{existing:?}, again");
             assert!(has_library(&once), "{existing:?}");
+            assert!(!has_library(&without(&once)), "{existing:?}");
         }
         assert!(!has_library(OsStr::new("/x/notlibtcptune.so:a b")));
+        assert_eq!(without(OsStr::new("a.so:/l/libtcptune.so b.so")), "a.so:b.so");
     }
 }
