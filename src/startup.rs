@@ -155,6 +155,7 @@ fn publish(settings: &'static Settings) {
     {
         clock::use_vdso(clock);
     }
+    let process = system::process::id();
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
@@ -163,8 +164,8 @@ fn publish(settings: &'static Settings) {
         real_socket: hooks::calls::socket::real(),
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
-        attempts: if waits { Attempts::new() } else { Attempts::default() },
-        process: system::process::id(),
+        attempts: if waits { Attempts::new(process) } else { Attempts::default() },
+        process,
         stats,
         syn,
     }));

@@ -128,8 +128,8 @@ else: print('locked=' + next(l for l in open('/proc/self/status') if l.startswit
 }
 
 /// Bytes of a signal handler's stack that a connect takes.
-fn used(ip: &str, port: &str, settings: Option<&[(&str, &str)]>) -> i64 {
-    let ended = Program::probe("stack").args([ip, port]).with(settings).run();
+fn used(args: &[&str], settings: Option<&[(&str, &str)]>) -> i64 {
+    let ended = Program::probe("stack").args(args).with(settings).run();
     ended.succeeded();
     ended.number("used")
 }
@@ -139,10 +139,17 @@ fn used(ip: &str, port: &str, settings: Option<&[(&str, &str)]>) -> i64 {
 fn a_connect_needs_little_stack() {
     let hole = BlackHole::v4();
     let refusing = refusing_port().to_string();
-    let plain = used("127.0.0.1", &refusing, None);
+    let plain = used(&["127.0.0.1", &refusing], None);
     assert!(plain > 500, "the frame of a signal alone is more: {plain}");
-    for (port, settings) in [(hole.port(), TIMEOUT), (refusing, &[("KEEPIDLE", "60"), ("CONNECT_TIMEOUT", "1")])] {
-        let more = used("127.0.0.1", &port, Some(settings)) - plain;
-        assert!((1..600).contains(&more), "{more} bytes more than libc's, with {settings:?}");
+    let rule: &[_] = &[("RULES", "dst=127.0.0.0/8 : connect_timeout=1s keepidle=60"), ("STATS", "on")];
+    for (args, settings, most) in [
+        (&["127.0.0.1", &hole.port()][..], TIMEOUT, 600),
+        (&["127.0.0.1", &refusing], &[("KEEPIDLE", "60"), ("CONNECT_TIMEOUT", "1")], 600),
+        (&["127.0.0.1", &hole.port()], rule, 720),
+        (&["127.0.0.1", &hole.port(), "nonblocking"], TIMEOUT, 720),
+        (&["127.0.0.1", &hole.port(), "nonblocking"], rule, 720),
+    ] {
+        let more = used(args, Some(settings)) - plain;
+        assert!((1..most).contains(&more), "{more} bytes more than libc's, {args:?} with {settings:?}");
     }
 }
