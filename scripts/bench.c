@@ -27,6 +27,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -278,6 +279,44 @@ static void nonblocking(void) {
     close_connected(fd);
 }
 
+/* Waits that something is ready for: of connections that the program has made, the last has a byte to read. */
+static struct pollfd waits_for[9900];
+static int waiting, set_of_all;
+
+static void wait_by_poll(void) { check(poll(waits_for, waiting, 60000) == 1, "poll"); }
+
+static void wait_by_select(void) {
+    struct timeval time = {60, 0};
+    fd_set set;
+    FD_ZERO(&set);
+    for (int i = 0; i < waiting; i++)
+        FD_SET(waits_for[i].fd, &set);
+    check(select(waits_for[waiting - 1].fd + 1, &set, NULL, NULL, &time) == 1, "select");
+}
+
+static void wait_by_epoll(void) {
+    struct epoll_event event;
+    check(epoll_wait(set_of_all, &event, 1, -1) == 1, "epoll_wait");
+}
+
+static void connect_to_wait(int count) {
+    struct rlimit files = {2 * count + 64, 2 * count + 64};
+    struct linger reset = {1, 0};
+    check(count < 400 || setrlimit(RLIMIT_NOFILE, &files) == 0, "RLIMIT_NOFILE: more than this user may have");
+    set_of_all = epoll_create1(0);
+    for (int i = 0; i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        int fd = tcp_socket(0), peer;
+        waits_for[i] = (struct pollfd){fd, POLLIN, 0};
+        check(to_server(fd) == 0 && (peer = syscall(SYS_accept4, listener, NULL, NULL, 0)) >= 0, "connect");
+        check(syscall(SYS_setsockopt, peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0, "SO_LINGER");
+        check(syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0, "SO_LINGER");
+        check(epoll_ctl(set_of_all, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
+        check(i + 1 < count || syscall(SYS_write, peer, "x", 1) == 1, "write");
+    }
+    waiting = count;
+}
+
 /* A listener that no preloaded library tunes: only the client's side is measured. */
 static void listen_on_loopback(int backlog) {
     memset(&server, 0, sizeof server); /* any port */
@@ -419,9 +458,11 @@ static int storm(const char *kind) {
 }
 
 static int work(const char *name, const char *style, const char *keepalive) {
-    static const struct { const char *name; void (*run)(void); } workloads[] = {
-        {"tcp", tcp}, {"udp", udp}, {"unix", local}, {"blocking", blocking}, {"blocking6", blocking},
-        {"nonblocking", nonblocking}, {"fork", forked}, {"call", call}, {0}}, *w;
+    static const struct { const char *name; void (*run)(void); int connections; } workloads[] = {
+        {"tcp", tcp, 0}, {"udp", udp, 0}, {"unix", local, 0}, {"blocking", blocking, 0}, {"blocking6", blocking, 0},
+        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"call", call, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
+        {"select", wait_by_select, 1}, {"select10", wait_by_select, 10}, {"epoll", wait_by_epoll, 1},
+        {"epoll9900", wait_by_epoll, 9900}, {0}}, *w;
     double times[BLOCKS];
     family = !strcmp(name, "blocking6") ? AF_INET6 : AF_INET;
     inline_calls = !strcmp(style, "timeout") ? TIMEOUT : !strcmp(style, "keepalive") ? KEEPALIVE : PLAIN;
@@ -436,6 +477,8 @@ static int work(const char *name, const char *style, const char *keepalive) {
         w++;
     check(w->name != NULL, name);
     listen_on_loopback(OPERATIONS);
+    if (w->connections)
+        connect_to_wait(w->connections);
     if (!strcmp(keepalive, "connected")) {
         int fd = tcp_socket(0);
         check(to_server(fd) == 0, "connect");

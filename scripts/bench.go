@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
+	"sort"
 	"time"
 )
 
@@ -37,6 +37,6 @@ func main() {
 			times = append(times, float64(time.Since(start).Microseconds())/requests)
 		}
 	}
-	slices.Sort(times)
+	sort.Float64s(times)
 	fmt.Printf("%f\n", times[rounds/4])
 }

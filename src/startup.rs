@@ -6,12 +6,14 @@ use tcptune_core::options::table::PREFIX;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::profile::Limits;
 use tcptune_core::settings::settled::{Settings, Summary};
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
 use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::block::State;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
+use tcptune_core::sockets::silence::Silence;
 use tcptune_core::sockets::stats::Stats;
 use tcptune_core::system::{self, clock, files};
 
@@ -150,7 +152,8 @@ fn publish(settings: &'static Settings) {
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
     let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
-    if (waits || counts)
+    let silence = Silence::new(settings.profiles.iter().map(|profile| profile.limits));
+    if (waits || counts || silence.is_some())
         && let Some(clock) = lookup::vdso_clock()
     {
         clock::use_vdso(clock);
@@ -165,6 +168,8 @@ fn publish(settings: &'static Settings) {
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new(process) } else { Attempts::default() },
+        silence,
+        times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
         process,
         stats,
         syn,

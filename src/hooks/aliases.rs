@@ -8,7 +8,7 @@ use libc::{
     ssize_t, timespec, timeval,
 };
 
-use super::{calls, descriptors, parts, settled, transferring};
+use super::{calls, descriptors, receiving, sending, settled, silent};
 
 hooks! {
     optional;
@@ -31,63 +31,63 @@ hooks! {
 
     fn __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time) })
+        |_forward| silent::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time) })
     }
 
     fn __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int {
         // SAFETY: as above.
-        |_forward| parts::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time, room) })
+        |_forward| silent::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time, room) })
     }
 
     fn __ppoll_chk(
         fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t
     ) -> c_int {
         // SAFETY: as above.
-        |_forward| parts::ppoll(fds, count, timeout, mask, |time| unsafe { real()(fds, count, time, mask, room) })
+        |_forward| silent::ppoll(fds, count, timeout, mask, |time| unsafe { real()(fds, count, time, mask, room) })
     }
 
     fn __select(
         count: c_int, read: *mut libc::fd_set, write: *mut libc::fd_set, except: *mut libc::fd_set, time: *mut timeval
     ) -> c_int {
         // SAFETY: as above.
-        |_forward| parts::select(count, [read, write, except], time, |time| unsafe {
+        |_forward| silent::select(count, [read, write, except], time, |time| unsafe {
             real()(count, read, write, except, time)
         })
     }
 
     fn __write(fd: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn __send(fd: c_int, bytes: *const c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| sending(fd, flags, forward)
     }
 
     fn __sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
-        |forward| transferring(fd, flags, forward)
+        |forward| sending(fd, flags, forward)
     }
 
     fn __read(fd: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn __read_chk(fd: c_int, bytes: *mut c_void, count: size_t, room: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn __recv_chk(fd: c_int, bytes: *mut c_void, count: size_t, room: size_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn __recvfrom_chk(
         fd: c_int, bytes: *mut c_void, count: size_t, room: size_t, flags: c_int, addr: *mut sockaddr,
         len: *mut socklen_t
     ) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn __vdprintf_chk(fd: c_int, fortified: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn _IO_fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {

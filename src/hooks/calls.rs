@@ -113,6 +113,8 @@ fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     let fd = forward();
     if fd >= 0 {
         tuning.accepted(listener, mark, fd);
+    } else if tuning.times_out {
+        tuning.failed(listener, true, true);
     }
     fd
 }
@@ -172,6 +174,10 @@ pub unsafe fn got(
     {
         // SAFETY: the call has just succeeded: so many bytes were written there.
         unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
+    }
+    if r == 0 && tuning.silence.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+        // SAFETY: the call has just succeeded.
+        unsafe { tuning.error_told(fd, value, len) };
     }
     if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
         // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.

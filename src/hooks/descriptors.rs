@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_long, c_uint};
+use tcptune_core::system::process;
 
 use super::settled;
 use crate::tuning::{TUNING, Tuning};
@@ -67,7 +68,7 @@ hooks! {
 pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     match TUNING.get() {
         None => forward(),
-        Some(tuning) if tuning.attempts.any() => ending(tuning, fd, forward),
+        Some(tuning) if tuning.attempts.any() || tuning.silence.is_some() => ending(tuning, fd, forward),
         Some(tuning) => {
             tuning.descriptors.forget(fd);
             forward()
@@ -75,11 +76,20 @@ pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
     }
 }
 
-/// The same, while attempts go on.
+/// The same, while attempts go on, or where a timeout may be about to end the connection.
 #[cold]
 fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
-    tuning.attempts.close(&tuning.real, fd);
+    if tuning.attempts.any() {
+        tuning.attempts.close(&tuning.real, fd);
+    }
     tuning.descriptors.forget(fd);
+    // A child of vfork(2) closes descriptors of its own, and what is known is the parent's.
+    if let Some(silence) = &tuning.silence
+        && silence.knows(fd)
+        && process::id() == tuning.process
+    {
+        silence.forget(fd);
+    }
     forward()
 }
 

@@ -121,6 +121,7 @@ mod aliases;
 pub mod calls;
 mod descriptors;
 mod parts;
+mod silent;
 pub mod time;
 #[cfg(target_pointer_width = "32")]
 mod time64;
@@ -249,4 +250,16 @@ fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T
         Some(tuning) if tuning.is_interrupted(fd, flags) => T::FAILURE,
         _ => forward(),
     }
+}
+
+/// The same, of one that receives.
+#[inline]
+fn receiving<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    silent::received(fd, flags, transferring(fd, flags, forward))
+}
+
+/// The same, of one that sends.
+#[inline]
+fn sending<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
+    silent::sent(fd, flags, transferring(fd, flags, forward))
 }

@@ -190,7 +190,7 @@ impl Asked {
 }
 
 /// Holds back what `mask` holds back, while a wait is made of parts: between them it would have its turn.
-fn held_back(mask: *const sigset_t, wait: &mut dyn FnMut() -> c_int) -> c_int {
+pub fn held_back(mask: *const sigset_t, wait: &mut dyn FnMut() -> c_int) -> c_int {
     if mask.is_null() || !memory::are_readable(&[(mask.cast(), size_of::<u64>())]) {
         return wait();
     }

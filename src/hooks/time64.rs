@@ -1,11 +1,11 @@
 //! What a program with a 64-bit `time_t` calls on a machine of 32 bits: glibc 2.34 and musl 1.2 have names of their own for
-//! it. Times are passed on as they come.
+//! it. Times are passed on as they come, so a silent server does not end these waits.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_long, c_void, epoll_event, fd_set, msghdr, nfds_t, pollfd, sigset_t, size_t, socklen_t, ssize_t};
 
-use super::{calls, descriptors, transferring, transfers, waited};
+use super::{calls, descriptors, receiving, transfers, waited};
 
 /// `struct timespec` or `struct timeval` with 64 bits.
 type Time = c_void;
@@ -28,7 +28,7 @@ hooks! {
     }
 
     fn __recvmsg64(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn __select64(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *mut Time) -> c_int {

@@ -12,22 +12,22 @@ use libc::{
 use tcptune_core::sockets::address;
 use tcptune_core::system::errno;
 
-use super::{settled, transferring};
+use super::{receiving, sending, settled, transferring};
 use crate::tuning::{TUNING, Tuning};
 
 hooks! {
     required;
 
     fn write(fd: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn send(fd: c_int, bytes: *const c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| sending(fd, flags, forward)
     }
 
     fn sendto(
@@ -39,7 +39,7 @@ hooks! {
                 // SAFETY: the program's own call, but for the flag and the address once it is connected.
                 unsafe { real()(fd, bytes, count, flags, addr, len) }
             }),
-            _ => transferring(fd, flags, forward),
+            _ => sending(fd, flags, forward),
         }
     }
 
@@ -48,7 +48,7 @@ hooks! {
     }
 
     fn sendfile(fd: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn splice(
@@ -58,25 +58,25 @@ hooks! {
     }
 
     fn read(fd: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn recv(fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn recvfrom(
         fd: c_int, bytes: *mut c_void, count: size_t, flags: c_int, addr: *mut sockaddr, len: *mut socklen_t
     ) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
@@ -89,38 +89,38 @@ hooks! {
     optional;
 
     fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
-        |forward| transferring(fd, flags, forward)
+        |forward| sending(fd, flags, forward)
     }
 
     fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
-        |forward| transferring(fd, flags, forward)
+        |forward| receiving(fd, flags, forward)
     }
 
     // not in musl from 1.2.4 on
     fn sendfile64(fd: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     // glibc 2.26: at offset -1 they are readv and writev.
 
     fn preadv2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn preadv64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| receiving(fd, 0, forward)
     }
 
     fn pwritev2(fd: c_int, parts: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 
     fn pwritev64v2(fd: c_int, parts: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t {
-        |forward| transferring(fd, 0, forward)
+        |forward| sending(fd, 0, forward)
     }
 }
 
@@ -154,7 +154,7 @@ pub fn sent(fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> s
     match opening(flags) {
         Some(tuning) => open_with_message(tuning, fd, message, flags, real),
         // SAFETY: the program's own call, with its arguments.
-        None => transferring(fd, flags, || unsafe { real(fd, message, flags) }),
+        None => sending(fd, flags, || unsafe { real(fd, message, flags) }),
     }
 }
 
@@ -164,7 +164,7 @@ type Sendmsg = unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t;
 fn open_with_message(tuning: &Tuning, fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
     let Some(address) = address::of_message(message) else {
         // SAFETY: the program's own call, with its arguments.
-        return transferring(fd, flags, || unsafe { real(fd, message, flags) });
+        return sending(fd, flags, || unsafe { real(fd, message, flags) });
     };
     open_with(tuning, fd, address, flags, &|flags, opens| {
         if opens {

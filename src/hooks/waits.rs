@@ -4,24 +4,24 @@
 
 use libc::{c_int, epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
-use super::{parts, settled};
+use super::{settled, silent};
 
 hooks! {
     required;
 
     fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time) })
+        |_forward| silent::poll(fds, count, timeout, |time| unsafe { real()(fds, count, time) })
     }
 
     fn ppoll(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::ppoll(fds, count, timeout, mask, |time| unsafe { real()(fds, count, time, mask) })
+        |_forward| silent::ppoll(fds, count, timeout, mask, |time| unsafe { real()(fds, count, time, mask) })
     }
 
     fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *mut timeval) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::select(count, [read, write, except], time, |time| unsafe {
+        |_forward| silent::select(count, [read, write, except], time, |time| unsafe {
             real()(count, read, write, except, time)
         })
     }
@@ -31,25 +31,25 @@ hooks! {
         mask: *const sigset_t
     ) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::pselect(count, [read, write, except], time, mask, |time| unsafe {
+        |_forward| silent::pselect(count, [read, write, except], time, mask, |time| unsafe {
             real()(count, read, write, except, time, mask)
         })
     }
 
     fn epoll_wait(fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::epoll(timeout, std::ptr::null(), |time| unsafe { real()(fd, events, count, time) })
+        |_forward| silent::epoll(timeout, std::ptr::null(), |time| unsafe { real()(fd, events, count, time) })
     }
 
     fn epoll_pwait(
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t
     ) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::epoll(timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
+        |_forward| silent::epoll(timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
     }
 
     fn epoll_ctl(fd: c_int, operation: c_int, watched: c_int, event: *mut epoll_event) -> c_int {
-        |forward| settled(watched, forward)
+        |forward| silent::asked(operation, watched, event, settled(watched, forward))
     }
 }
 
@@ -61,6 +61,6 @@ hooks! {
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t
     ) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| parts::with_mask(timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
+        |_forward| silent::epoll_pwait2(timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
     }
 }

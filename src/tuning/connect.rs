@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use libc::{c_int, sockaddr, socklen_t};
 use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
-use tcptune_core::settings::profile::{Precedence, Profile};
+use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::connect::{self, Call};
 use tcptune_core::sockets::decision::{self, Bound, Reason};
-use tcptune_core::sockets::descriptor::{Fact, Mark};
+use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
 use tcptune_core::sockets::{address, apply, attempt, stats};
@@ -82,7 +82,7 @@ impl Tuning {
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !(profile.precedence == Precedence::Program && mark.is(Fact::set_by_program(planned.row)))
+                && !apply::is_programs(&self.real, profile, fd, mark, planned)
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
@@ -103,6 +103,9 @@ impl Tuning {
             && Identity::of(fd) == identity
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
+            if mark.family() == Some(Family::Tcp) {
+                self.watch(fd, profile.limits.receive, profile.limits.send);
+            }
         }
         result
     }

@@ -64,6 +64,9 @@ impl Tuning {
         self.descriptors.set(new, self.descriptors.get(old).and_set_on(self.descriptors.get(new)));
         self.choices.copy(old, new);
         self.attempts.duplicate(old, new);
+        if let Some(silence) = &self.silence {
+            silence.duplicate(old, new);
+        }
         if let Some(stats) = self.stats {
             stats.duplicated(old, new);
         }
@@ -75,6 +78,9 @@ impl Tuning {
         if process::id() == self.process {
             self.attempts.close_range(&self.real, first, last);
             self.descriptors.forget_range(first, last);
+            if let Some(silence) = &self.silence {
+                silence.forget_range(first, last);
+            }
         }
     }
 
@@ -109,7 +115,9 @@ impl Tuning {
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let mark = self.descriptors.get(fd);
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
-        let follow_up = profile.and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()));
+        let follow_up = profile
+            .and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()))
+            .filter(|planned| !errno::preserved(|| apply::is_shorter(&self.real, fd, planned)));
         if let Some(planned) = follow_up {
             // Only TCP has taken an option of its level.
             if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark, false)) {
@@ -118,9 +126,16 @@ impl Tuning {
             let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
             errno::preserved(|| apply::one(&self.real, fd, mark, planned));
-        } else if is_tcp(mark) && self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program) {
-            // Where rules look at addresses, one of them may still let the program's values win.
+        } else if is_tcp(mark)
+            && (is_timeout(level, optname)
+                || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
+        {
+            // Where rules look at addresses, one of them may still let the program's values win. A shorter timeout does.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }
+}
+
+fn is_timeout(level: c_int, optname: c_int) -> bool {
+    level == libc::SOL_SOCKET && matches!(optname, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO)
 }

@@ -7,6 +7,7 @@ use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::Precedence;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::descriptor::{Fact, Mark};
+use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::{address, apply};
 
 use super::{Tuning, is_tcp};
@@ -69,6 +70,11 @@ impl Tuning {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
         }
         self.pass(fd, mark, profile, Stages::ACCEPT);
+        if let (Some(limit), Some(Family::Tcp)) = (profile.limits.client, mark.family()) {
+            self.watch(fd, Some(limit), None);
+        } else if let Some(silence) = &self.silence {
+            silence.forget(fd);
+        }
         if log::log_enabled!(log::Level::Debug) {
             self.explain_accepted(listener, fd, profile);
         }

@@ -6,6 +6,7 @@ mod connect;
 mod descriptors;
 mod explain;
 mod listen;
+mod timeouts;
 mod waits;
 
 use libc::c_int;
@@ -19,6 +20,7 @@ use tcptune_core::sockets::decision::Reason;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::real::Real;
+use tcptune_core::sockets::silence::Silence;
 use tcptune_core::sockets::stats::Stats;
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::errno;
@@ -42,6 +44,10 @@ pub struct Tuning {
     pub choices: Choices,
     /// Nonblocking connects that are going on.
     pub attempts: Attempts,
+    /// Connections that a silent peer ends, where a setting says so.
+    pub silence: Option<Silence>,
+    /// Whether a call may end because of a timeout that the settings have set on its socket.
+    pub times_out: bool,
     /// The real socket(2).
     pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     /// The process that started: not its children.
@@ -89,6 +95,9 @@ impl Tuning {
             return fd;
         }
         tuning.attempts.forget(fd);
+        if let Some(silence) = &tuning.silence {
+            silence.forget(fd);
+        }
         tuning.count_seen(fd, tuning.everywhere);
         // Where rules look at addresses, what holds is known when it connects or listens.
         if let Some(profile) = tuning.everywhere {

@@ -28,6 +28,7 @@ mod security;
 mod servers;
 mod settings;
 mod signals;
+mod silence;
 mod sources;
 mod statistics;
 mod symptoms;

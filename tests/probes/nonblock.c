@@ -146,6 +146,7 @@ int main(int count, char **args) {
     peer = address(args[2], args[3], &peer_len);
     fd = socket(peer.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
     errno = 4711;
+    long start = milliseconds();
     int r = connect(fd, &peer.any, peer_len);
     say("connect", r == 0 ? 0 : errno);
     say("during", kernel_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
@@ -155,7 +156,6 @@ int main(int count, char **args) {
     }
     if (getenv("READ_DURING"))
         say("read_during", program_reads());
-    long start = milliseconds();
     say("noticed", notice(args[1]) > 0);
     say("took", milliseconds() - start);
     say("after", kernel_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));

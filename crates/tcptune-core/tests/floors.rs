@@ -25,13 +25,21 @@ fn modules(text: &str) -> BTreeSet<String> {
     code.split("crate::").skip(1).filter_map(of_path).collect()
 }
 
+/// Of a file, or of all that are in a folder.
+fn code(path: &Path) -> String {
+    if !path.is_dir() {
+        return fs::read_to_string(path).expect("UTF-8");
+    }
+    fs::read_dir(path).expect("a folder").map(|entry| code(&entry.expect("an entry").path())).collect()
+}
+
 fn imports(root: &Path) -> Imports {
     let mut imports = Imports::new();
     for floor in FLOORS {
         for entry in fs::read_dir(root.join(floor)).expect("a floor") {
             let path = entry.expect("an entry").path();
             let stem = path.file_stem().expect("a file").to_string_lossy().into_owned();
-            imports.insert(format!("{floor}/{stem}"), modules(&fs::read_to_string(&path).expect("UTF-8")));
+            imports.insert(format!("{floor}/{stem}"), modules(&code(&path)));
         }
     }
     imports

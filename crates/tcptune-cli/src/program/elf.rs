@@ -23,6 +23,8 @@ pub struct Elf {
     pub is_library: bool,
     /// Whether Go's compiler made it.
     pub is_go: bool,
+    /// Of [`WAITS`], those that it takes from its libraries itself.
+    pub waits: Vec<&'static str>,
     /// The libraries that it is linked with.
     pub needed: Vec<String>,
     /// What it takes from them, and how it calls the kernel.
@@ -31,6 +33,21 @@ pub struct Elf {
     pub tcptune: Option<String>,
 }
 
+/// Functions in which a program waits for something to read, as libc has them.
+const WAITS: [&str; 12] = [
+    "read",
+    "recv",
+    "recvfrom",
+    "recvmsg",
+    "poll",
+    "ppoll",
+    "__poll_chk",
+    "select",
+    "pselect",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+];
 /// What an ELF file takes from its libraries, as far as it tells how it calls the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imports {
@@ -165,6 +182,7 @@ impl Elf {
             needed: Vec::new(),
             imports: Imports::default(),
             tcptune: None,
+            waits: Vec::new(),
         };
         let length = data.len().unwrap_or(0);
         let segments = header.program_headers(endian, data)?;
@@ -214,12 +232,14 @@ impl Elf {
             .any(|name| sections.section_by_name(endian, name).is_some());
         let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
         for symbol in symbols.iter().filter(|symbol| symbol.is_undefined(endian)) {
-            match symbol.name(endian, symbols.strings()) {
-                Ok(b"connect" | b"bind" | b"listen") => found.imports.sockets = true,
-                Ok(b"dlopen") => found.imports.dlopen = true,
-                _ => {}
+            let Ok(name) = symbol.name(endian, symbols.strings()) else { continue };
+            match name {
+                b"connect" | b"bind" | b"listen" => found.imports.sockets = true,
+                b"dlopen" => found.imports.dlopen = true,
+                _ => found.waits.extend(WAITS.into_iter().filter(|wait| wait.as_bytes() == name)),
             }
         }
+        found.waits.sort_unstable();
         Ok(Some(found))
     }
 

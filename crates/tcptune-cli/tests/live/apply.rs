@@ -269,7 +269,7 @@ except OSError as e:
     thread::sleep(Duration::from_millis(1500));
     let begun = Instant::now();
     // The connection has been idle for longer than that already: the first probe is due at once, and 3 s end it.
-    let args = ["--dst", "127.0.0.1", "--keepidle", "1", "--keepintvl", "1", "--keepcnt", "3", "--json"];
+    let args = ["--dst", "127.0.0.1", "--keepidle", "1s", "--keepintvl", "1", "--keepcnt", "3", "--json"];
     let done = tcptune("apply", program.pid(), &args).json();
     assert_eq!(change(&done["sockets"][0], "keepidle")["before"], 7200, "{done:#}");
     assert_eq!(program.line(), libc::ETIMEDOUT.to_string());

@@ -124,6 +124,8 @@ impl Sockopt {
 pub enum Own {
     /// Bound on establishing a connection.
     ConnectTimeout,
+    /// Bound on the silence of a client.
+    ClientTimeout,
     /// The queue of a listener.
     Backlog,
     /// The address that a connection comes from.
@@ -158,7 +160,10 @@ impl Own {
     /// Whether it can be another one for each socket, and so stand in a rule.
     #[must_use]
     pub const fn is_of_a_socket(self) -> bool {
-        matches!(self, Self::ConnectTimeout | Self::Backlog | Self::Source | Self::Mptcp | Self::Precedence)
+        matches!(
+            self,
+            Self::ConnectTimeout | Self::ClientTimeout | Self::Backlog | Self::Source | Self::Mptcp | Self::Precedence
+        )
     }
 }
 
@@ -280,7 +285,8 @@ options! {
     {
         "USER_TIMEOUT", MILLISECONDS_OR_AUTO, (1, INT_MAX), tcp(libc::TCP_USER_TIMEOUT, Stages::SOCKET),
         since: Since(2, 6, 37), source: "tcp(7) TCP_USER_TIMEOUT", ways: Ways::ALL, group: Group::Timeouts,
-        "How long sent data may stay unacknowledged before the connection ends; auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
+        "How long sent data may stay unacknowledged, or a peer that lives may not take it, before the connection ends; \
+         auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
     }
     {
         "LINGER", SECONDS_OR_OFF, (0, 32_767),
@@ -318,20 +324,21 @@ options! {
         "RECV_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, BEGUN),
         since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
-        "How long one read, recv or recvmsg of a blocking socket waits; it then fails with EAGAIN. Not for accept."
+        "How long a program waits for something to read: a blocking call then fails with ETIMEDOUT, and a connection that it \
+         has made and waits for in poll, select or epoll is ended with it. Not for accept."
     }
     {
         "SEND_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, None, Wire::Timeval, BEGUN),
         since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
-        "How long one write, send or sendmsg of a blocking socket waits; it then fails with EAGAIN, or has sent a part. \
-         Not for connect."
+        "How long a program waits for room to write: a blocking call then fails with ETIMEDOUT, or has sent a part; a \
+         connection that it has made and waits for in poll or select is ended with it. Not for connect."
     }
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, Stages::LISTEN),
         since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: Ways::PRELOAD.or(Ways::APPLY), group: Group::Timeouts,
-        "How long one accept of a blocking listener waits; it then fails with EAGAIN. Accepted sockets do not inherit it."
+        "How long one accept of a blocking listener waits; it then fails with ETIMEDOUT. Accepted sockets do not inherit it."
     }
     {
         "REUSEADDR", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEADDR, AT_BIND),
@@ -483,8 +490,14 @@ options! {
     {
         "CONNECT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ConnectTimeout),
         since: Since::NONE, source: "docs/connect-timeout.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Connecting,
-        "How long establishing a connection may take; connect then fails with ETIMEDOUT. \
-         Below 1s, a nonblocking socket waits for about 1s."
+        "How long establishing a connection may take; connect then fails with ETIMEDOUT. Each address of a name has it \
+         anew. Below 1s, a nonblocking socket waits for about 1s."
+    }
+    {
+        "CLIENT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ClientTimeout),
+        since: Since::NONE, source: "docs/silent-server.md", ways: Ways::PRELOAD, group: Group::Timeouts,
+        "How long an accepted connection may be silent while the program waits for it in poll, select or epoll; it is then \
+         ended with ETIMEDOUT. Idle clients are ended as well."
     }
     {
         "BACKLOG", Kind::Backlog, (0, INT_MAX), Target::Own(Own::Backlog),

@@ -63,6 +63,19 @@ impl Backlog {
     }
 }
 
+/// For how long the program waits for a silent peer, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// For something to read.
+    pub receive: Option<u32>,
+    /// For room to write.
+    pub send: Option<u32>,
+    /// For something to read from a client, where it waits by poll(2) and its kin.
+    pub client: Option<u32>,
+    /// For a client to accept.
+    pub accept: Option<u32>,
+}
+
 /// A setting that holds, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InForce {
@@ -85,6 +98,8 @@ pub struct Profile {
     not_inherited: Option<Arc<Planned>>,
     /// Bound on establishing a connection, in milliseconds.
     pub connect_timeout: Option<c_int>,
+    /// Bounds on waits for a peer.
+    pub limits: Limits,
     /// In place of the program's backlog.
     pub backlog: Option<Backlog>,
     /// Where connections come from.
@@ -108,7 +123,7 @@ impl Profile {
                 Some(Target::Socket(option)) => {
                     if let Some(payload) = option.wire.encode(value) {
                         let (row, value) = (*row, value.clone());
-
+                        profile.limits.add(option, &value);
                         profile.add(&mut plan, Planned { row, option, value, payload });
                     }
                 }
@@ -141,6 +156,7 @@ impl Profile {
         let int = |n: &i64| c_int::try_from(*n).ok();
         match (own, value) {
             (Own::ConnectTimeout, Value::Int(ms)) => self.connect_timeout = int(ms),
+            (Own::ClientTimeout, Value::Int(ms)) => self.limits.client = (*ms).try_into().ok(),
             (Own::Backlog, Value::Int(n)) => self.backlog = int(n).map(Backlog::Fixed),
             (Own::Backlog, Value::AtLeast(n)) => self.backlog = int(n).map(Backlog::AtLeast),
             (Own::Source, Value::Addresses(source)) => self.source = *source,
@@ -178,9 +194,23 @@ impl Profile {
     pub fn is_empty(&self) -> bool {
         self.plan.is_empty()
             && self.connect_timeout.is_none()
+            && self.limits.client.is_none()
             && self.backlog.is_none()
             && self.source == Addresses::default()
             && !self.mptcp
+    }
+}
+
+impl Limits {
+    fn add(&mut self, option: Sockopt, value: &Value) {
+        let Value::Int(ms) = value else { return };
+        let limit = match (option.level, option.optname) {
+            (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => &mut self.send,
+            (libc::SOL_SOCKET, libc::SO_RCVTIMEO) if option.stages.contains(Stages::LISTEN) => &mut self.accept,
+            (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => &mut self.receive,
+            _ => return,
+        };
+        *limit = (*ms).try_into().ok();
     }
 }
 

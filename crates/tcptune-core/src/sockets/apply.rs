@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use libc::{c_int, socklen_t};
 
 use crate::options::phase::Stages;
-use crate::options::table::{SOCKET_OPTIONS, Since};
+use crate::options::table::{SOCKET_OPTIONS, Since, Sockopt};
 use crate::options::value::Value;
 use crate::options::wire::Wire;
 use crate::settings::profile::{Planned, Precedence, Profile};
@@ -23,7 +23,10 @@ use crate::system::{errno, files, network};
 /// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
-        profile.at(stage, mark.passed()).filter(not_kept(profile, mark)).for_each(|p| one(real, fd, mark, p));
+        profile
+            .at(stage, mark.passed())
+            .filter(|p| !is_programs(real, profile, fd, mark, p))
+            .for_each(|p| one(real, fd, mark, p));
     });
 }
 
@@ -31,14 +34,39 @@ pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stage
 #[inline]
 pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
     errno::preserved(|| {
-        profile.on_socket().iter().filter(not_kept(profile, mark)).for_each(|p| one(real, fd, mark, p));
+        profile
+            .on_socket()
+            .iter()
+            .filter(|p| !is_programs(real, profile, fd, mark, p))
+            .for_each(|p| one(real, fd, mark, p));
     });
 }
 
-/// What the program has set counts only where its values win.
-fn not_kept(profile: &Profile, mark: Mark) -> impl Fn(&&Planned) -> bool {
-    let ours = profile.precedence == Precedence::Env || !mark.is(Fact::SET_BY_PROGRAM);
-    move |planned| ours || !mark.is(Fact::set_by_program(planned.row))
+/// Whether the program has set this option itself, and that counts: where its values win, or where it is a timeout that is
+/// shorter than ours.
+#[must_use]
+#[inline]
+pub fn is_programs(real: &Real, profile: &Profile, fd: c_int, mark: Mark, planned: &Planned) -> bool {
+    mark.is(Fact::SET_BY_PROGRAM)
+        && mark.is(Fact::set_by_program(planned.row))
+        && (profile.precedence == Precedence::Program || is_shorter(real, fd, planned))
+}
+
+/// Whether the socket has a timeout that is shorter than this one.
+#[must_use]
+pub fn is_shorter(real: &Real, fd: c_int, planned: &Planned) -> bool {
+    let Value::Int(ours) = planned.value else { return false };
+    timeout(real, fd, planned).is_some_and(|on_socket| on_socket < ours)
+}
+
+/// The timeout that a socket has, in milliseconds: of a call that is to receive, or to send.
+#[must_use]
+pub fn timeout(real: &Real, fd: c_int, planned: &Planned) -> Option<i64> {
+    let Sockopt { level, optname, wire: Wire::Timeval, .. } = planned.option else { return None };
+    match Wire::Timeval.decode(&real.get(fd, level, optname).ok()?) {
+        Value::Int(ms) if ms > 0 => Some(ms),
+        _ => None,
+    }
 }
 
 /// Applies one option. A refusal is a warning and never the program's business.

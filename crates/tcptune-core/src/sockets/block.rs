@@ -55,7 +55,12 @@ pub struct Block {
     /// Lines.
     wrong: [AtomicU64; 2],
     counts: AtomicU64,
+    /// How many rules there are.
+    rules: AtomicU64,
 }
+
+/// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
+const RULES_TOLD: usize = 32;
 
 /// A setting, or the rule to which those that follow belong.
 #[derive(Clone, Copy, Debug)]
@@ -139,12 +144,15 @@ impl Block {
     #[must_use]
     pub const fn new() -> Self {
         let [entries, config, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 3];
-        Self { state: AtomicU64::new(0), entries, config, wrong, counts: AtomicU64::new(0) }
+        let [state, counts, rules] = [const { AtomicU64::new(0) }; 3];
+        Self { state, entries, config, wrong, counts, rules }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
     pub fn tell(&self, state: State, settings: &'static Settings) {
         let rules = settings.profiles.iter().filter(|profile| profile.rule.is_some());
+        self.rules.store(u64::try_from(rules.clone().count()).unwrap_or(0), Ordering::Relaxed);
+        let rules = rules.take(RULES_TOLD);
         let of_rules = rules.clone().map(|profile| profile.plan.len() + 2).sum::<usize>();
         let mut entries = Vec::with_capacity(settings.in_force.len() + of_rules);
         entries.extend(settings.in_force.iter().map(|InForce { row, value, place }| Entry::new(*place, *row, value)));
@@ -204,7 +212,9 @@ pub struct Told {
     pub state: State,
     /// What holds without a rule.
     pub settings: Vec<Found>,
-    /// What holds by each rule, in their order.
+    /// How many rules there are.
+    pub all_rules: u64,
+    /// What holds by each of the first rules, in their order.
     pub rules: Vec<(Place, Vec<Found>)>,
     /// The file of `TCPTUNE_CONFIG`.
     pub config: String,
@@ -247,9 +257,11 @@ impl Told {
     /// From the block at this address.
     pub fn read(memory: &impl Memory, block: u64) -> Option<Self> {
         let words = memory.words(block, size_of::<Block>() / size_of::<u64>())?;
-        let [state, entries, count, config, config_length, wrong, wrong_length, counts] = words.try_into().ok()?;
+        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules] =
+            words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
+            all_rules,
             config: text(memory, config, config_length)?,
             wrong: text(memory, wrong, wrong_length)?.lines().map(str::to_owned).collect(),
             ..Self::default()
@@ -372,7 +384,7 @@ mod tests {
         assert_eq!(value("CONGESTION"), ("reno", environment()));
         assert_eq!(value("BACKLOG"), ("min:7", environment()));
         assert_eq!(value("NODELAY"), ("on", "/x.conf:2".to_owned()));
-        assert_eq!(told.rules.len(), 2);
+        assert_eq!((told.rules.len(), told.all_rules), (2, 2));
         let names: Vec<_> = told.rules[0].1.iter().map(|found| OPTIONS[found.row].name()).collect();
         assert!(names.contains(&"CONNECT_TIMEOUT") && names.contains(&"KEEPIDLE"), "{names:?}");
         assert!(told.rules[1].1.is_empty() && told.rules[1].0.column > 1, "off");

@@ -18,6 +18,12 @@ impl Identity {
         network::option(fd, libc::SO_COOKIE, 0u64).map_or_else(|_| Self::by_inode(fd), |cookie| Some(Self(cookie)))
     }
 
+    /// As a number that may be kept.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     #[cold]
     #[inline(never)]
     fn by_inode(fd: c_int) -> Option<Self> {

@@ -11,6 +11,7 @@ pub mod family;
 pub mod identity;
 pub mod real;
 pub mod signal;
+pub mod silence;
 pub mod slots;
 pub mod stats;
 pub mod syn;

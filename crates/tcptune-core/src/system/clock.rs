@@ -27,6 +27,7 @@ pub fn use_vdso(function: Vdso) {
 /// Since some moment in the past. Not libc's clock_gettime(2), which libfaketime takes; std's `Instant` would also bring
 /// its descriptions of all errors: 5 KB, and 63 relocations at each exec.
 #[must_use]
+#[inline]
 pub fn now() -> Duration {
     read(libc::CLOCK_MONOTONIC)
 }

@@ -82,6 +82,16 @@ impl File {
         c_int::try_from(fd).map(Self).map_err(|_| libc::EBADF)
     }
 
+    /// Another descriptor of the file that `fd` is of (fcntl(2), `F_DUPFD_CLOEXEC`).
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn duplicate(fd: c_int) -> Result<Self, c_int> {
+        // SAFETY: touches no memory.
+        let new = unsafe { call!(fcntl, fd, libc::F_DUPFD_CLOEXEC, 0) }?;
+        c_int::try_from(new).map(Self).map_err(|_| libc::EBADF)
+    }
+
     /// Its descriptor.
     #[must_use]
     pub const fn fd(&self) -> c_int {

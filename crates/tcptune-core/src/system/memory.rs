@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::c_int;
 
@@ -47,19 +48,42 @@ pub fn readable(at: *const u8) -> bool {
     refused == Err(libc::EINVAL)
 }
 
-/// Whether all of these can be read: pointers of a program, and how many bytes each, of which null ones have none. A page
-/// that several of them lie on is asked about once.
+/// Whether all of these can be read: pointers of a program, and how many bytes each, of which null ones have none.
+///
+/// Most lie on the stack, in frames that are still there: pages of it that could be read once are not asked about again.
 #[must_use]
 pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
-    let mut known = usize::MAX;
-    parts.iter().filter(|(at, _)| !at.is_null()).all(|(at, len)| {
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    let frame = 0u8;
+    let there = || parts.iter().filter(|(at, _)| !at.is_null());
+    let (mut low, mut high) = (usize::MAX, 0);
+    for (at, len) in there() {
+        low = low.min(at.addr());
+        high = high.max(at.addr().saturating_add(len.saturating_sub(1)));
+    }
+    let first = low / PAGE;
+    let on_stack = (&raw const frame).addr() <= low && high.saturating_sub(low) < PAGE;
+    let near = low.saturating_sub((&raw const frame).addr()) < FRAMES;
+    let pages = first << 1 | (high / PAGE).saturating_sub(first).min(1);
+    if on_stack && near && KNOWN.load(Ordering::Relaxed) == pages {
+        return true;
+    }
+    let mut asked = usize::MAX;
+    let readable = there().all(|(at, len)| {
         (at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE).all(|page| {
-            let asked = page == known || readable(at.with_addr(page * PAGE));
-            known = page;
-            asked
+            let known = page == asked || readable(at.with_addr(page * PAGE));
+            asked = page;
+            known
         })
-    })
+    });
+    if readable && on_stack && near {
+        KNOWN.store(pages, Ordering::Relaxed);
+    }
+    readable
 }
+
+/// How far above the current frame the frames of callers are looked for.
+const FRAMES: usize = 64 * 1024;
 
 /// Whether so many bytes, 8 or more, can be written to: the first and the last 8 are overwritten. The kernel copies the
 /// thread's signal mask there (rt_sigprocmask(2)).

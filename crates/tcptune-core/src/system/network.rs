@@ -17,6 +17,33 @@ pub fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> Result<()
     unsafe { call!(connect, fd, address, len) }.map(drop)
 }
 
+/// The same, to an address of a C type.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn connect_to<T>(fd: c_int, address: &T) -> Result<(), c_int> {
+    connect(fd, ptr::from_ref(address).cast(), size_of::<T>().try_into().unwrap_or(0))
+}
+
+/// shutdown(2), of both directions.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn shut_down(fd: c_int) -> Result<(), c_int> {
+    // SAFETY: touches no memory.
+    unsafe { call!(shutdown, fd, libc::SHUT_RDWR) }.map(drop)
+}
+
+/// How many bytes are in a queue of a connection: an ioctl(2) of tcp(7).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn queued(fd: c_int, which: c_int) -> Result<c_int, c_int> {
+    let mut bytes: c_int = 0;
+    // SAFETY: a live int.
+    unsafe { call!(ioctl, fd, which, &raw mut bytes) }.map(|_| bytes)
+}
+
 /// bind(2), to an address of a C type.
 ///
 /// # Errors
@@ -50,10 +77,18 @@ pub fn peer_name(fd: c_int, room: &mut [u8]) -> Result<usize, c_int> {
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn option<T: Copy>(fd: c_int, name: c_int, mut value: T) -> Result<T, c_int> {
+pub fn option<T: Copy>(fd: c_int, name: c_int, value: T) -> Result<T, c_int> {
+    option_of(fd, libc::SOL_SOCKET, name, value)
+}
+
+/// An option of a level; what is in `value` stays where the kernel knows less.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn option_of<T: Copy>(fd: c_int, level: c_int, name: c_int, mut value: T) -> Result<T, c_int> {
     let mut len = socklen_t::try_from(size_of::<T>()).unwrap_or(0);
     // SAFETY: a live value, and its length.
-    unsafe { call!(getsockopt, fd, libc::SOL_SOCKET, name, &raw mut value, &raw mut len) }.map(|_| value)
+    unsafe { call!(getsockopt, fd, level, name, &raw mut value, &raw mut len) }.map(|_| value)
 }
 
 fn room_of(room: &[u8]) -> socklen_t {

@@ -27,3 +27,9 @@ pub fn exit(status: c_int) -> ! {
         let _ = unsafe { call!(exit_group, status) };
     }
 }
+
+/// Lets another thread have the processor (sched_yield(2)).
+pub fn yield_now() {
+    // SAFETY: touches no memory; it cannot fail.
+    let _ = unsafe { call!(sched_yield) };
+}

@@ -130,6 +130,7 @@ fn in_force(settings: &Settings, row: usize, value: &Value) -> bool {
             planned.is_some_and(|p| *value == Value::Auto || p.value == *value)
         }
         (Target::Own(Own::ConnectTimeout), Value::Int(n)) => profile.connect_timeout == Some(number(*n)),
+        (Target::Own(Own::ClientTimeout), Value::Int(n)) => profile.limits.client.map(i64::from) == Some(*n),
         (Target::Own(Own::Backlog), Value::Int(n)) => profile.backlog == Some(Backlog::Fixed(number(*n))),
         (Target::Own(Own::Backlog), Value::AtLeast(n)) => profile.backlog == Some(Backlog::AtLeast(number(*n))),
         (Target::Own(Own::Source), Value::Addresses(source)) => profile.source == *source,

@@ -192,6 +192,11 @@ fn check_program(
         ("Library", library.clone(), json!(library)),
         ("Way", format!("{}: {}", choice.way, choice.reason), json!(choice.way.name())),
     ];
+    let waits = program.elf.as_ref().map(|elf| elf.waits.as_slice()).unwrap_or_default();
+    if !waits.is_empty() {
+        // RECV_TIMEOUT reaches all of them.
+        facts.push(("Waits in", format!("{}, and what its libraries call", waits.join(", ")), json!(waits)));
+    }
     if !choice.left_out.is_empty() {
         facts.push(("Not set", choice.left_out.join(", "), json!(choice.left_out)));
     }

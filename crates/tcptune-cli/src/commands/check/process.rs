@@ -122,12 +122,16 @@ fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
             (source, if settings.is_empty() { "off".to_owned() } else { settings })
         })
         .collect();
-    let of_rules = rules.iter().map(|(source, settings)| format!("{source}: {settings}")).collect::<Vec<_>>();
+    let mut of_rules: Vec<_> = rules.iter().map(|(source, settings)| format!("{source}: {settings}")).collect();
+    let more = told.all_rules.saturating_sub(u64::try_from(rules.len()).unwrap_or(0));
+    if more > 0 {
+        of_rules.push(format!("and {more} more"));
+    }
     let none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
     let mut facts = vec![
         ("Settings", none(shown.join("\n")), Value::Object(machine)),
         ("Sources", String::new(), Value::Object(sources)),
-        ("Rules", none(of_rules.join("\n")), json!(rules.len())),
+        ("Rules", none(of_rules.join("\n")), json!(told.all_rules)),
     ];
     if !told.wrong.is_empty() {
         let lines: Vec<_> = told.wrong.iter().map(|line| format!("{line}; ignored")).collect();

@@ -34,7 +34,7 @@ pub fn find(profile: &Profile, facts: &Facts, kernel: &Kernel) -> Vec<Conflict> 
         if ms < shortest {
             let text = format!(
                 "SEND_TIMEOUT={ms}ms is shorter than the time until lost data is repeated ({shortest}ms at least): one \
-                 lost packet can make send fail with EAGAIN"
+                 lost packet can make send fail with ETIMEDOUT"
             );
             say("send-timeout-below-rto", text);
         }

@@ -298,6 +298,9 @@ impl Explained {
             table.add_row([out.cell(Tone::Plain, what)].into_iter().chain(cells).collect::<Vec<_>>());
         }
         out.print_table(&table)?;
+        for line in reach(self.base()) {
+            out.print(line)?;
+        }
         out.print("")?;
         let mut table = out.table(&["SYNs to a dead host", ""]);
         for (_, facts, title, _) in &both {
@@ -354,17 +357,41 @@ fn times(facts: &Facts) -> Json {
         },
         "syns_s": facts.syns(),
         "unacknowledged_ms": facts.unacknowledged().0,
+        "paused_peer_ms": facts.user_timeout.map(|ms| ms.0),
     })
 }
 
 /// What ends, and how that comes to be.
 type Meaning = (&'static str, fn(&Facts, &Profile) -> String);
 
-const MEANINGS: [Meaning; 3] = [
+const MEANINGS: [Meaning; 5] = [
     ("idle connection, dead peer", idle_peer),
     ("connect to a dead host", connect),
     ("unacknowledged data", unacknowledged),
+    ("peer that pauses reading", paused_peer),
+    ("server that falls silent", silent_server),
 ];
+
+/// Which programs the timeouts of a silent peer reach, if they are set.
+fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
+    let limits = profile.limits;
+    let lines = [
+        (
+            limits.receive,
+            "RECV_TIMEOUT reaches calls that block, and programs that wait in poll, select or epoll for connections of",
+        ),
+        (
+            limits.receive,
+            "their own; not accepted ones (CLIENT_TIMEOUT), MPTCP, io_uring, or stdio, which says EAGAIN.",
+        ),
+        (limits.send, "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll or select."),
+        (
+            limits.client,
+            "CLIENT_TIMEOUT reaches programs that wait in poll, select or epoll; idle clients are ended as well.",
+        ),
+    ];
+    lines.into_iter().filter(|(limit, _)| limit.is_some()).map(|(_, line)| line)
+}
 
 fn idle_peer(facts: &Facts, _: &Profile) -> String {
     let Facts { idle, interval, count, .. } = facts;
@@ -378,7 +405,7 @@ fn idle_peer(facts: &Facts, _: &Profile) -> String {
 fn connect(facts: &Facts, profile: &Profile) -> String {
     let (after, limit) = facts.connect();
     match limit {
-        Limit::ConnectTimeout => format!("{after} (CONNECT_TIMEOUT)"),
+        Limit::ConnectTimeout => format!("{after} (CONNECT_TIMEOUT), for each address"),
         Limit::UserTimeout => format!("{after} (USER_TIMEOUT)"),
         Limit::SynSchedule if model::number(profile, "SYNCNT").is_some() => {
             format!("{after} (SYNCNT {})", facts.syn_retries)
@@ -393,4 +420,24 @@ fn unacknowledged(facts: &Facts, _: &Profile) -> String {
         Some(_) => format!("{after} (USER_TIMEOUT)"),
         None => format!("{after} or more (tcp_retries2 {})", facts.retries2),
     }
+}
+
+/// A window of zero is probed, and the probes are answered; a user timeout ends it all the same (`tcp_probe_timer` of the
+/// kernel).
+fn paused_peer(facts: &Facts, _: &Profile) -> String {
+    match facts.user_timeout {
+        Some(after) => format!("{after} (USER_TIMEOUT), though it lives"),
+        None => "never: it is asked again and again".to_owned(),
+    }
+}
+
+fn silent_server(_: &Facts, profile: &Profile) -> String {
+    match receive_timeout(profile) {
+        Some(after) => format!("{after} (RECV_TIMEOUT)"),
+        None => "never".to_owned(),
+    }
+}
+
+fn receive_timeout(profile: &Profile) -> Option<Milliseconds> {
+    profile.limits.receive.map(|ms| Milliseconds(ms.into()))
 }

@@ -1,0 +1,251 @@
+//! Receive and send timeouts of a program that waits in poll(2), select(2) or epoll(7): a connection on which nothing
+//! came for as long as the setting says, while the program waited for it, is ended by the kernel ([`kernel`]), and the
+//! program is told `ETIMEDOUT`.
+//!
+//! What is remembered of a descriptor is a hint, as everywhere; before a connection is ended, the kernel says whose it is
+//! and how long it has been silent ([`verdict`]).
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+pub mod epoll;
+pub mod kernel;
+pub mod poll;
+pub mod select;
+mod slot;
+pub mod verdict;
+
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+use libc::c_int;
+
+use crate::settings::profile::Limits;
+use crate::sockets::address;
+use crate::sockets::slots::Slots;
+use crate::system::files::File;
+use epoll::Deadlines;
+use slot::Slot;
+
+/// A wait that nothing bounds.
+pub const FOREVER: u64 = u64::MAX;
+
+const NANOS: u64 = 1_000_000;
+
+/// What a program waits for on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// For something to read.
+    Receive,
+    /// For room to write.
+    Send,
+}
+
+/// What is known of the connections whose silence ends them.
+#[derive(Debug)]
+pub struct Silence {
+    slots: Slots<Slot>,
+    /// One past the highest descriptor that was ever watched.
+    end: AtomicI32,
+    /// How many have been ended, and nobody has been told yet.
+    untold: AtomicUsize,
+    /// The shortest limit that holds for any socket, in milliseconds.
+    shortest: u64,
+    deadlines: Deadlines,
+}
+
+impl Silence {
+    /// For sockets with these limits; `None` where there are none.
+    #[must_use]
+    pub fn new(limits: impl Iterator<Item = Limits>) -> Option<Self> {
+        let shortest = limits.flat_map(|limits| [limits.receive, limits.send, limits.client]).flatten().min()?;
+        Some(Self {
+            slots: Slots::new(),
+            end: AtomicI32::new(0),
+            untold: AtomicUsize::new(0),
+            shortest: shortest.into(),
+            deadlines: Deadlines::default(),
+        })
+    }
+
+    fn slot(&self, fd: c_int) -> Option<&Slot> {
+        self.slots.get(fd)
+    }
+
+    /// After so many nanoseconds of a wait it is known what the program waits for, and time to look at it: the first
+    /// part of each long wait.
+    fn first_look(&self) -> u64 {
+        self.shortest * NANOS / 8
+    }
+
+    /// From now on the silence of this connection ends it. An earlier owner of the number is forgotten.
+    pub fn watch(&self, fd: c_int, receive: Option<u32>, send: Option<u32>) {
+        let Some(slot) = self.slots.entry(fd) else { return };
+        self.told(slot);
+        slot.begin(kernel::identity(fd), receive.unwrap_or(0), send.unwrap_or(0));
+        self.end.fetch_max(fd + 1, Ordering::Relaxed);
+        if let Some(limit) = receive.filter(|_| slot.wanted()) {
+            self.deadlines.add(u64::from(limit));
+        }
+    }
+
+    /// Whether there is anything to forget.
+    pub fn knows(&self, fd: c_int) -> bool {
+        self.used(fd).is_some()
+    }
+
+    fn used(&self, fd: c_int) -> Option<&Slot> {
+        self.slot(fd).filter(|slot| slot.is_used())
+    }
+
+    /// Forgets `fd`: it is closed, or another socket's now. Where another thread is about to end this very connection,
+    /// it is waited for, so that nobody hears of a descriptor that is closed.
+    #[inline]
+    pub fn forget(&self, fd: c_int) {
+        if let Some(slot) = self.used(fd) {
+            self.forget_slot(slot);
+        }
+    }
+
+    /// Forgets all between these two.
+    pub fn forget_range(&self, first: c_int, last: c_int) {
+        (first..=last.min(self.end.load(Ordering::Relaxed))).for_each(|fd| self.forget(fd));
+    }
+
+    #[cold]
+    fn forget_slot(&self, slot: &Slot) {
+        slot.when_nobody_ends_it();
+        self.told(slot);
+        if slot.wanted() && slot.is_one_of_several() {
+            self.hand_on(slot);
+        }
+        slot.clear();
+    }
+
+    /// An epoll set still has a socket that another number is left of: from now on that stands for it.
+    fn hand_on(&self, closed: &Slot) {
+        let heir = self.watched().find(|(_, slot)| !std::ptr::eq(*slot, closed) && slot.cookie() == closed.cookie());
+        if let Some((_, heir)) = heir {
+            heir.want_as(closed);
+        }
+    }
+
+    /// `new` is another number of `old`.
+    pub fn duplicate(&self, old: c_int, new: c_int) {
+        self.forget(new);
+        let Some(from) = self.slot(old).filter(|from| from.cookie() != 0) else { return };
+        let Some(to) = self.slots.entry(new) else { return };
+        to.duplicate(from);
+        self.end.fetch_max(new + 1, Ordering::Relaxed);
+    }
+
+    /// The descriptors that are watched.
+    fn watched(&self) -> impl Iterator<Item = (c_int, &Slot)> {
+        (0..self.end.load(Ordering::Relaxed))
+            .filter_map(|fd| Some((fd, self.slot(fd)?)))
+            .filter(|(_, slot)| slot.cookie() != 0)
+    }
+
+    /// Bytes have come: what the program has waited before counts no more.
+    #[inline]
+    pub fn received(&self, fd: c_int) {
+        if let Some(slot) = self.slot(fd) {
+            slot.no_wait(Wait::Receive);
+        }
+    }
+
+    /// The program has waited on `fd` for so many nanoseconds: how many more it may wait, [`FOREVER`] if that has no
+    /// bound. What is over is ended, and it may wait for 0 more.
+    #[inline]
+    fn waited(&self, fd: c_int, wait: Wait, nanos: u64, ready: bool) -> u64 {
+        let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else { return FOREVER };
+        let limit = slot.limit(wait);
+        if limit == 0 {
+            return FOREVER;
+        }
+        if ready {
+            slot.no_wait(wait);
+            return FOREVER;
+        }
+        let (limit, waited) = (limit * NANOS, slot.add_wait(wait, nanos));
+        if waited < limit && !(wait == Wait::Send && slot.knows_no_start()) {
+            return limit - waited;
+        }
+        self.look(fd, slot, wait, waited / NANOS).map_or(0, |silent| {
+            slot.set_wait(wait, silent * NANOS);
+            limit.saturating_sub(silent * NANOS).max(NANOS)
+        })
+    }
+
+    /// For how many milliseconds a connection has been silent, while the program waited for so many; `None` if that was
+    /// too long, and it has been ended.
+    #[cold]
+    fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> Option<u64> {
+        let limit = slot.limit(wait);
+        let silent = measured(fd, slot, wait, waited);
+        if !verdict::is_over(silent, limit) {
+            return Some(silent);
+        }
+        let peer = if log::log_enabled!(log::Level::Debug) { address::peer(fd) } else { None };
+        let is_silent_still =
+            |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(measured(fd, slot, wait, waited), limit);
+        let ended = slot.ending(|| match File::duplicate(fd) {
+            // Of a number that no other thread knows.
+            Ok(own) => is_silent_still(own.fd()) && self.end(own.fd(), slot),
+            Err(_) => false,
+        });
+        if !ended {
+            return Some(0); // another's by now, or it cannot be done: another time
+        }
+        if let Some(peer) = peer {
+            let what = if wait == Wait::Receive { "no byte came" } else { "nothing was taken" };
+            log::debug!(
+                "fd {fd}: {peer}: {what} for {}.{:03} s; the connection is ended",
+                silent / 1000,
+                silent % 1000
+            );
+        }
+        None
+    }
+
+    /// Whoever asks for an error is told of a timeout from now on.
+    fn end(&self, fd: c_int, slot: &Slot) -> bool {
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        slot.set_ended();
+        let ended = kernel::end(fd);
+        if !ended {
+            self.told(slot);
+        }
+        ended
+    }
+
+    /// Whether an error of this descriptor is that of a connection that was ended here, and nobody has been told of it
+    /// yet. `last` if the kernel will not give it again.
+    pub fn is_ours(&self, fd: c_int, last: bool) -> bool {
+        if self.untold.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let cookie = kernel::identity(fd);
+        let is_this = |slot: &&Slot| slot.is_ended() && slot.cookie() == cookie;
+        // Where it was ended by another of its numbers, that one is looked for.
+        let found = self.slot(fd).filter(is_this).or_else(|| self.watched().map(|(_, slot)| slot).find(is_this));
+        if let (Some(slot), true) = (found, last) {
+            self.told(slot);
+        }
+        found.is_some()
+    }
+
+    /// Whoever asks this socket for an error is not told of ours any more.
+    fn told(&self, slot: &Slot) {
+        if slot.unset_ended() {
+            self.untold.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// For how long the kernel says that a connection has been silent, while the program waited for so many milliseconds.
+fn measured(fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> u64 {
+    let Some(facts) = kernel::facts(fd) else { return 0 };
+    match wait {
+        Wait::Receive => verdict::silent(&facts, waited),
+        Wait::Send => slot.start(facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start)),
+    }
+}

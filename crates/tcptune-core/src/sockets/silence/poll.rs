@@ -1,0 +1,73 @@
+//! poll(2) and ppoll(2).
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::slice;
+
+use libc::{c_int, c_short, nfds_t, pollfd};
+
+use super::{FOREVER, Silence, Wait};
+use crate::system::clock;
+use crate::system::errno;
+
+const READABLE: c_short = libc::POLLIN | libc::POLLRDNORM | libc::POLLPRI | libc::POLLRDBAND;
+const WRITABLE: c_short = libc::POLLOUT | libc::POLLWRNORM;
+const BROKEN: c_short = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
+
+/// Nanoseconds of the clock.
+pub(super) fn nanoseconds() -> u64 {
+    u64::try_from(clock::now().as_nanos()).unwrap_or(0)
+}
+
+impl Silence {
+    /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
+    ///
+    /// The entries are looked at after a part of the wait: the kernel has read them by then, so that a bad pointer has
+    /// got its `EFAULT`, and whatever is ready at once costs no look.
+    ///
+    /// # Safety
+    /// `call` is a poll(2) of these entries.
+    pub unsafe fn poll(
+        &self,
+        entries: *const pollfd,
+        count: nfds_t,
+        timeout: u64,
+        call: &mut dyn FnMut(u64) -> c_int,
+    ) -> c_int {
+        if timeout == 0 {
+            return call(0);
+        }
+        let began = nanoseconds();
+        let mut last = began;
+        let (mut left, mut bound) = (timeout, self.first_look());
+        loop {
+            let result = call(left.min(bound).min(self.until_due()));
+            if result < 0 && errno::get() != libc::EINTR {
+                return result;
+            }
+            let now = nanoseconds();
+            // SAFETY: the kernel has just read them, and written to them.
+            let entries = unsafe { slice::from_raw_parts(entries, usize::try_from(count).unwrap_or(0)) };
+            bound = self.waited_on_entries(entries, now.saturating_sub(last));
+            last = now;
+            if result != 0 || left == 0 {
+                return result;
+            }
+            if timeout != FOREVER {
+                left = timeout.saturating_sub(now.saturating_sub(began));
+            }
+        }
+    }
+
+    fn waited_on_entries(&self, entries: &[pollfd], nanos: u64) -> u64 {
+        let mut bound = FOREVER;
+        for pollfd { fd, events, revents } in entries {
+            for (wait, wanted) in [(Wait::Receive, READABLE), (Wait::Send, WRITABLE)] {
+                if events & wanted != 0 {
+                    bound = bound.min(self.waited(*fd, wait, nanos, revents & (wanted | BROKEN) != 0));
+                }
+            }
+        }
+        bound
+    }
+}

@@ -1,0 +1,90 @@
+//! Calls that a timeout of the settings ends, and connections that a silent peer ends: the program is told `ETIMEDOUT`.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::fmt;
+
+use libc::{c_int, c_void, socklen_t};
+use tcptune_core::options::value::Value;
+use tcptune_core::sockets::{address, apply};
+use tcptune_core::system::{errno, files};
+
+use super::{Tuning, is_tcp};
+
+impl Tuning {
+    /// From now on the silence of this connection ends it, after so many milliseconds of waiting.
+    pub fn watch(&self, fd: c_int, receive: Option<u32>, send: Option<u32>) {
+        if let Some(silence) = &self.silence {
+            silence.watch(fd, receive, send);
+        }
+    }
+
+    /// After a call on a connection or a listener that has failed: `receives` if it was to receive something, or accept;
+    /// `waits` unless it was told not to.
+    #[cold]
+    pub fn failed(&self, fd: c_int, receives: bool, waits: bool) {
+        match errno::get() {
+            libc::EAGAIN if waits && self.has_timed_out(fd, receives) => errno::set(libc::ETIMEDOUT),
+            libc::ECONNRESET if self.is_ended(fd, true) => errno::set(libc::ETIMEDOUT),
+            // What a thread is told that waited in the call (Linux 6.7); the error is still there for the next one.
+            libc::EPIPE if receives && self.is_ended(fd, false) => errno::set(libc::ETIMEDOUT),
+            _ => {}
+        }
+    }
+
+    /// After a getsockopt(2) of `SO_ERROR`: the error of a connection that has been ended here is `ETIMEDOUT`.
+    ///
+    /// # Safety
+    /// It has succeeded.
+    pub unsafe fn error_told(&self, fd: c_int, value: *mut c_void, len: *const socklen_t) {
+        // SAFETY: the kernel has just written so many bytes there.
+        unsafe {
+            if *len == 4 && value.cast::<c_int>().read_unaligned() == libc::ECONNRESET && self.is_ended(fd, true) {
+                value.cast::<c_int>().write_unaligned(libc::ETIMEDOUT);
+            }
+        }
+    }
+
+    /// Whether an error is that of a connection that a silent peer has ended here.
+    pub fn is_ended(&self, fd: c_int, last: bool) -> bool {
+        self.silence.as_ref().is_some_and(|silence| silence.is_ours(fd, last))
+    }
+
+    /// Whether a call has ended because of the timeout that the settings have set, and not at once, nor because of one
+    /// that the program has set.
+    fn has_timed_out(&self, fd: c_int, receives: bool) -> bool {
+        let (mark, optname) = (self.descriptors.get(fd), if receives { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO });
+        let Some(profile) = self.profile(fd, mark).filter(|_| is_tcp(mark)) else { return false };
+        let Some(planned) = profile.planned(libc::SOL_SOCKET, optname, mark.passed()) else { return false };
+        errno::preserved(|| {
+            let blocking = files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
+            let ours = blocking
+                && apply::mark(&self.real, fd).is_some_and(is_tcp)
+                && !apply::is_programs(&self.real, profile, fd, mark, planned)
+                && apply::timeout(&self.real, fd, planned).is_some();
+            if ours && log::log_enabled!(log::Level::Debug) {
+                explain(fd, receives, &planned.value);
+            }
+            ours
+        })
+    }
+}
+
+#[cold]
+fn explain(fd: c_int, receives: bool, limit: &Value) {
+    let Value::Int(ms) = limit else { return };
+    let what = if receives { "nothing came" } else { "there was no room to send" };
+    log::debug!("fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+}
+
+/// Displays whom a socket is connected to.
+struct Peer(c_int);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match address::peer(self.0) {
+            Some(peer) => write!(f, "{peer}: "),
+            None => Ok(()),
+        }
+    }
+}
