@@ -46,7 +46,8 @@ hooks! {
     // glibc 2.34
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         |forward| {
-            if flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC == 0 {
+            // With the one nothing is closed, with the other only what this thread has for itself.
+            if flags.cast_unsigned() & (libc::CLOSE_RANGE_CLOEXEC | libc::CLOSE_RANGE_UNSHARE) == 0 {
                 closing_all(first, last);
             }
             forward()
