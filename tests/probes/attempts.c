@@ -88,7 +88,7 @@ static void *answer(void *unused) {
     for (int i = 0; i < 5; i++) {
         struct pollfd p = {late, POLLIN, 0};
         if (syscall(SYS_poll, &p, 1, 3000) == 1)
-            syscall(SYS_accept, late, NULL, NULL);
+            syscall(SYS_accept4, late, NULL, NULL, 0);
     }
     return NULL;
 }
