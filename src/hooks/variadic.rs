@@ -86,6 +86,22 @@ macro_rules! variadic {
                 before = sym before,
             )
         }
+
+        /// See libc's. The arguments are whatever the program has passed; its stack may be aligned to 4 bytes only.
+        #[cfg(target_arch = "x86")]
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name() {
+            std::arch::naked_asm!(
+                "push ebp", "mov ebp, esp", "and esp, -16", "sub esp, 8",
+                concat!("push ", $index),
+                "push dword ptr [ebp + 8]",
+                "call {before}",
+                "leave",
+                "jmp eax",
+                before = sym before,
+            )
+        }
     )*};
 }
 

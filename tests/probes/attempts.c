@@ -89,8 +89,12 @@ static void *answer(void *unused) {
     usleep(300000);
     for (int i = 0; i < 5; i++) {
         struct pollfd p = {late, POLLIN, 0};
+#ifdef SYS_poll
         if (syscall(SYS_poll, &p, 1, 3000) == 1)
-            syscall(SYS_accept, late, NULL, NULL);
+#else /* aarch64 */
+        if (syscall(SYS_ppoll, &p, 1, &(struct timespec){3, 0}, NULL, 0) == 1)
+#endif
+            syscall(SYS_accept4, late, NULL, NULL, 0);
     }
     return NULL;
 }

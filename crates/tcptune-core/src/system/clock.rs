@@ -65,7 +65,7 @@ impl Date {
         let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: a live timespec; the clock is always there.
         let _ = unsafe { call!(clock_gettime, libc::CLOCK_REALTIME, &raw mut now) };
-        Self { seconds: now.tv_sec, milliseconds: now.tv_nsec / 1_000_000 }
+        Self { seconds: now.tv_sec.into(), milliseconds: (now.tv_nsec / 1_000_000).into() }
     }
 }
 
