@@ -47,7 +47,7 @@ fn blocking_and_nonblocking_on_both_ip_versions() {
         let ended = connect(&namespace, &[ip, "5003"], Some(&[("CONNECT_TIMEOUT", "300ms")]));
         assert_on_time(ended.milliseconds("took"), Duration::from_millis(300), Duration::from_millis(150));
         let ended = Program::probe("nonblock")
-            .args(["epoll_wait", ip, "5004"])
+            .args(["select", ip, "5004"])
             .inside(&namespace)
             .tuned(&[("CONNECT_TIMEOUT", "1500ms")])
             .run();

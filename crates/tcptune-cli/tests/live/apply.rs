@@ -312,7 +312,7 @@ for line in sys.stdin:
     let mut program = Running::start(&mut python(script));
     let server = program.line();
     let pid = program.pid().to_string();
-    let args = ["apply", &pid, "--keepidle", "41", "--dst", "127.0.0.0/8", "--watch", "3s", "--json"];
+    let args = ["apply", &pid, "--keepidle", "41", "--dst", "127.0.0.0/8", "--watch", "8s", "--json"];
     let begun = Instant::now();
     let mut watching = Running::start(Command::new(TCPTUNE).args(args));
     for _ in 0..3 {
@@ -326,5 +326,5 @@ for line in sys.stdin:
     }
     assert_eq!(watching.wait(), Some(0));
     let took = begun.elapsed();
-    assert!(took > Duration::from_millis(2900) && took < Duration::from_millis(4500), "{took:?}");
+    assert!(took > Duration::from_millis(7900) && took < Duration::from_secs(20), "{took:?}");
 }

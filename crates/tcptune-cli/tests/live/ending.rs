@@ -76,7 +76,7 @@ fn a_close_meanwhile_reaches_the_peer_at_once() {
 import socket, sys, time
 idle = [socket.socket() for _ in range(300)]
 print('ready', flush=True); sys.stdin.readline()
-for n in range(200):
+for n in range(600):
     s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); time.sleep(0.01)
     s.send(b'%.6f' % time.monotonic()); s.close()";
     let mut program =
@@ -93,7 +93,7 @@ for n in range(200):
         });
         program.say("");
         let mut worst = Duration::ZERO;
-        for _ in 0..200 {
+        for _ in 0..600 {
             let (mut stream, _) = listener.accept().expect("a connection");
             let mut first = [0; 1];
             stream.read_exact(&mut first).expect("data");

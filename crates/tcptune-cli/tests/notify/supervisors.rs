@@ -20,7 +20,7 @@ fn sixty_four_threads() {
 fn a_fork_storm() {
     let server = Server::start();
     for (user, kind) in users().into_iter().zip(STATIC.iter().cycle()) {
-        let flags = ["--backend", "notify", "--keepidle", "77", "--connect-timeout", "20s"];
+        let flags = ["--backend", "notify", "--keepidle", "77", "--connect-timeout", "25s"];
         let counts = output(user, &flags, &probe(kind), &["forks", server.port(), "400"]);
         assert_eq!(numbers(&counts), [0, 0], "{kind} as {user}");
     }
