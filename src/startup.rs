@@ -158,6 +158,7 @@ fn publish(settings: &'static Settings) {
     {
         clock::use_vdso(clock);
     }
+    let process = system::process::id();
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
@@ -166,10 +167,10 @@ fn publish(settings: &'static Settings) {
         real_socket: hooks::calls::socket::real(),
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
-        attempts: if waits { Attempts::new() } else { Attempts::default() },
+        attempts: if waits { Attempts::new(process) } else { Attempts::default() },
         silence,
         times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
-        process: system::process::id(),
+        process,
         stats,
         syn,
     }));

@@ -18,7 +18,7 @@ hooks! {
     }
 
     fn __close(fd: c_int) -> c_int {
-        |forward| descriptors::closing(fd, forward)
+        |_forward| descriptors::closing(fd, real())
     }
 
     fn __dup2(fd: c_int, new: c_int) -> c_int {

@@ -12,7 +12,7 @@ hooks! {
     required;
 
     fn close(fd: c_int) -> c_int {
-        |forward| closing(fd, forward)
+        |_forward| closing(fd, real())
     }
 
     fn dup(fd: c_int) -> c_int {
@@ -46,7 +46,8 @@ hooks! {
     // glibc 2.34
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         |forward| {
-            if flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC == 0 {
+            // With the one nothing is closed, with the other only what this thread has for itself.
+            if flags.cast_unsigned() & (libc::CLOSE_RANGE_CLOEXEC | libc::CLOSE_RANGE_UNSHARE) == 0 {
                 closing_all(first, last);
             }
             forward()
@@ -62,22 +63,23 @@ hooks! {
     }
 }
 
-/// close(2).
+type Close = unsafe extern "C" fn(c_int) -> c_int;
+
+/// close(2): `real`, after what is to be done before.
 #[inline]
-pub fn closing(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+pub fn closing(fd: c_int, real: Close) -> c_int {
     match TUNING.get() {
-        None => forward(),
-        Some(tuning) if tuning.attempts.any() || tuning.silence.is_some() => ending(tuning, fd, forward),
-        Some(tuning) => {
-            tuning.descriptors.forget(fd);
-            forward()
-        }
+        Some(tuning) if tuning.attempts.any() || tuning.silence.is_some() => return ending(tuning, fd, real),
+        Some(tuning) => tuning.descriptors.forget(fd),
+        None => {}
     }
+    // SAFETY: the program's own call, with its argument.
+    unsafe { real(fd) }
 }
 
 /// The same, while attempts go on, or where a timeout may be about to end the connection.
 #[cold]
-fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+fn ending(tuning: &Tuning, fd: c_int, real: Close) -> c_int {
     if tuning.attempts.any() {
         tuning.attempts.close(&tuning.real, fd);
     }
@@ -89,7 +91,8 @@ fn ending(tuning: &Tuning, fd: c_int, forward: impl FnOnce() -> c_int) -> c_int 
     {
         silence.forget(fd);
     }
-    forward()
+    // SAFETY: as above.
+    unsafe { real(fd) }
 }
 
 /// fcntl(2).

@@ -54,6 +54,15 @@ fn what_ends_a_call_that_waits_for_the_attempt_is_as_without_the_library() {
 }
 
 #[test]
+fn who_closes_a_number_of_its_own_leaves_the_attempt_on_ours() {
+    for way in ["close", "dup2", "close_range"] {
+        let ended = attempts(&["others", way], "1", "3");
+        assert_eq!((ended.number("during"), ended.number("as_expected")), (3000, 1), "{way}: {ended:#?}");
+        assert_eq!(ended.number("after"), 0, "{way}: {ended:#?}");
+    }
+}
+
+#[test]
 fn an_attempt_that_is_given_up_leaves_nothing_on_the_listener() {
     let ended = attempts(&["unspec"], &BlackHole::v4().port(), "3");
     assert_eq!((ended.number("during"), ended.number("given_up")), (3000, 1), "{ended:#?}");

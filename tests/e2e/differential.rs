@@ -31,6 +31,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("THIN_LINEAR_TIMEOUTS", "on"),
     ("RECV_TIMEOUT", "30"),
     ("ACCEPT_TIMEOUT", "30"),
+    ("CLIENT_TIMEOUT", "30"),
     ("CORK", "off"),
     ("SNDBUF", "100K"),
     ("RCVBUF", "100K"),

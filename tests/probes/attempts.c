@@ -2,6 +2,8 @@
  *
  *   threads      1,000 connects to PORT, in an epoll set before they begin: another thread uses them as soon as it hears
  *   blocking WAY a port of its own that answers late: connect, made blocking while it goes on, and then WAY
+ *   others WAY   a port of its own that answers late; meanwhile a child of vfork, or a thread with descriptors of its own,
+ *                closes the number of the attempt: close, dup2, close_range
  *   unspec       a connect that is given up by AF_UNSPEC; the socket listens then
  *   nothing      RLIMIT_NOFILE is 0 while the program waits
  *   own          another thread sets a value of its own, again and again
@@ -134,6 +136,39 @@ static void blocking(const char *way) {
     say("took", milliseconds() - start);
     say("as_expected", r);
     say("after", user_timeout(fd));
+}
+
+/* ---- others' descriptors ---- */
+
+static int others_fd;
+
+static void *close_own(void *unused) {
+    (void)unused;
+    if (close_range(3, ~0U, CLOSE_RANGE_UNSHARE) != 0)
+        exit(2);
+    return NULL;
+}
+
+static void others(const char *way) {
+    pthread_t thread;
+    listen_late();
+    others_fd = nonblocking();
+    connect(others_fd, &peer.any, peer_len);
+    say("during", user_timeout(others_fd));
+    if (!strcmp(way, "close_range")) {
+        start_thread(&thread, close_own, NULL);
+        pthread_join(thread, NULL);
+    } else if (vfork() == 0) {
+        if (!strcmp(way, "close"))
+            close(others_fd);
+        else
+            dup2(STDIN_FILENO, others_fd);
+        _exit(0);
+    }
+    start_thread(&thread, answer, NULL);
+    struct pollfd p = {others_fd, POLLOUT, 0};
+    say("as_expected", poll(&p, 1, 5000) == 1 && p.revents == POLLOUT);
+    say("after", user_timeout(others_fd));
 }
 
 /* ---- the rest ---- */
@@ -289,6 +324,7 @@ int main(int count, char **args) {
     peer = address(args[count - 2], args[count - 1], &peer_len);
     if (!strcmp(args[1], "threads")) threads();
     else if (!strcmp(args[1], "blocking")) blocking(args[2]);
+    else if (!strcmp(args[1], "others")) others(args[2]);
     else if (!strcmp(args[1], "unspec")) unspec();
     else if (!strcmp(args[1], "nothing")) nothing();
     else if (!strcmp(args[1], "own")) own();

@@ -1,4 +1,4 @@
-/* stack IP PORT: how much of its own stack a signal handler uses that connects. The stack is painted before. */
+/* stack IP PORT [nonblocking]: how much of its own stack a signal handler uses that connects. The stack is painted before. */
 #include "probe.h"
 #include <signal.h>
 
@@ -24,7 +24,7 @@ int main(int count, char **args) {
     struct sigaction action = {.sa_handler = connects, .sa_flags = SA_ONSTACK};
     sigaltstack(&own, NULL);
     sigaction(SIGUSR1, &action, NULL);
-    fd = socket(peer.any.sa_family, SOCK_STREAM, 0);
+    fd = socket(peer.any.sa_family, SOCK_STREAM | (count > 3 ? SOCK_NONBLOCK : 0), 0);
     memset(stack, 0xa5, SIZE);
     long start = milliseconds();
     raise(SIGUSR1);

@@ -138,6 +138,7 @@ fn in_force(settings: &Settings, row: usize, value: &Value) -> bool {
         (Target::Own(Own::Precedence), Value::Int(n)) => profile.precedence as i32 == number(*n),
         (Target::Own(Own::Strict), Value::Int(n)) => i64::from(settings.strict) == *n,
         (Target::Own(Own::Disable), Value::Int(n)) => i64::from(settings.disabled) == *n,
+        (Target::Own(Own::Backend), Value::Int(n)) => settings.backend as i32 == number(*n),
         (Target::Own(Own::Stats), Value::Int(n)) => i64::from(settings.stats) == *n,
         (Target::Own(Own::Log), Value::Int(n)) => settings.log as i32 == number(*n),
         (Target::Own(Own::LogFile), Value::Text(path)) => settings.log_file.as_ref() == Some(path),

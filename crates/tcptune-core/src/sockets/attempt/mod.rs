@@ -20,7 +20,7 @@ use crate::sockets::apply;
 use crate::sockets::connect::Call;
 use crate::sockets::real::Real;
 use crate::sockets::slots::Slots;
-use crate::system::{clock, errno, network};
+use crate::system::{clock, errno, network, process};
 use due::Deadlines;
 use slot::{Attempt, Slot, State};
 
@@ -36,6 +36,8 @@ pub struct Attempts {
     pending: AtomicU64,
     deadlines: Deadlines,
     serial: AtomicU64,
+    /// The process that started.
+    process: usize,
 }
 
 /// How long before start + T the value is put back, in milliseconds: a wait ends late, by a tick or a busy processor, and
@@ -50,10 +52,10 @@ fn due_after(now: u64, during: u32) -> u64 {
 }
 
 impl Attempts {
-    /// None yet.
+    /// None yet, in the process of this number.
     #[must_use]
-    pub fn new() -> Self {
-        Self { slots: Slots::new(), deadlines: Deadlines::new(), ..Self::default() }
+    pub fn new(process: usize) -> Self {
+        Self { slots: Slots::new(), deadlines: Deadlines::new(), process, ..Self::default() }
     }
 
     /// Whether any attempt is going on: all that a hook costs while none is.
@@ -243,13 +245,21 @@ impl Attempts {
     /// Before `fd` is closed. Other processes may have the socket.
     pub fn close(&self, real: &Real, fd: c_int) {
         self.settle(real, fd);
-        self.forget(fd);
+        self.closed(fd);
     }
 
     /// Before all descriptors from `first` to `last` are closed.
     pub fn close_range(&self, real: &Real, first: c_int, last: c_int) {
         if self.any() {
             (first..=last.min(self.deadlines.highest())).for_each(|fd| self.close(real, fd));
+        }
+    }
+
+    /// Forgets `fd`, unless a child closes it: that of vfork(2) has its own descriptors, and the attempts of the parent. In
+    /// one of fork(2) its cookie tells, when it is due or the number is used again, that it is over.
+    fn closed(&self, fd: c_int) {
+        if self.has(fd) && process::id() == self.process {
+            self.forget(fd);
         }
     }
 
@@ -262,7 +272,7 @@ impl Attempts {
 
     /// `new` is another number of `old`.
     pub fn duplicate(&self, old: c_int, new: c_int) {
-        self.forget(new);
+        self.closed(new);
         if let Some((slot, state)) = self.found(old)
             && slot.share(state)
         {
