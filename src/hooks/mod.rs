@@ -234,15 +234,6 @@ fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
     forward()
 }
 
-/// After a wait that is made as a whole.
-#[cfg(target_pointer_width = "32")]
-fn waited(result: c_int) -> c_int {
-    if let Some(tuning) = attempting() {
-        tuning.settle_overdue();
-    }
-    result
-}
-
 /// Before a call on `fd` that sends or receives with these flags, and may wait.
 #[inline]
 fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {

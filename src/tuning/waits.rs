@@ -27,12 +27,6 @@ impl Tuning {
         self.attempts.next_due().map_or(FOREVER, |due| due.max(now + 1))
     }
 
-    /// After a wait that is not made in parts.
-    #[cfg(target_pointer_width = "32")]
-    pub fn settle_overdue(&self) {
-        self.until_due();
-    }
-
     /// Waits up to `limit` nanoseconds, in parts that end where an attempt is due. Signals are as in one wait: a part that a
     /// handler ends ends it all.
     #[inline(never)]
