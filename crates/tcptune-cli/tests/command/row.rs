@@ -29,7 +29,8 @@ struct Copy {
 impl Copy {
     fn new(directory: &Path) -> Self {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let (root, made) = (directory.join("project"), directory.join("target"));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target directory");
+        let (root, made) = (directory.join("project"), target.join("row"));
         let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(&project).output().expect("git runs");
         for file in String::from_utf8(listed.stdout).expect("UTF-8").split_terminator('\0') {
             let (from, to) = (project.join(file), root.join(file));
@@ -45,15 +46,11 @@ impl Copy {
         Self { root, made }
     }
 
-    /// cargo in the copy. Dependencies that this build has made already are taken from it (cargo 1.91 and later).
+    /// cargo in the copy. What it makes of dependencies is kept for the next time; in the directory of this build it would
+    /// take the place of what this build has made.
     fn cargo(&self, args: &[&str]) -> Command {
         let mut cargo = Command::new(env!("CARGO"));
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target directory");
-        cargo
-            .args(args)
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.made)
-            .env("CARGO_BUILD_BUILD_DIR", target);
+        cargo.args(args).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.made);
         cargo
     }
 

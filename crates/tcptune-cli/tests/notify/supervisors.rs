@@ -10,7 +10,7 @@ use crate::harness::{STATIC, Server, eventually, numbers, output, probe, run, su
 fn sixty_four_threads() {
     let server = Server::start();
     for (user, kind) in users().into_iter().zip(STATIC.iter().cycle()) {
-        let flags = ["--backend", "notify", "--keepidle", "77", "--connect-timeout", "20s"];
+        let flags = ["--backend", "notify", "--keepidle", "77", "--connect-timeout", "24s"];
         let counts = output(user, &flags, &probe(kind), &["threads", server.port(), "20"]);
         assert_eq!(numbers(&counts), [0, 0], "{kind} as {user}");
     }
