@@ -69,22 +69,22 @@ fn select(
     count: c_int,
     sets: [*mut fd_set; 3],
     time: *mut Val,
-    real: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut Val) -> c_int,
+    call: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut Val) -> c_int,
 ) -> c_int {
     let [read, write, except] = sets;
     if !time.is_null() && !memory::is_writable(time.cast(), size_of::<Val>()) {
         // SAFETY: the program's own call, with its arguments.
-        return unsafe { real(count, read, write, except, time) };
+        return unsafe { call(count, read, write, except, time) };
     }
     let mut part_of = |part: *mut timeval| {
         if part.is_null() {
             // SAFETY: the program's own call, without a time.
-            return unsafe { real(count, read, write, except, ptr::null_mut()) };
+            return unsafe { call(count, read, write, except, ptr::null_mut()) };
         }
         // SAFETY: a time of ours.
         let mut wide = unsafe { Val { tv_sec: (*part).tv_sec.into(), tv_usec: (*part).tv_usec.into() } };
         // SAFETY: the program's own call, but for the time.
-        let result = unsafe { real(count, read, write, except, &raw mut wide) };
+        let result = unsafe { call(count, read, write, except, &raw mut wide) };
         // SAFETY: as above.
         unsafe { *part = timeval { tv_sec: narrow(wide.tv_sec), tv_usec: narrow(wide.tv_usec) } };
         result
