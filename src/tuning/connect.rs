@@ -98,7 +98,7 @@ impl Tuning {
             Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
         }
         if let Some((profile, identity)) = more
-            && !mark.passed().contains(Stages::LISTEN) // a listener takes EISCONN home
+            && !mark.passed().contains(Stages::LISTEN) // on a listener connect(2) fails with EISCONN, which is the answer to the program
             && self.has_begun(call, result)
             && Identity::of(fd) == identity
         {
