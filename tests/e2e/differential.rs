@@ -31,7 +31,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("THIN_LINEAR_TIMEOUTS", "on"),
     ("RECV_TIMEOUT", "30"),
     ("ACCEPT_TIMEOUT", "30"),
-    ("CLIENT_TIMEOUT", "30"),
     ("CORK", "off"),
     ("SNDBUF", "100K"),
     ("RCVBUF", "100K"),
@@ -65,6 +64,7 @@ const CHANGE_ANSWERS: &[(&str, &str)] = &[
     ("SEND_TIMEOUT", "a program's own, which ends connect as well, no longer holds"),
     ("BINDTODEVICE", "other networks cannot be reached"),
     ("SOURCE", "sockets are bound"),
+    ("CLIENT_TIMEOUT", "ends idle clients, by shutting their connections down"),
     ("MPTCP", "another protocol"),
 ];
 
