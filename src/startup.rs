@@ -6,7 +6,7 @@ use tcptune_core::options::table::PREFIX;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
-use tcptune_core::settings::profile::Limits;
+use tcptune_core::settings::profile::{Limits, Profile};
 use tcptune_core::settings::settled::{Settings, Summary};
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
@@ -151,8 +151,8 @@ fn publish(settings: &'static Settings) {
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
-    let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
-    let silence = Silence::new(settings.profiles.iter().map(|profile| profile.limits));
+    let waits = settings.profiles.iter().any(|profile| profile.connect_timeout().is_some());
+    let silence = Silence::new(settings.profiles.iter().map(Profile::limits));
     if (waits || counts || silence.is_some())
         && let Some(clock) = lookup::vdso_clock()
     {
@@ -162,14 +162,14 @@ fn publish(settings: &'static Settings) {
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
-        mptcp: settings.profile(settings.rules.fallback()).is_some_and(|profile| profile.mptcp),
+        mptcp: settings.profile(settings.rules.fallback()).is_some_and(Profile::mptcp),
         real: hooks::real(waits),
         real_socket: hooks::calls::socket::real(),
         descriptors: Descriptors::default(),
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new(process) } else { Attempts::default() },
         silence,
-        times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
+        times_out: settings.profiles.iter().any(|profile| profile.limits() != Limits::default()),
         process,
         stats,
         syn,

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
-use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
@@ -66,8 +65,8 @@ impl Tuning {
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
     fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
-        let more = self.everywhere.is_none_or(|profile| has_more(profile) || profile.source != Addresses::default());
-        if more || self.everywhere.is_some_and(|profile| profile.connect_timeout.is_some()) {
+        let more = self.everywhere.is_none_or(|profile| has_more(profile) || profile.has_source());
+        if more || self.everywhere.is_some_and(|profile| profile.connect_timeout().is_some()) {
             return self.confirmed(fd, mark, !more);
         }
         mark
@@ -82,7 +81,7 @@ impl Tuning {
             // Ours would end a connect of the same socket that has to wait.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !apply::is_programs(&self.real, profile, fd, mark, planned)
+                && !apply::is_programs(&self.real, profile, fd, mark, &planned)
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
@@ -104,7 +103,8 @@ impl Tuning {
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
             if mark.family() == Some(Family::Tcp) {
-                self.watch(fd, profile.limits.receive, profile.limits.send);
+                let limits = profile.limits();
+                self.watch(fd, limits.receive, limits.send);
             }
         }
         result
@@ -113,7 +113,7 @@ impl Tuning {
     /// Whether anything depends on where connect(2) goes.
     fn looks_at_peers(&self) -> bool {
         self.stats.is_some()
-            || self.everywhere.is_none_or(|profile| profile.source != Addresses::default())
+            || self.everywhere.is_none_or(Profile::has_source)
             || self.tells_rules()
     }
 
@@ -151,7 +151,7 @@ impl Tuning {
     /// Binds a socket that is not bound to the address that its connections shall come from.
     #[inline(never)] // for the stack: a connect has little
     fn bind_source(&self, fd: c_int, mark: Mark, profile: &Profile, peer: Option<SocketAddr>) {
-        let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source)) else { return };
+        let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source())) else { return };
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }

@@ -101,8 +101,8 @@ impl Tuning {
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
         let follow_up =
             profile.and_then(|profile| decision::follow_up(profile, level_and_name.0, level_and_name.1, mark.passed()));
-        let holds = match follow_up.map(|planned| &planned.value) {
-            Some(Value::Int(ms)) => c_int::try_from(*ms).unwrap_or(value),
+        let holds = match follow_up.map(|planned| planned.value()) {
+            Some(Value::Int(ms)) => c_int::try_from(ms).unwrap_or(value),
             _ => value,
         };
         let known = attempting || self.attempts.has(fd);
@@ -125,10 +125,10 @@ impl Tuning {
             }
             let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
-            errno::preserved(|| apply::one(&self.real, fd, mark, planned));
+            errno::preserved(|| apply::one(&self.real, fd, mark, &planned));
         } else if is_tcp(mark)
             && (is_timeout(level, optname)
-                || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
+                || self.everywhere.is_none_or(|profile| profile.precedence() == Precedence::Program))
         {
             // Where rules look at addresses, one of them may still let the program's values win. A shorter timeout does.
             self.descriptors.set(fd, mark.and_program_set(level, optname));

@@ -35,7 +35,7 @@ impl Tuning {
         let own = if look { address::local(fd) } else { None };
         let (Some(profile), mark) = self.settle(fd, mark, own.map(Endpoint::Server)) else { return backlog };
         self.pass(fd, mark, profile, Stages::LISTEN);
-        let Some(ours) = profile.backlog.filter(|_| profile.precedence == Precedence::Env) else { return backlog };
+        let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else { return backlog };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {fd}: listen: backlog {ours} in place of {backlog}");
         ours
@@ -45,7 +45,7 @@ impl Tuning {
     /// number, and REUSEADDR lets two UDP sockets share a port.
     fn may_pass(&self, fd: c_int, mark: Mark, stage: Stages) -> bool {
         let nothing = self.everywhere.is_some_and(|profile| {
-            profile.at(stage, mark.passed()).next().is_none() && (stage != Stages::LISTEN || profile.backlog.is_none())
+            profile.at(stage, mark.passed()).next().is_none() && (stage != Stages::LISTEN || profile.backlog().is_none())
         });
         !nothing && is_tcp(mark) && apply::mark(&self.real, fd).is_some_and(is_tcp)
     }
@@ -70,7 +70,7 @@ impl Tuning {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
         }
         self.pass(fd, mark, profile, Stages::ACCEPT);
-        if let (Some(limit), Some(Family::Tcp)) = (profile.limits.client, mark.family()) {
+        if let (Some(limit), Some(Family::Tcp)) = (profile.limits().client, mark.family()) {
             self.watch(fd, Some(limit), None);
         } else if let Some(silence) = &self.silence {
             silence.forget(fd);

@@ -1,34 +1,47 @@
 //! What holds for a socket: its socket options as the kernel takes them, and what tcptune itself does.
 
+use std::slice;
 use std::sync::Arc;
 
 use libc::c_int;
 
 use crate::options::names::Addresses;
 use crate::options::phase::Stages;
-use crate::options::table::{OPTIONS, Opt, Own, Sockopt, Target};
+use crate::options::rows::Rows;
+use crate::options::table::{OPTIONS, Opt, Sockopt, Target, row};
 use crate::options::value::Value;
 use crate::options::wire::Payload;
+use crate::settings::change::{self, Change, Changes, Part};
 use crate::settings::source::Place;
 
 /// A socket option with the value it is to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// Index of its row in [`OPTIONS`].
     pub row: usize,
     /// The option.
     pub option: Sockopt,
-    /// The value.
-    pub value: Value,
-    /// The same, as the kernel takes it.
+    /// The value, as the kernel takes it.
     pub payload: Payload,
 }
 
 impl Planned {
+    /// That row with this value; none if it is no socket option.
+    fn new(row: usize, value: &Value) -> Option<Self> {
+        let Target::Socket(option) = OPTIONS.get(row)?.target else { return None };
+        Some(Self { row, option, payload: option.wire.encode(value)? })
+    }
+
     /// Its row.
     #[must_use]
     pub fn row(&self) -> Option<&'static Opt> {
         OPTIONS.get(self.row)
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        self.option.wire.value_of(&self.payload)
     }
 }
 
@@ -88,143 +101,315 @@ pub struct InForce {
 }
 
 /// What holds for a socket. Nothing, for one that is left alone.
+///
+/// A rule is kept as what it changes: rules are many, and most change little.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The socket options, in the order of the table; those of socket(2) stand first. Rules with the same settings share it.
-    pub plan: Arc<[Planned]>,
-    /// So many of them are of socket(2).
-    on_socket: usize,
-    /// What takes off an accepted socket what it shall not inherit. No value of ours: one that the program sets stays.
-    not_inherited: Option<Arc<Planned>>,
-    /// Bound on establishing a connection, in milliseconds.
-    pub connect_timeout: Option<c_int>,
-    /// Bounds on waits for a peer.
-    pub limits: Limits,
-    /// In place of the program's backlog.
-    pub backlog: Option<Backlog>,
-    /// Where connections come from.
-    pub source: Addresses,
-    /// Whether MPTCP sockets are made.
-    pub mptcp: bool,
-    /// Which value wins.
-    pub precedence: Precedence,
+    /// What holds where the rule says nothing.
+    under: Arc<Settled>,
+    /// What the rule says, among what all rules say.
+    over: Part,
+    /// The rows that it says something of.
+    changed: Rows,
+    /// The rows for which something holds.
+    set: Rows,
     /// The rule that says so; none for what holds without one.
     pub rule: Option<Place>,
 }
 
-impl Profile {
-    /// Of these settings.
-    #[must_use]
-    pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
-        let mut profile = Self { rule, ..Self::default() };
-        let mut plan = Vec::with_capacity(in_force.len());
+/// What holds without a rule, and what rules say.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// The socket options, in the order of the table; those of socket(2) stand first.
+    plan: Vec<Planned>,
+    /// So many of them are of socket(2).
+    on_socket: usize,
+    own: OwnSettings,
+    set: Rows,
+    changes: Changes,
+}
+
+/// What tcptune itself does with a socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnSettings {
+    connect_timeout: Option<c_int>,
+    client_timeout: Option<u32>,
+    backlog: Option<Backlog>,
+    source: Addresses,
+    mptcp: bool,
+    precedence: Precedence,
+}
+
+// Rows of which something follows.
+const RECV_TIMEOUT: usize = row("RECV_TIMEOUT");
+const SEND_TIMEOUT: usize = row("SEND_TIMEOUT");
+const ACCEPT_TIMEOUT: usize = row("ACCEPT_TIMEOUT");
+const CLIENT_TIMEOUT: usize = row("CLIENT_TIMEOUT");
+const CONNECT_TIMEOUT: usize = row("CONNECT_TIMEOUT");
+const BACKLOG: usize = row("BACKLOG");
+const SOURCE: usize = row("SOURCE");
+const MPTCP: usize = row("MPTCP");
+const PRECEDENCE: usize = row("PRECEDENCE");
+
+impl Settled {
+    /// Of these settings, and those that rules lay over them.
+    pub fn new(in_force: &[InForce], changes: Changes) -> Self {
+        let mut settled = Self { plan: Vec::with_capacity(in_force.len()), changes, ..Self::default() };
         for InForce { row, value, .. } in in_force {
-            match OPTIONS.get(*row).map(|opt| opt.target) {
-                Some(Target::Socket(option)) => {
-                    if let Some(payload) = option.wire.encode(value) {
-                        let (row, value) = (*row, value.clone());
-                        profile.limits.add(option, &value);
-                        profile.add(&mut plan, Planned { row, option, value, payload });
-                    }
+            settled.set = holds(settled.set, *row, value);
+            match Planned::new(*row, value) {
+                Some(planned) if Rows::ON_SOCKET.has(*row) => {
+                    settled.plan.insert(settled.on_socket, planned);
+                    settled.on_socket += 1;
                 }
-                Some(Target::Own(own)) => profile.set_own(own, value),
-                None => {}
+                Some(planned) => settled.plan.push(planned),
+                None => settled.own.set(*row, value),
             }
         }
-        if plan.iter().any(is_receive_timeout) {
-            profile.not_inherited = not_inherited(&plan).map(Arc::new);
-        }
-        profile.plan = plan.into();
-        profile
+        settled
     }
 
-    /// The same, by a rule that stands there.
-    pub(crate) fn of_rule(self, place: Place) -> Self {
-        Self { rule: Some(place), ..self }
-    }
-
-    fn add(&mut self, plan: &mut Vec<Planned>, planned: Planned) {
-        if planned.option.stages.contains(Stages::SOCKET) {
-            plan.insert(self.on_socket, planned);
-            self.on_socket += 1;
-        } else {
-            plan.push(planned);
+    /// The number of a row, if it has one.
+    pub fn int(&self, row: usize) -> Option<i64> {
+        match self.plan.iter().find(|planned| planned.row == row)?.value() {
+            Value::Int(n) => Some(n),
+            _ => None,
         }
     }
+}
 
-    fn set_own(&mut self, own: Own, value: &Value) {
-        let int = |n: &i64| c_int::try_from(*n).ok();
-        match (own, value) {
-            (Own::ConnectTimeout, Value::Int(ms)) => self.connect_timeout = int(ms),
-            (Own::ClientTimeout, Value::Int(ms)) => self.limits.client = (*ms).try_into().ok(),
-            (Own::Backlog, Value::Int(n)) => self.backlog = int(n).map(Backlog::Fixed),
-            (Own::Backlog, Value::AtLeast(n)) => self.backlog = int(n).map(Backlog::AtLeast),
-            (Own::Source, Value::Addresses(source)) => self.source = *source,
-            (Own::Mptcp, Value::Int(n)) => self.mptcp = *n != 0,
-            (Own::Precedence, Value::Int(0)) => self.precedence = Precedence::Env,
-            (Own::Precedence, Value::Int(_)) => self.precedence = Precedence::Program,
+/// The rows for which something holds, with this value as well.
+fn holds(set: Rows, row: usize, value: &Value) -> Rows {
+    match (row, value) {
+        (PRECEDENCE, _) | (MPTCP, Value::Int(0)) => set,
+        _ => set.or(Rows::of(row)),
+    }
+}
+
+impl OwnSettings {
+    fn set(&mut self, row: usize, value: &Value) {
+        match (row, value) {
+            (CONNECT_TIMEOUT, Value::Int(ms)) => self.connect_timeout = (*ms).try_into().ok(),
+            (CLIENT_TIMEOUT, Value::Int(ms)) => self.client_timeout = (*ms).try_into().ok(),
+            (BACKLOG, Value::Int(n)) => self.backlog = (*n).try_into().ok().map(Backlog::Fixed),
+            (BACKLOG, Value::AtLeast(n)) => self.backlog = (*n).try_into().ok().map(Backlog::AtLeast),
+            (SOURCE, Value::Addresses(source)) => self.source = *source,
+            (MPTCP, Value::Int(n)) => self.mptcp = *n != 0,
+            (PRECEDENCE, Value::Int(0)) => self.precedence = Precedence::Env,
+            (PRECEDENCE, Value::Int(_)) => self.precedence = Precedence::Program,
             _ => {} // not of a socket
         }
     }
+}
 
-    /// The options that socket(2) applies: those of [`Stages::SOCKET`], without another look at each.
+impl Profile {
+    /// What holds without a rule, or under one that says all of it.
+    pub(crate) fn new(under: Arc<Settled>, rule: Option<Place>) -> Self {
+        let set = under.set;
+        Self { under, over: 0..0, changed: Rows::default(), set, rule }
+    }
+
+    /// Under a rule that changes this.
+    pub(crate) fn under_rule(under: &Arc<Settled>, over: Part, rule: Place) -> Self {
+        let (mut changed, mut set) = (Rows::default(), Rows::default());
+        for change in under.changes.of(&over) {
+            changed = changed.or(Rows::rivals(change.row()));
+            if let Some(value) = under.changes.value(*change) {
+                set = holds(set, change.row(), &value);
+            }
+        }
+        let set = under.set.without(changed).or(set);
+        Self { under: under.clone(), over, changed, set, rule: Some(rule) }
+    }
+
+    /// The same, under a rule that stands there.
+    pub(crate) fn of_rule(&self, place: Place) -> Self {
+        Self { rule: Some(place), ..self.clone() }
+    }
+
+    fn changes(&self) -> &[Change] {
+        if self.changed.is_empty() { &[] } else { self.under.changes.of(&self.over) }
+    }
+
+    /// What the rule says of a row, if it says anything: none in it is the kernel's value.
+    fn said(&self, row: usize) -> Option<Option<Value>> {
+        if !self.changed.has(row) {
+            return None;
+        }
+        let change = self.changes().iter().find(|change| change.row() == row);
+        Some(change.and_then(|change| self.under.changes.value(*change)))
+    }
+
+    /// What tcptune itself does, by a row of which the rule may say something.
+    #[inline]
+    fn own(&self, row: usize) -> OwnSettings {
+        match self.said(row) {
+            None => self.under.own,
+            Some(value) => {
+                let mut own = OwnSettings::default();
+                value.iter().for_each(|value| own.set(row, value));
+                own
+            }
+        }
+    }
+
+    /// Bound on establishing a connection, in milliseconds.
     #[must_use]
     #[inline]
-    pub fn on_socket(&self) -> &[Planned] {
-        self.plan.get(..self.on_socket).unwrap_or_default()
+    pub fn connect_timeout(&self) -> Option<c_int> {
+        self.own(CONNECT_TIMEOUT).connect_timeout
+    }
+
+    /// In place of the program's backlog.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        self.own(BACKLOG).backlog
+    }
+
+    /// Where connections come from.
+    #[must_use]
+    #[inline]
+    pub fn source(&self) -> Addresses {
+        if self.set.has(SOURCE) { self.own(SOURCE).source } else { Addresses::default() }
+    }
+
+    /// Whether it says where connections come from.
+    #[must_use]
+    pub fn has_source(&self) -> bool {
+        self.set.has(SOURCE)
+    }
+
+    /// Whether MPTCP sockets are made.
+    #[must_use]
+    pub fn mptcp(&self) -> bool {
+        self.set.has(MPTCP)
+    }
+
+    /// Which value wins.
+    #[must_use]
+    #[inline]
+    pub fn precedence(&self) -> Precedence {
+        self.own(PRECEDENCE).precedence
+    }
+
+    /// Bounds on waits for a peer.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let (receive, send) = (self.milliseconds(RECV_TIMEOUT), self.milliseconds(SEND_TIMEOUT));
+        let client = if self.set.has(CLIENT_TIMEOUT) { self.own(CLIENT_TIMEOUT).client_timeout } else { None };
+        Limits { receive, send, client, accept: self.milliseconds(ACCEPT_TIMEOUT) }
+    }
+
+    fn milliseconds(&self, row: usize) -> Option<u32> {
+        if !self.set.has(row) {
+            return None;
+        }
+        let ms = match self.said(row) {
+            Some(Some(Value::Int(ms))) => ms,
+            Some(_) => return None,
+            None => self.under.int(row)?,
+        };
+        ms.try_into().ok()
+    }
+
+    /// The socket options, in the order of the table; those of socket(2) stand first.
+    #[inline]
+    pub fn plan(&self) -> Plan<'_> {
+        self.plan_of(&self.under.plan)
+    }
+
+    #[inline]
+    fn plan_of<'a>(&'a self, under: &'a [Planned]) -> Plan<'a> {
+        Plan { under: under.iter(), over: self.changes().iter(), profile: self }
+    }
+
+    /// The options that socket(2) applies: those of [`Stages::SOCKET`], without another look at each.
+    #[inline]
+    pub fn on_socket(&self) -> impl Iterator<Item = Planned> {
+        let mut plan = self.plan_of(self.under.plan.get(..self.under.on_socket).unwrap_or_default());
+        if !plan.over.as_slice().is_empty() {
+            plan.over = plan.only_on_socket();
+        }
+        plan
     }
 
     /// The options that a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.
-    pub fn at(&self, stage: Stages, passed: Stages) -> impl Iterator<Item = &Planned> {
+    pub fn at(&self, stage: Stages, passed: Stages) -> impl Iterator<Item = Planned> {
         let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
-        self.plan
-            .iter()
-            .chain(self.not_inherited.as_deref())
+        self.plan()
+            .chain(self.not_inherited())
             .filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
+    }
+
+    /// What takes an `ACCEPT_TIMEOUT` off an accepted socket, which would inherit it (`RECV_TIMEOUT` does so as well). No
+    /// value of ours: one that the program sets stays.
+    fn not_inherited(&self) -> Option<Planned> {
+        if !self.set.has(ACCEPT_TIMEOUT) || self.set.has(RECV_TIMEOUT) {
+            return None;
+        }
+        let none = Planned::new(ACCEPT_TIMEOUT, &Value::Int(0))?;
+        Some(Planned { option: Sockopt { stages: Stages::ACCEPT, ..none.option }, ..none })
     }
 
     /// The plan for an option of a socket that has passed these stages, if it is set here.
     #[must_use]
-    pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<&Planned> {
-        self.plan.iter().find(|p| p.option.is(level, optname) && p.option.stages.contains(passed))
+    pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
+        self.plan().find(|p| p.option.is(level, optname) && p.option.stages.contains(passed))
     }
 
     /// Whether nothing holds.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty()
-            && self.connect_timeout.is_none()
-            && self.limits.client.is_none()
-            && self.backlog.is_none()
-            && self.source == Addresses::default()
-            && !self.mptcp
+        self.set.is_empty()
     }
 }
 
-impl Limits {
-    fn add(&mut self, option: Sockopt, value: &Value) {
-        let Value::Int(ms) = value else { return };
-        let limit = match (option.level, option.optname) {
-            (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => &mut self.send,
-            (libc::SOL_SOCKET, libc::SO_RCVTIMEO) if option.stages.contains(Stages::LISTEN) => &mut self.accept,
-            (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => &mut self.receive,
-            _ => return,
-        };
-        *limit = (*ms).try_into().ok();
+/// The socket options of a profile.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    under: slice::Iter<'a, Planned>,
+    over: slice::Iter<'a, Change>,
+    profile: &'a Profile,
+}
+
+impl<'a> Plan<'a> {
+    fn only_on_socket(&self) -> slice::Iter<'a, Change> {
+        let all = self.over.as_slice();
+        let count = all.iter().take_while(|change| Rows::ON_SOCKET.has(change.row())).count();
+        all.get(..count).unwrap_or_default().iter()
+    }
+
+    /// The next one of what holds without the rule, and what it says: both are in the same order.
+    fn merged(&mut self) -> Option<Planned> {
+        loop {
+            let under = self.under.as_slice().first();
+            match (under, self.over.as_slice().first()) {
+                (Some(hidden), _) if self.profile.changed.has(hidden.row) => drop(self.under.next()),
+                (Some(planned), Some(change)) if change::order(planned.row) < change::order(change.row()) => {
+                    self.under.next();
+                    return Some(*planned);
+                }
+                (_, Some(change)) => {
+                    self.over.next();
+                    let value = self.profile.under.changes.value(*change);
+                    if let Some(planned) = value.and_then(|value| Planned::new(change.row(), &value)) {
+                        return Some(planned);
+                    }
+                }
+                (under, None) => {
+                    self.under.next();
+                    return under.copied();
+                }
+            }
+        }
     }
 }
 
-fn is_receive_timeout(planned: &Planned) -> bool {
-    planned.option.is(libc::SOL_SOCKET, libc::SO_RCVTIMEO)
-}
+impl Iterator for Plan<'_> {
+    type Item = Planned;
 
-/// What takes an `ACCEPT_TIMEOUT` off an accepted socket, which would inherit it (`RECV_TIMEOUT` does so as well).
-#[cold]
-fn not_inherited(plan: &[Planned]) -> Option<Planned> {
-    let find = |stage| plan.iter().find(|p| is_receive_timeout(p) && p.option.stages.contains(stage));
-    let (on_listener, None) = (find(Stages::LISTEN)?, find(Stages::ACCEPT)) else { return None };
-    let value = Value::Int(0);
-    let payload = on_listener.option.wire.encode(&value)?;
-    let option = Sockopt { stages: Stages::ACCEPT, ..on_listener.option };
-    Some(Planned { option, value, payload, ..*on_listener })
+    #[inline]
+    fn next(&mut self) -> Option<Planned> {
+        if self.profile.changed.is_empty() { self.under.next().copied() } else { self.merged() }
+    }
 }

@@ -26,7 +26,7 @@ pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stage
         profile
             .at(stage, mark.passed())
             .filter(|p| !is_programs(real, profile, fd, mark, p))
-            .for_each(|p| one(real, fd, mark, p));
+            .for_each(|p| one(real, fd, mark, &p));
     });
 }
 
@@ -36,9 +36,8 @@ pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
     errno::preserved(|| {
         profile
             .on_socket()
-            .iter()
             .filter(|p| !is_programs(real, profile, fd, mark, p))
-            .for_each(|p| one(real, fd, mark, p));
+            .for_each(|p| one(real, fd, mark, &p));
     });
 }
 
@@ -49,13 +48,13 @@ pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
 pub fn is_programs(real: &Real, profile: &Profile, fd: c_int, mark: Mark, planned: &Planned) -> bool {
     mark.is(Fact::SET_BY_PROGRAM)
         && mark.is(Fact::set_by_program(planned.row))
-        && (profile.precedence == Precedence::Program || is_shorter(real, fd, planned))
+        && (profile.precedence() == Precedence::Program || is_shorter(real, fd, planned))
 }
 
 /// Whether the socket has a timeout that is shorter than this one.
 #[must_use]
 pub fn is_shorter(real: &Real, fd: c_int, planned: &Planned) -> bool {
-    let Value::Int(ours) = planned.value else { return false };
+    let Value::Int(ours) = planned.value() else { return false };
     timeout(real, fd, planned).is_some_and(|on_socket| on_socket < ours)
 }
 
@@ -152,9 +151,9 @@ pub fn listens(real: &Real, fd: c_int) -> bool {
 #[must_use]
 pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> bool {
     errno::preserved(|| {
-        let first = profile.on_socket().first();
+        let first = profile.on_socket().next();
         let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
-        first.is_none_or(|p| value(fd, p) == value(listener, p))
+        first.is_none_or(|p| value(fd, &p) == value(listener, &p))
     })
 }
 
@@ -198,7 +197,7 @@ fn has(fd: c_int, name: c_int, value: c_int) -> bool {
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {
     errno::preserved(|| {
         for planned in profile.on_socket() {
-            read_back(real, fd, planned, (planned.option.level, planned.option.optname));
+            read_back(real, fd, &planned, (planned.option.level, planned.option.optname));
         }
     });
 }
@@ -210,7 +209,8 @@ fn read_back(real: &Real, fd: c_int, planned: &Planned, (level, optname): (c_int
     match real.get(fd, level, optname) {
         Ok(payload) => {
             let value = planned.option.wire.decode(&payload);
-            let (name, set, found) = (row.name(), row.kind.show(&planned.value), row.kind.show(&value));
+            let (name, ours) = (row.name(), planned.value());
+            let (set, found) = (row.kind.show(&ours), row.kind.show(&value));
             log::debug!("fd {fd}: {name}={set}{v6}, the kernel says {found}");
         }
         Err(error) => log::debug!("fd {fd}: {}{v6} cannot be read back: {}", row.name(), errno::Named(error)),
@@ -258,7 +258,8 @@ pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
 #[cold]
 fn refused(fd: c_int, mark: Mark, planned: &Planned, error: c_int) {
     let Some(row) = planned.row() else { return };
-    let (name, value, named) = (row.name(), row.kind.show(&planned.value), errno::Named(error));
+    let (name, value, named) = (row.name(), planned.value(), errno::Named(error));
+    let value = row.kind.show(&value);
     if mark.family() == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
         return;

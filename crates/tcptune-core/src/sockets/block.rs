@@ -153,7 +153,7 @@ impl Block {
         let rules = settings.profiles.iter().filter(|profile| profile.rule.is_some());
         self.rules.store(u64::try_from(rules.clone().count()).unwrap_or(0), Ordering::Relaxed);
         let rules = rules.take(RULES_TOLD);
-        let of_rules = rules.clone().map(|profile| profile.plan.len() + 2).sum::<usize>();
+        let of_rules = rules.clone().map(|profile| profile.plan().count() + 2).sum::<usize>();
         let mut entries = Vec::with_capacity(settings.in_force.len() + of_rules);
         entries.extend(settings.in_force.iter().map(|InForce { row, value, place }| Entry::new(*place, *row, value)));
         for profile in rules {
@@ -186,12 +186,12 @@ impl Block {
 fn rule(profile: &Profile, entries: &mut Vec<Entry>) {
     let Some(place) = profile.rule else { return };
     entries.push(Entry { kind: RULE, ..Entry::new(place, 0, &Value::Int(0)) });
-    if let Some(ms) = profile.connect_timeout
+    if let Some(ms) = profile.connect_timeout()
         && let Some(row) = crate::options::table::find("CONNECT_TIMEOUT").map(|(row, _)| row)
     {
         entries.push(Entry::new(place, row, &Value::Int(ms.into())));
     }
-    entries.extend(profile.plan.iter().map(|planned| Entry::new(place, planned.row, &planned.value)));
+    entries.extend(profile.plan().map(|planned| Entry::new(place, planned.row, &planned.value())));
 }
 
 /// A setting as it was found.

@@ -193,7 +193,7 @@ impl Explained {
     }
 
     fn outcome(&self, setting: &InForce) -> Option<Outcome> {
-        kernel::outcome(self.base().plan.iter().find(|planned| planned.row == setting.row)?)
+        kernel::outcome(&self.base().plan().find(|planned| planned.row == setting.row)?)
     }
 
     fn kernel_alone(&self, setting: &InForce) -> Option<String> {
@@ -374,7 +374,7 @@ const MEANINGS: [Meaning; 5] = [
 
 /// Which programs the timeouts of a silent peer reach, if they are set.
 fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
-    let limits = profile.limits;
+    let limits = profile.limits();
     let lines = [
         (
             limits.receive,
@@ -439,5 +439,5 @@ fn silent_server(_: &Facts, profile: &Profile) -> String {
 }
 
 fn receive_timeout(profile: &Profile) -> Option<Milliseconds> {
-    profile.limits.receive.map(|ms| Milliseconds(ms.into()))
+    profile.limits().receive.map(|ms| Milliseconds(ms.into()))
 }

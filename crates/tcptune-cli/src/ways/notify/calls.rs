@@ -133,7 +133,7 @@ impl Calls {
         if settings.leaves_all_alone() {
             return Answer::GoOn;
         }
-        let looks = |profile: &Profile| profile.source != Addresses::default();
+        let looks = |profile: &Profile| profile.has_source();
         let peer = if settings.only_profile().is_none_or(looks) {
             address_of(socket.thread, to).and_then(|bytes| bytes.address())
         } else {
@@ -145,7 +145,7 @@ impl Calls {
         };
         let Some((index, profile)) = held else { return Answer::GoOn };
         apply::stage(&KERNEL, profile, raw, socket.mark, Stages::SOCKET);
-        if let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source))
+        if let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source()))
             && address::local(raw).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified())
         {
             apply::source(&KERNEL, raw, socket.mark, source);
@@ -200,7 +200,7 @@ impl Calls {
         let bound = own.is_some_and(|own| own.port() != 0);
         let passed = if bound { Fact::passed(Stages::BIND) } else { Fact::passed(Stages::NONE) };
         apply::stage(&KERNEL, profile, raw, socket.mark.with(passed), Stages::LISTEN);
-        let Some(ours) = profile.backlog.filter(|_| profile.precedence == Precedence::Env) else { return Answer::GoOn };
+        let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else { return Answer::GoOn };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {number}: listen: backlog {ours} in place of {backlog}");
         // SAFETY: touches no memory.
@@ -217,7 +217,7 @@ impl Calls {
             return Answer::GoOn;
         }
         let profile = self.profile_of(&socket, settings);
-        if profile.is_none_or(|profile| profile.precedence == Precedence::Program) {
+        if profile.is_none_or(|profile| profile.precedence() == Precedence::Program) {
             if let Some(place) = self.shared.place(socket.cookie) {
                 place.set = place.set.and_program_set(level, name);
             }
@@ -363,8 +363,8 @@ fn at_connect(profile: &Profile, socket: &Socket) -> bool {
         if option.is(libc::IPPROTO_TCP, libc::TCP_QUICKACK) || (waits && option.is(libc::SOL_SOCKET, libc::SO_SNDTIMEO))
         {
             later = true;
-        } else if !(profile.precedence == Precedence::Program && socket.mark.is(Fact::set_by_program(planned.row))) {
-            apply::one(&KERNEL, socket.raw(), socket.mark, planned);
+        } else if !(profile.precedence() == Precedence::Program && socket.mark.is(Fact::set_by_program(planned.row))) {
+            apply::one(&KERNEL, socket.raw(), socket.mark, &planned);
         }
     }
     later
