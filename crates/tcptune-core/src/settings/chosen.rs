@@ -68,13 +68,13 @@ impl Values {
         }
     }
 
-    /// Which value is of the same socket option: that of TOS or DSCP, or of an alias.
+    /// The value that is there already for the same socket option, by this name or by its twin (TOS and DSCP).
     fn rival(&self, row: usize) -> Option<usize> {
         let rivals = Rows::rivals(row);
         self.0.iter().position(|other| other.row == row || rivals.has(other.row))
     }
 
-    /// Over what was said before.
+    /// In place of a value that an earlier source has given.
     pub fn put(&mut self, chosen: Chosen) {
         if let Some(rival) = self.rival(chosen.row) {
             self.0.remove(rival);
@@ -114,7 +114,7 @@ impl Values {
         Ok(())
     }
 
-    /// With others over them.
+    /// These values with others laid over them.
     #[cold]
     pub fn under(&self, over: Self) -> Self {
         if self.0.is_empty() {

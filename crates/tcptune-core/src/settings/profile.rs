@@ -113,7 +113,7 @@ pub struct Profile {
     changed: Rows,
     /// The rows for which something holds.
     set: Rows,
-    /// The rule that says so; none for what holds without one.
+    /// The rule by which this holds; none for what holds without a rule.
     pub rule: Option<Place>,
 }
 
@@ -122,7 +122,7 @@ pub struct Profile {
 pub(crate) struct Settled {
     /// The socket options, in the order of the table; those of socket(2) stand first.
     plan: Vec<Planned>,
-    /// So many of them are of socket(2).
+    /// How many of them, from the first on, are set right after socket(2).
     on_socket: usize,
     own: OwnSettings,
     set: Rows,
@@ -222,7 +222,7 @@ impl Profile {
         Self { under: under.clone(), over, changed, set, rule: Some(rule) }
     }
 
-    /// The same, under a rule that stands there.
+    /// The same settings, by the rule at this place.
     pub(crate) fn of_rule(&self, place: Place) -> Self {
         Self { rule: Some(place), ..self.clone() }
     }
@@ -341,8 +341,8 @@ impl Profile {
             .filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
     }
 
-    /// What takes an `ACCEPT_TIMEOUT` off an accepted socket, which would inherit it (`RECV_TIMEOUT` does so as well). No
-    /// value of ours: one that the program sets stays.
+    /// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener (`RECV_TIMEOUT` does
+    /// so as well). It is not a value that has to hold: what the program sets afterwards stays.
     fn not_inherited(&self) -> Option<Planned> {
         if !self.set.has(ACCEPT_TIMEOUT) || self.set.has(RECV_TIMEOUT) {
             return None;
