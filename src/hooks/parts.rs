@@ -6,10 +6,11 @@
 use std::ptr;
 
 use libc::{c_int, c_ulong, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
+use tcptune_core::system::clock::FOREVER;
 use tcptune_core::system::{memory, signals};
 
 use super::attempting;
-use super::time::{FOREVER, in_timeval, milliseconds, of_milliseconds, of_timespec, of_timeval, with_timespec};
+use super::time::{in_timeval, milliseconds, of_milliseconds, of_timespec, of_timeval, with_timespec};
 use crate::tuning::Tuning;
 
 /// poll(2), which says what it reports.

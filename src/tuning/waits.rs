@@ -6,10 +6,11 @@ use std::ptr;
 
 use libc::{c_int, nfds_t, pollfd};
 use tcptune_core::sockets::connect;
-use tcptune_core::system::{clock, errno};
+use tcptune_core::system::clock::{self, FOREVER};
+use tcptune_core::system::errno;
 
 use super::Tuning;
-use crate::hooks::time::{FOREVER, MILLISECOND};
+use crate::hooks::time::MILLISECOND;
 
 impl Tuning {
     /// Nanoseconds until an attempt is due; what is due by now is settled.

@@ -73,16 +73,6 @@ pub(crate) struct Changes {
 pub(crate) type Part = Range<u32>;
 
 impl Changes {
-    /// Makes room for so many.
-    pub fn reserve(&mut self, changes: usize) {
-        self.list.reserve_exact(changes);
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.list.len()
-    }
-
     /// Where the next part begins.
     pub fn end(&self) -> u32 {
         u32::try_from(self.list.len()).unwrap_or(u32::MAX)
@@ -108,22 +98,26 @@ impl Changes {
         self.insert(start, Change { number, row, what });
     }
 
-    /// Adds one of others to those of the last rule.
-    pub fn copy(&mut self, start: u32, others: &Self, change: Change) {
-        match others.longer_of(change) {
-            Some(longer) => {
-                let number = self.longer(longer);
-                self.insert(start, Change { number, ..change });
-            }
-            None => self.insert(start, change),
+    /// Forgets the last ones, from there on.
+    pub fn cut(&mut self, start: u32) {
+        self.list.truncate(usize::try_from(start).unwrap_or(usize::MAX));
+    }
+
+    /// Begins a new part with those of another one, but for these rows.
+    pub fn copy(&mut self, part: &Part, but: Rows) -> u32 {
+        let start = self.end();
+        for index in part.clone() {
+            let change = usize::try_from(index).ok().and_then(|index| self.list.get(index)).copied();
+            self.list.extend(change.filter(|change| !but.has(change.row())));
         }
+        start
     }
 
     fn insert(&mut self, start: u32, change: Change) {
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.list.len());
         let part = self.list.get(start..).unwrap_or_default();
-        let at = part.iter().rposition(|other| order(other.row()) <= order(change.row())).map_or(0, |before| before + 1);
-        self.list.insert(start + at, change);
+        let behind = part.iter().rev().take_while(|other| order(other.row()) > order(change.row())).count();
+        self.list.insert(self.list.len() - behind, change);
     }
 
     /// The index of a value; rules that follow each other often have the same one.

@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::options::rows::Rows;
 use crate::options::table::{self, IN_LOWER_CASE, LIBRARY, NAMED, Named, OPTIONS, Own, PREFIX, Target};
 use crate::options::value::Value;
 use crate::settings::change::{Changes, Part};
-use crate::settings::chosen::{Values, is_unset};
+use crate::settings::chosen::{Chosen, Values, is_unset};
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
 use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
@@ -261,18 +262,16 @@ impl Draft {
     fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
         let problem = match table::find_in_any_case(setting.name) {
             None => Some(self.unknown(&setting.name.to_ascii_uppercase(), str::to_ascii_lowercase)),
-            Some((row, opt)) => match stands.refuses(opt.target) {
-                Some(problem) => Some(problem.to_owned()),
-                None => {
-                    let place = |value: Option<&Value>| match (stands, value) {
-                        (Stands::Rule, Some(Value::Auto)) | (Stands::File | Stands::RuleOfAll, _) => {
-                            Place::of(source, setting.word)
-                        }
-                        (Stands::Rule, _) => Place { source, line: 0, column: 0 }, // nobody is told
-                    };
-                    values.assign(row, opt, setting.value, &place).err()
-                }
-            },
+            Some((row, opt)) => {
+                let place = |value: Option<&Value>| match (stands, value) {
+                    (Stands::Rule, Some(Value::Auto)) | (Stands::File | Stands::RuleOfAll, _) => {
+                        Place::of(source, setting.word)
+                    }
+                    (Stands::Rule, _) => Place { source, line: 0, column: 0 }, // nobody is told
+                };
+                let refused = stands.refuses(opt.target).map(str::to_owned);
+                refused.or_else(|| values.assign(row, opt, setting.value, &place).err())
+            }
         };
         if let Some(problem) = problem {
             self.complain(source, setting.word, problem);
@@ -293,21 +292,24 @@ impl Draft {
         let layer = self.layer(source);
         let number = u32::try_from(layer.rules.len()).unwrap_or(u32::MAX);
         let met = layer.last.is_none() && (rule.scope.is_empty() || process().is_in(&rule.scope));
+        if rule.list.is_some() && of_all {
+            return self.rule_of_all(source, rule, met, reader);
+        }
         let mut says = Says::Off;
         if let Some(list) = rule.list {
-            match reader.known(list.text, of_all) {
+            match reader.known(list.text, false) {
                 Some(_) if !met => return Ok(()),
-                Some(Known::SaidBy(number)) if !of_all => says = Says::TheSame(number),
+                Some(Known::SaidBy(number)) => says = Says::TheSame(number),
                 _ => {
-                    let right = self.list(source, rule, reader)?;
-                    if met && !of_all {
-                        says = Says::Changes(self.keep(&reader.values));
+                    let start = self.changes.end();
+                    let right = self.is_plain(list) || self.list(source, rule)?;
+                    if met {
+                        says = Says::Changes(start..self.changes.end());
+                    } else {
+                        self.changes.cut(start);
                     }
-                    // What `auto` comes to may be a mistake, which is reported where it stands.
-                    let has_auto = reader.values.0.iter().any(|chosen| chosen.value == Some(Value::Auto));
-                    if right && !has_auto {
-                        let known = if met && !of_all { Known::SaidBy(number) } else { Known::Right };
-                        reader.add(list.text, of_all, known);
+                    if right {
+                        reader.add(list.text, false, if met { Known::SaidBy(number) } else { Known::Right });
                     }
                 }
             }
@@ -318,7 +320,7 @@ impl Draft {
         let place = Place::of(source, rule.word);
         let layer = self.layer(source);
         if of_all {
-            layer.last = Some((place, rule.list.map(|_| std::mem::take(&mut reader.values))));
+            layer.last = Some((place, None));
             return Ok(());
         }
         if layer.rules.is_empty() {
@@ -330,31 +332,72 @@ impl Draft {
         Ok(())
     }
 
-    /// Reads the settings of a rule; whether they are right wherever they stand.
+    /// A rule for every socket.
     #[cold]
-    fn list<'a>(&mut self, source: Source, rule: &Rule<'a>, reader: &mut Reader<'a>) -> Result<bool, Wrong<'a>> {
-        let Reader { settings, values, .. } = reader;
-        settings.clear();
-        for setting in rule.settings() {
-            settings.push(setting?);
+    fn rule_of_all<'a>(
+        &mut self,
+        source: Source,
+        rule: &Rule<'a>,
+        met: bool,
+        reader: &mut Reader<'a>,
+    ) -> Result<(), Wrong<'a>> {
+        let Some(list) = rule.list.filter(|list| met || reader.known(list.text, true).is_none()) else { return Ok(()) };
+        let (values, right) = self.values(source, rule, Stands::RuleOfAll)?;
+        if right {
+            reader.add(list.text, true, Known::Right);
         }
-        values.0.clear();
-        let stands = if rule.conditions.is_empty() { Stands::RuleOfAll } else { Stands::Rule };
-        let mistakes = self.wrong.len();
-        for setting in settings {
-            self.setting(source, *setting, values, stands);
+        if met {
+            self.layer(source).last = Some((Place::of(source, rule.word), Some(values)));
         }
-        Ok(self.wrong.len() == mistakes)
+        Ok(())
     }
 
+    /// Adds a rule's list of settings to the changes, if all of them are right, and none of them is something special.
     #[cold]
-    fn keep(&mut self, values: &Values) -> Part {
-        let start = self.changes.end();
-        for chosen in &values.0 {
-            self.changes.add(start, chosen.row, chosen.value.as_ref(), (chosen.place.line, chosen.place.column));
+    fn is_plain(&mut self, list: Word<'_>) -> bool {
+        let (start, mut rows) = (self.changes.end(), Rows::default());
+        for pair in list.pairs() {
+            let Some((row, value)) = pair.and_then(|(name, value)| plain(name, value, rows)) else {
+                self.changes.cut(start);
+                return false;
+            };
+            rows = rows.or(Rows::of(row));
+            self.changes.add(start, row, Some(&value), (0, 0));
         }
-        start..self.changes.end()
+        true
     }
+
+    /// The same of any settings. Returns whether they are right wherever they stand.
+    #[cold]
+    fn list<'a>(&mut self, source: Source, rule: &Rule<'a>) -> Result<bool, Wrong<'a>> {
+        let (values, right) = self.values(source, rule, Stands::Rule)?;
+        let start = self.changes.end();
+        for Chosen { row, value, place } in &values.0 {
+            self.changes.add(start, *row, value.as_ref(), (place.line, place.column));
+        }
+        // What `auto` comes to may be a mistake, which is reported where it stands.
+        Ok(right && values.0.iter().all(|chosen| chosen.value != Some(Value::Auto)))
+    }
+
+    /// The settings of a rule, and whether all of them are right.
+    #[cold]
+    fn values<'a>(&mut self, source: Source, rule: &Rule<'a>, stands: Stands) -> Result<(Values, bool), Wrong<'a>> {
+        rule.settings().try_for_each(|setting| setting.map(drop))?;
+        let (mistakes, mut values) = (self.wrong.len(), Values::none());
+        for setting in rule.settings().flatten() {
+            self.setting(source, setting, &mut values, stands);
+        }
+        Ok((values, self.wrong.len() == mistakes))
+    }
+}
+
+/// A setting of a rule beside those of `rows`: its row and its value, if it is right, and neither `default` nor `auto`.
+#[inline]
+fn plain(name: &str, value: &str, rows: Rows) -> Option<(usize, Value)> {
+    let (row, opt) = table::find_in_any_case(name)?;
+    let takes = Stands::Rule.refuses(opt.target).is_none() && !rows.share(Rows::rivals(row)) && !is_unset(value);
+    let value = if takes { opt.kind.parse(value, opt.range) } else { None };
+    value.filter(|value| *value != Value::Auto).map(|value| (row, value))
 }
 
 /// What is known of a list of settings.
@@ -373,16 +416,14 @@ struct Reader<'a> {
     lists: [(&'a str, bool, Known); KNOWN],
     /// So many entries the text may have.
     entries: usize,
-    /// The settings of a rule, in room that is taken once.
-    settings: Vec<Setting<'a>>,
-    values: Values,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &str) -> Self {
         let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
-        let entries = 1 + count(b'\n') + count(b';');
-        Self { lists: [("", false, Known::Right); KNOWN], entries, settings: Vec::new(), values: Values::none() }
+        // One a line, or all in one: that of a variable.
+        let entries = 1 + Some(count(b'\n')).filter(|lines| *lines > 1).unwrap_or_else(|| count(b';'));
+        Self { lists: [("", false, Known::Right); KNOWN], entries }
     }
 
     /// FNV-1a, eight bytes at a time.

@@ -169,12 +169,8 @@ impl Settled {
         settled
     }
 
-    /// The number of a row, if it has one.
-    pub fn int(&self, row: usize) -> Option<i64> {
-        match self.plan.iter().find(|planned| planned.row == row)?.value() {
-            Value::Int(n) => Some(n),
-            _ => None,
-        }
+    fn value(&self, row: usize) -> Option<Value> {
+        self.plan.iter().find(|planned| planned.row == row).map(Planned::value)
     }
 }
 
@@ -231,26 +227,25 @@ impl Profile {
         if self.changed.is_empty() { &[] } else { self.under.changes.of(&self.over) }
     }
 
-    /// What the rule says of a row, if it says anything: none in it is the kernel's value.
-    fn said(&self, row: usize) -> Option<Option<Value>> {
-        if !self.changed.has(row) {
-            return None;
-        }
-        let change = self.changes().iter().find(|change| change.row() == row);
-        Some(change.and_then(|change| self.under.changes.value(*change)))
+    /// What the rule says of a row that it changes; none is the kernel's value.
+    fn said(&self, row: usize) -> Option<Value> {
+        let change = self.changes().iter().find(|change| change.row() == row)?;
+        self.under.changes.value(*change)
     }
 
     /// What tcptune itself does, by a row of which the rule may say something.
     #[inline]
     fn own(&self, row: usize) -> OwnSettings {
-        match self.said(row) {
-            None => self.under.own,
-            Some(value) => {
-                let mut own = OwnSettings::default();
-                value.iter().for_each(|value| own.set(row, value));
-                own
-            }
+        if self.changed.has(row) { self.own_of_rule(row) } else { self.under.own }
+    }
+
+    #[inline(never)]
+    fn own_of_rule(&self, row: usize) -> OwnSettings {
+        let mut own = OwnSettings::default();
+        if let Some(value) = self.said(row) {
+            own.set(row, &value);
         }
+        own
     }
 
     /// Bound on establishing a connection, in milliseconds.
@@ -295,24 +290,32 @@ impl Profile {
     /// Bounds on waits for a peer.
     #[must_use]
     pub fn limits(&self) -> Limits {
+        const LIMITS: Rows = Rows::of(RECV_TIMEOUT)
+            .or(Rows::of(SEND_TIMEOUT))
+            .or(Rows::of(ACCEPT_TIMEOUT))
+            .or(Rows::of(CLIENT_TIMEOUT));
+        if !self.set.share(LIMITS) {
+            return Limits::default();
+        }
         let (receive, send) = (self.milliseconds(RECV_TIMEOUT), self.milliseconds(SEND_TIMEOUT));
         let client = if self.set.has(CLIENT_TIMEOUT) { self.own(CLIENT_TIMEOUT).client_timeout } else { None };
         Limits { receive, send, client, accept: self.milliseconds(ACCEPT_TIMEOUT) }
     }
 
+    #[inline(never)]
     fn milliseconds(&self, row: usize) -> Option<u32> {
         if !self.set.has(row) {
             return None;
         }
-        let ms = match self.said(row) {
-            Some(Some(Value::Int(ms))) => ms,
-            Some(_) => return None,
-            None => self.under.int(row)?,
-        };
-        ms.try_into().ok()
+        let value = if self.changed.has(row) { self.said(row) } else { self.under.value(row) };
+        match value? {
+            Value::Int(ms) => ms.try_into().ok(),
+            _ => None,
+        }
     }
 
     /// The socket options, in the order of the table; those of socket(2) stand first.
+    #[must_use]
     #[inline]
     pub fn plan(&self) -> Plan<'_> {
         self.plan_of(&self.under.plan)
@@ -343,6 +346,7 @@ impl Profile {
 
     /// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener (`RECV_TIMEOUT` does
     /// so as well). It is not a value that has to hold: what the program sets afterwards stays.
+    #[inline(never)]
     fn not_inherited(&self) -> Option<Planned> {
         if !self.set.has(ACCEPT_TIMEOUT) || self.set.has(RECV_TIMEOUT) {
             return None;
@@ -353,6 +357,7 @@ impl Profile {
 
     /// The plan for an option of a socket that has passed these stages, if it is set here.
     #[must_use]
+    #[inline(never)]
     pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
         self.plan().find(|p| p.option.is(level, optname) && p.option.stages.contains(passed))
     }
@@ -380,6 +385,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The next one of what holds without the rule, and what it says: both are in the same order.
+    #[inline(never)]
     fn merged(&mut self) -> Option<Planned> {
         loop {
             let under = self.under.as_slice().first();
@@ -408,7 +414,7 @@ impl<'a> Plan<'a> {
 impl Iterator for Plan<'_> {
     type Item = Planned;
 
-    #[inline]
+    #[inline(never)] // it is asked for at many places
     fn next(&mut self) -> Option<Planned> {
         if self.profile.changed.is_empty() { self.under.next().copied() } else { self.merged() }
     }

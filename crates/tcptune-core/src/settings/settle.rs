@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use crate::options::rows::Rows;
 use crate::options::value::Value;
-use crate::settings::change::{Changes, Part};
+use crate::settings::change::{Change, Changes, Part};
 use crate::settings::chosen::{
     self, BACKEND, Chosen, DISABLE, KEEPALIVE, KEEPALIVES, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT,
     USER_TIMEOUT, Values,
@@ -78,9 +78,9 @@ impl Draft {
     ) -> (Vec<Profile>, Rules, Vec<InForce>) {
         let mut in_force = self.finish(globals.clone(), kernel);
         let count = layers.iter().map(|layer| layer.rules.len()).sum::<usize>();
-        let said = std::mem::take(&mut self.changes);
-        let mut over = Over { globals, said, changes: Changes::default() };
-        over.changes.reserve(over.said.count() + 2 * count); // each may imply two more
+        let changes = std::mem::take(&mut self.changes);
+        let has_auto = globals.get(USER_TIMEOUT).is_some_and(|chosen| chosen.value == Some(Value::Auto));
+        let mut over = Over { globals, in_force: &in_force, has_auto, changes };
         let (mut last, mut reached) = (None, 0);
         for layer in &mut layers {
             reached += 1;
@@ -122,7 +122,7 @@ impl Draft {
     }
 
     /// What follows from what a rule says, beside what holds without it.
-    fn lay(&mut self, over: &mut Over, rule: &mut DraftRule, kernel: &dyn Fn() -> KeepaliveDefaults) {
+    fn lay(&mut self, over: &mut Over<'_>, rule: &mut DraftRule, kernel: &dyn Fn() -> KeepaliveDefaults) {
         let Says::Changes(part) = &mut rule.says else { return };
         let wrong = over.lay(part, rule.place.source, kernel);
         if let Some((place, problem)) = wrong {
@@ -169,57 +169,76 @@ impl Draft {
 }
 
 /// Lays what rules say over what holds without them.
-struct Over {
+struct Over<'a> {
     /// What holds without a rule, before anything follows from it.
     globals: Values,
+    /// And then.
+    in_force: &'a [InForce],
+    /// Whether the user timeout depends on keepalive.
+    has_auto: bool,
     /// What the rules say.
-    said: Changes,
-    /// And what follows from that.
     changes: Changes,
 }
 
-impl Over {
-    /// Puts in place of what a rule says what it comes to; and what is wrong with that.
+impl Over<'_> {
+    /// Whether anything may follow from what a rule says: not from keepalive times alone, where keepalive is said without it.
+    fn may_imply(&self, said: &[Change], rows: Rows) -> bool {
+        let holds = |row| self.in_force.iter().any(|in_force| in_force.row == row);
+        rows.has(USER_TIMEOUT) && said.iter().any(|change| change.auto().is_some())
+            || rows.share(KEEPALIVES)
+                && (rows.has(KEEPALIVE)
+                    || self.has_auto
+                    || !holds(KEEPALIVE)
+                    || said.iter().any(|change| KEEPALIVES.has(change.row()) && change.int().is_none()))
+    }
+
+    /// Puts in place of what a rule says what follows from it, if that is something else; and what is wrong with that.
     fn lay(
         &mut self,
         part: &mut Part,
         source: Source,
         kernel: &dyn Fn() -> KeepaliveDefaults,
     ) -> Option<(Place, String)> {
-        let said = self.said.of(part);
-        let start = self.changes.end();
+        let said = self.changes.of(part);
         let rows = said.iter().fold(Rows::default(), |rows, change| rows.or(Rows::of(change.row())));
-        let keepalive = rows.share(KEEPALIVES);
-        let of_row = |row| said.iter().find(|change| rows.has(row) && change.row() == row);
+        if !self.may_imply(said, rows) {
+            return None;
+        }
+        let of_row = |row| said.iter().find(|change| change.row() == row);
         let int = |row| of_row(row).map_or_else(|| self.globals.int(row), |change| change.int());
-        let mut wrong = None;
+        let keepalive = rows.share(KEEPALIVES);
         // An `auto` of the rule, or one that holds without it and comes to something else under it.
-        let mut user_timeout = None;
         let auto = match of_row(USER_TIMEOUT) {
             Some(change) => change.auto().map(|(line, column)| Place { source, line, column }),
-            None if keepalive => self.globals.get(USER_TIMEOUT).filter(|c| c.value == Some(Value::Auto)).map(|c| c.place),
-            None => None,
+            None => self.globals.get(USER_TIMEOUT).filter(|c| c.value == Some(Value::Auto)).map(|c| c.place),
         };
-        if let Some(place) = auto {
-            let ms = chosen::auto(int, kernel);
-            user_timeout = Some(ms.as_ref().ok().copied().map(Value::Int));
-            wrong = ms.err().map(|problem| (place, problem));
-        }
-        let on = if keepalive { Some(int(KEEPALIVE).or(chosen::implied_keepalive(int).map(|_| 1))) } else { None };
-        for change in said {
-            let implied = (change.row() == KEEPALIVE && on.is_some())
-                || (change.row() == USER_TIMEOUT && user_timeout.is_some());
-            if !implied {
-                self.changes.copy(start, &self.said, *change);
+        let auto = auto.filter(|_| keepalive || rows.has(USER_TIMEOUT));
+        let (auto, wrong) = match auto.map(|place| (place, chosen::auto(int, kernel))) {
+            None => (None, None),
+            Some((_, Ok(ms))) => (Some(Some(ms)), None),
+            Some((place, Err(problem))) => (Some(None), Some((place, problem))),
+        };
+        let on = keepalive.then(|| int(KEEPALIVE).or(chosen::implied_keepalive(int).map(|_| 1)));
+        let holds = |row| match of_row(row) {
+            Some(change) => self.changes.value(*change),
+            None => self.in_force.iter().find(|in_force| in_force.row == row).map(|in_force| in_force.value.clone()),
+        };
+        let follows = [(KEEPALIVE, on), (USER_TIMEOUT, auto)].map(|(row, value)| {
+            let value = value.map(|value| value.map(Value::Int)).filter(|value| *value != holds(row));
+            (row, value)
+        });
+        if follows.iter().any(|(_, value)| value.is_some()) {
+            let others = |rows: Rows, (row, value): &(usize, Option<_>)| {
+                if value.is_some() { rows.or(Rows::of(*row)) } else { rows }
+            };
+            let start = self.changes.copy(part, follows.iter().fold(Rows::default(), others));
+            for (row, value) in follows {
+                if let Some(value) = value {
+                    self.changes.add(start, row, value.as_ref(), (0, 0));
+                }
             }
+            *part = start..self.changes.end();
         }
-        if let Some(on) = on {
-            self.changes.add(start, KEEPALIVE, on.map(Value::Int).as_ref(), (0, 0));
-        }
-        if let Some(value) = user_timeout {
-            self.changes.add(start, USER_TIMEOUT, value.as_ref(), (0, 0));
-        }
-        *part = start..self.changes.end();
         wrong
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, socklen_t};
 use rustix::io::Errno;
-use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::{Planned, Precedence, Profile};
 use tcptune_core::settings::rules::Endpoint;
@@ -229,7 +228,7 @@ impl Calls {
 
     /// The program's value, and ours after it where there is one. While an attempt goes on, its user timeout stays, and
     /// what is put back after it is what should hold.
-    fn own_user_timeout(&mut self, socket: &Socket, level: c_int, name: c_int, ours: Option<&Planned>) -> Answer {
+    fn own_user_timeout(&mut self, socket: &Socket, level: c_int, name: c_int, ours: Option<Planned>) -> Answer {
         let raw = socket.raw();
         let attempt = self.shared.get(socket.cookie).map(|known| known.attempt).filter(|attempt| {
             (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && attempt.is_some() && attempt.during != 0
@@ -255,7 +254,7 @@ impl Calls {
         if let Some(ours) = ours {
             let row = ours.row().map_or("", |row| row.name());
             log::debug!("fd {}: the program set {row}; the environment wins", socket.number);
-            apply::one(&KERNEL, raw, socket.mark, ours);
+            apply::one(&KERNEL, raw, socket.mark, &ours);
         }
         if let Some(attempt) = attempt
             && let Ok(after) = KERNEL.get_int(raw, level, name)

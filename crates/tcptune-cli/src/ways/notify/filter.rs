@@ -4,7 +4,6 @@
 //! bit in the kernel's table (Linux 5.11) and no run of the filter.
 
 use libc::{c_long, sock_filter};
-use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::options::table::{OPTIONS, Sockopt, Target};
 use tcptune_core::settings::profile::{Precedence, Profile};

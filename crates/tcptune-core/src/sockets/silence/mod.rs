@@ -21,12 +21,10 @@ use libc::c_int;
 use crate::settings::profile::Limits;
 use crate::sockets::address;
 use crate::sockets::slots::Slots;
+use crate::system::clock::FOREVER;
 use crate::system::files::File;
 use epoll::Deadlines;
 use slot::Slot;
-
-/// A wait that nothing bounds.
-pub const FOREVER: u64 = u64::MAX;
 
 const NANOS: u64 = 1_000_000;
 
