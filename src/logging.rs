@@ -85,7 +85,7 @@ pub fn always(text: fmt::Arguments) {
 pub fn last_words(text: fmt::Arguments) -> ! {
     match BACKEND.get() {
         Some(backend) => backend.write(Level::Error, text),
-        None => drop(write(libc::STDERR_FILENO, &Line::new().with(Level::Error, text))), // before start-up: nobody has closed it yet
+        None => drop(write(libc::STDERR_FILENO, Line::new().with(Level::Error, text))), // before start-up: nobody has closed it yet
     }
     // SAFETY: ends the process.
     unsafe { libc::abort() }

@@ -8,8 +8,8 @@
 use std::ptr;
 
 use libc::{c_int, epoll_event, nfds_t, pollfd, sigset_t, timespec, timeval};
-use tcptune_core::sockets::silence::select::{Sets, can_be_read};
 use tcptune_core::sockets::silence::Silence;
+use tcptune_core::sockets::silence::select::{Sets, can_be_read};
 use tcptune_core::system::clock::FOREVER;
 use tcptune_core::system::memory;
 

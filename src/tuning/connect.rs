@@ -65,9 +65,8 @@ impl Tuning {
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
     fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
-        let changes = |profile: &Profile| {
-            profile.connect_timeout().is_some() || has_more(profile) || profile.has_source()
-        };
+        let changes =
+            |profile: &Profile| profile.connect_timeout().is_some() || has_more(profile) || profile.has_source();
         if self.everywhere.is_none_or(changes) { self.confirmed(fd, mark) } else { mark }
     }
 
@@ -112,9 +111,7 @@ impl Tuning {
 
     /// Whether anything depends on where connect(2) goes.
     fn looks_at_peers(&self) -> bool {
-        self.stats.is_some()
-            || self.everywhere.is_none_or(Profile::has_source)
-            || self.tells_rules()
+        self.stats.is_some() || self.everywhere.is_none_or(Profile::has_source) || self.tells_rules()
     }
 
     /// Whether the connection stands or will. After a timeout the program has to call a blocking connect again; after a
@@ -186,5 +183,5 @@ fn answered<T: From<i8>>(result: impl FnOnce() -> Result<T, c_int>) -> T {
 
 /// Whether anything is set after connect(2).
 fn has_more(profile: &Profile) -> bool {
-    profile.at(Stages::CONNECT, Stages::NONE).next().is_some()
+    profile.has_at(Stages::CONNECT, Stages::NONE)
 }

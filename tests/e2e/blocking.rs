@@ -154,7 +154,11 @@ print('took=%d' % ((time.monotonic() - start) * 1000))
 
 fn signals(mode: &str, settings: Option<&[(&str, &str)]>) -> Ended {
     let hole = BlackHole::v4();
-    Program::probe("signals").args([mode, &hole.ip(), &hole.port()]).limit(Duration::from_secs(if settings.is_some() { 20 } else { 4 })).with(settings).run()
+    Program::probe("signals")
+        .args([mode, &hole.ip(), &hole.port()])
+        .limit(Duration::from_secs(if settings.is_some() { 20 } else { 4 }))
+        .with(settings)
+        .run()
 }
 
 #[test]

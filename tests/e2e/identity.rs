@@ -148,7 +148,9 @@ fn a_connect_needs_little_stack() {
         (&["127.0.0.1", &hole.port(), "nonblocking"], &timeout),
         (&["127.0.0.1", &hole.port(), "nonblocking"], &rule),
     ] {
+        // What a rule says is merged with what holds without it when it is applied.
+        let most = if settings == rule { 900 } else { 720 };
         let more = used(args, Some(settings)) - plain;
-        assert!((1..720).contains(&more), "{more} bytes more than libc's, {args:?} with {settings:?}");
+        assert!((1..most).contains(&more), "{more} bytes more than libc's, {args:?} with {settings:?}");
     }
 }

@@ -15,8 +15,7 @@ fn many_threads_on_the_same_numbers() {
     thread::spawn(move || live.incoming().for_each(drop)); // as long as the tests run
     for library in [library(), debug_library()] {
         let settings = &[("CONNECT_TIMEOUT", "0.2"), ("NODELAY", "on"), ("KEEPIDLE", "60")];
-        let ended =
-            Program::probe("threads").args(&ports).tuned_by(library, settings).run();
+        let ended = Program::probe("threads").args(&ports).tuned_by(library, settings).run();
         ended.succeeded();
         for name in ["wrong_errno", "wrong_flags", "wrong_ready", "wrong_timeout", "leaked"] {
             assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");

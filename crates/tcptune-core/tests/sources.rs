@@ -43,7 +43,7 @@ fn parse(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
 }
 
 fn value(profile: &Profile, name: &str) -> Option<i64> {
-    match profile.plan().find(|p| OPTIONS[p.row].name() == name)?.value() {
+    match profile.plan().into_iter().find(|p| OPTIONS[p.row].name() == name)?.value() {
         Value::Int(n) => Some(n),
         _ => None,
     }
@@ -91,7 +91,7 @@ fn a_wrong_variable_is_named_and_the_others_hold() {
             "TCPTUNE_KEEPIDLE=abc: not accepted; accepted: 1s to 32767s (ms s m h; a bare number is s)",
         ]
     );
-    assert_eq!(settings.profiles[0].plan().count(), 1);
+    assert_eq!(settings.profiles[0].plan().len(), 1);
     assert_eq!(global(&settings, "SYNCNT"), Some(3));
 }
 
@@ -138,10 +138,10 @@ fn the_first_of_two_variables_counts_and_two_names_of_one_option_clash() {
     assert_eq!((global(&settings, "SYNCNT"), wrong.len()), (Some(2), 0));
     for (first, second) in [("SYNCNT", "SYN_RETRIES"), ("TOS", "DSCP")] {
         let (settings, wrong) = parse(&[(first, "8"), (second, "9")]);
-        assert_eq!((settings.profiles[0].plan().count(), wrong.len()), (1, 1), "one of them holds, the other is named");
+        assert_eq!((settings.profiles[0].plan().len(), wrong.len()), (1, 1), "one of them holds, the other is named");
     }
     let (settings, wrong) = parse(&[("RECV_TIMEOUT", "1"), ("ACCEPT_TIMEOUT", "2")]);
-    assert_eq!((settings.profiles[0].plan().count(), wrong.len()), (2, 0), "not of the same socket");
+    assert_eq!((settings.profiles[0].plan().len(), wrong.len()), (2, 0), "not of the same socket");
 }
 
 #[test]
@@ -149,7 +149,9 @@ fn an_accept_timeout_is_taken_off_accepted_sockets() {
     let at_accept = |variables: &[_]| {
         let accept = tcptune_core::options::phase::Stages::ACCEPT;
         let profile = parse(variables).0.profiles.remove(0);
-        profile.at(accept, accept).map(|p| p.value()).collect::<Vec<_>>()
+        let mut values = Vec::new();
+        profile.at(accept, accept, |planned| values.push(planned.value()));
+        values
     };
     assert_eq!(at_accept(&[("ACCEPT_TIMEOUT", "2")]), [Value::Int(0)]);
     assert_eq!(at_accept(&[("ACCEPT_TIMEOUT", "2"), ("RECV_TIMEOUT", "3")]), [Value::Int(3000)]);

@@ -82,7 +82,7 @@ impl Choice {
 
 /// The settings that a way cannot set, and those that it cannot set on accepted sockets.
 fn left_out(way: Way, settings: &Settings) -> Vec<String> {
-    let of_rules = settings.profiles.iter().flat_map(|profile| profile.plan().map(|planned| planned.row));
+    let of_rules = settings.profiles.iter().flat_map(|profile| profile.plan().into_iter().map(|planned| planned.row));
     let mut rows: Vec<_> = settings.in_force.iter().map(|setting| setting.row).chain(of_rules).collect();
     rows.sort_unstable();
     rows.dedup();

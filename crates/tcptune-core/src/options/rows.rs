@@ -37,17 +37,23 @@ const fn is_of_a_socket(row: usize) -> bool {
 
 impl Rows {
     /// The options that socket(2) applies.
-    pub const ON_SOCKET: Self = {
+    pub const ON_SOCKET: Self = Self::at(Stages::SOCKET);
+    /// The options that listen(2) applies and bind(2) does not.
+    pub const ON_LISTEN_ALONE: Self = Self::at(Stages::LISTEN).without(Self::at(Stages::BIND));
+
+    /// The options that a stage applies.
+    #[must_use]
+    pub const fn at(stage: Stages) -> Self {
         let (mut rows, mut row) = (Self(0), 0);
         while row < SOCKET_OPTIONS {
-            #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-            if matches!(OPTIONS[row].target, Target::Socket(option) if option.stages.contains(Stages::SOCKET)) {
+            #[allow(clippy::indexing_slicing, reason = "below the length")]
+            if matches!(OPTIONS[row].target, Target::Socket(option) if option.stages.contains(stage)) {
                 rows = rows.or(Self::of(row));
             }
             row += 1;
         }
         rows
-    };
+    }
 
     /// That one.
     #[must_use]

@@ -238,13 +238,11 @@ impl<'a> Part<'a> {
 }
 
 fn setting(word: Word<'_>) -> Result<Setting<'_>, Wrong<'_>> {
-    match halves(word.text, b'=') {
-        Some((name, value)) => Ok(Setting { word, name, value }),
-        None => {
-            let problem = "expected NAME = VALUE, or a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
-            Err(Wrong { word, problem })
-        }
-    }
+    let Some((name, value)) = halves(word.text, b'=') else {
+        let problem = "expected NAME = VALUE, or a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
+        return Err(Wrong { word, problem });
+    };
+    Ok(Setting { word, name, value })
 }
 
 /// What is before and behind the first of these, which are of ASCII.
@@ -374,7 +372,8 @@ fn network(text: &str) -> Result<IpNet, String> {
         },
         _ => net,
     };
-    let net = plain_v4(text).or_else(|| text.parse().ok()).or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    let net =
+        plain_v4(text).or_else(|| text.parse().ok()).or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
     net.map(mapped).ok_or_else(|| {
         let is_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains([':', '/']);
         if is_name {

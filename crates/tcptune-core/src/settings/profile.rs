@@ -1,6 +1,5 @@
 //! What holds for a socket: its socket options as the kernel takes them, and what tcptune itself does.
 
-use std::slice;
 use std::sync::Arc;
 
 use libc::c_int;
@@ -290,10 +289,8 @@ impl Profile {
     /// Bounds on waits for a peer.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        const LIMITS: Rows = Rows::of(RECV_TIMEOUT)
-            .or(Rows::of(SEND_TIMEOUT))
-            .or(Rows::of(ACCEPT_TIMEOUT))
-            .or(Rows::of(CLIENT_TIMEOUT));
+        const LIMITS: Rows =
+            Rows::of(RECV_TIMEOUT).or(Rows::of(SEND_TIMEOUT)).or(Rows::of(ACCEPT_TIMEOUT)).or(Rows::of(CLIENT_TIMEOUT));
         if !self.set.share(LIMITS) {
             return Limits::default();
         }
@@ -316,50 +313,106 @@ impl Profile {
 
     /// The socket options, in the order of the table; those of socket(2) stand first.
     #[must_use]
-    #[inline]
-    pub fn plan(&self) -> Plan<'_> {
-        self.plan_of(&self.under.plan)
-    }
-
-    #[inline]
-    fn plan_of<'a>(&'a self, under: &'a [Planned]) -> Plan<'a> {
-        Plan { under: under.iter(), over: self.changes().iter(), profile: self }
-    }
-
-    /// The options that socket(2) applies: those of [`Stages::SOCKET`], without another look at each.
-    #[inline]
-    pub fn on_socket(&self) -> impl Iterator<Item = Planned> {
-        let mut plan = self.plan_of(self.under.plan.get(..self.under.on_socket).unwrap_or_default());
-        if !plan.over.as_slice().is_empty() {
-            plan.over = plan.only_on_socket();
-        }
+    #[allow(clippy::disallowed_types, reason = "for start-up and for people")]
+    pub fn plan(&self) -> Vec<Planned> {
+        let mut plan = Vec::with_capacity(self.under.plan.len());
+        self.each(|planned| plan.push(*planned));
         plan
     }
 
-    /// The options that a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.
-    pub fn at(&self, stage: Stages, passed: Stages) -> impl Iterator<Item = Planned> {
-        let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
-        self.plan()
-            .chain(self.not_inherited())
-            .filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
+    /// What is done with each socket option. No iterator: a hook has little stack.
+    #[inline]
+    fn each(&self, each: impl FnMut(&Planned)) {
+        if self.changed.is_empty() {
+            self.under.plan.iter().for_each(each);
+        } else {
+            self.merged(each);
+        }
     }
 
-    /// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener (`RECV_TIMEOUT` does
-    /// so as well). It is not a value that has to hold: what the program sets afterwards stays.
-    #[inline(never)]
-    fn not_inherited(&self) -> Option<Planned> {
-        if !self.set.has(ACCEPT_TIMEOUT) || self.set.has(RECV_TIMEOUT) {
-            return None;
+    /// Whether a rule changes anything of what holds without it.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The same with what the rule says, beside what holds without it.
+    #[inline]
+    fn merged(&self, mut each: impl FnMut(&Planned)) {
+        let mut under = self.under.plan.iter().filter(|planned| !self.changed.has(planned.row)).peekable();
+        for change in self.changes() {
+            while let Some(before) = under.next_if(|planned| change::order(planned.row) < change::order(change.row())) {
+                each(before);
+            }
+            if let Some(planned) = self.planned_by(*change) {
+                each(&planned);
+            }
         }
-        let none = Planned::new(ACCEPT_TIMEOUT, &Value::Int(0))?;
-        Some(Planned { option: Sockopt { stages: Stages::ACCEPT, ..none.option }, ..none })
+        under.for_each(each);
+    }
+
+    #[inline(never)] // for the stack, as above
+    fn planned_by(&self, change: Change) -> Option<Planned> {
+        Planned::new(change.row(), &self.under.changes.value(change)?)
+    }
+
+    /// The options that socket(2) applies, those of [`Stages::SOCKET`]; none if a rule may say something of them.
+    #[must_use]
+    #[inline]
+    pub fn on_socket(&self) -> Option<&[Planned]> {
+        self.under.plan.get(..self.under.on_socket).filter(|_| self.changed.is_empty())
+    }
+
+    /// What is done with each option that a stage applies to a socket that has passed these. What bind(2) has applied,
+    /// listen(2) need not.
+    #[inline]
+    pub fn at(&self, stage: Stages, passed: Stages, mut each: impl FnMut(&Planned)) {
+        let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
+        let mut of_stage = |planned: &Planned| {
+            if planned.option.stages.contains(stage) && !planned.option.stages.contains(done) {
+                each(planned);
+            }
+        };
+        self.each(&mut of_stage);
+        if stage == Stages::ACCEPT
+            && self.inherits_too_much()
+            && let Some(none) = none_on_accept()
+        {
+            of_stage(&none);
+        }
+    }
+
+    /// Whether a stage applies any option to a socket that has passed these.
+    #[must_use]
+    #[inline]
+    pub fn has_at(&self, stage: Stages, passed: Stages) -> bool {
+        let rows = match stage {
+            Stages::LISTEN if passed.contains(Stages::BIND) => Rows::ON_LISTEN_ALONE,
+            Stages::LISTEN => const { Rows::at(Stages::LISTEN) },
+            Stages::BIND => const { Rows::at(Stages::BIND) },
+            Stages::ACCEPT => const { Rows::at(Stages::ACCEPT) },
+            Stages::CONNECT => const { Rows::at(Stages::CONNECT) },
+            _ => Rows::ON_SOCKET,
+        };
+        self.set.share(rows) || (stage == Stages::ACCEPT && self.inherits_too_much())
+    }
+
+    /// Whether an accepted socket inherits an `ACCEPT_TIMEOUT` that is to be taken off (`RECV_TIMEOUT` does so as well).
+    fn inherits_too_much(&self) -> bool {
+        self.set.has(ACCEPT_TIMEOUT) && !self.set.has(RECV_TIMEOUT)
     }
 
     /// The plan for an option of a socket that has passed these stages, if it is set here.
     #[must_use]
     #[inline(never)]
     pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
-        self.plan().find(|p| p.option.is(level, optname) && p.option.stages.contains(passed))
+        let mut found = None;
+        self.each(|p| {
+            if found.is_none() && p.option.is(level, optname) && p.option.stages.contains(passed) {
+                found = Some(*p);
+            }
+        });
+        found
     }
 
     /// Whether nothing holds.
@@ -369,53 +422,10 @@ impl Profile {
     }
 }
 
-/// The socket options of a profile.
-#[derive(Clone, Debug)]
-pub struct Plan<'a> {
-    under: slice::Iter<'a, Planned>,
-    over: slice::Iter<'a, Change>,
-    profile: &'a Profile,
-}
-
-impl<'a> Plan<'a> {
-    fn only_on_socket(&self) -> slice::Iter<'a, Change> {
-        let all = self.over.as_slice();
-        let count = all.iter().take_while(|change| Rows::ON_SOCKET.has(change.row())).count();
-        all.get(..count).unwrap_or_default().iter()
-    }
-
-    /// The next one of what holds without the rule, and what it says: both are in the same order.
-    #[inline(never)]
-    fn merged(&mut self) -> Option<Planned> {
-        loop {
-            let under = self.under.as_slice().first();
-            match (under, self.over.as_slice().first()) {
-                (Some(hidden), _) if self.profile.changed.has(hidden.row) => drop(self.under.next()),
-                (Some(planned), Some(change)) if change::order(planned.row) < change::order(change.row()) => {
-                    self.under.next();
-                    return Some(*planned);
-                }
-                (_, Some(change)) => {
-                    self.over.next();
-                    let value = self.profile.under.changes.value(*change);
-                    if let Some(planned) = value.and_then(|value| Planned::new(change.row(), &value)) {
-                        return Some(planned);
-                    }
-                }
-                (under, None) => {
-                    self.under.next();
-                    return under.copied();
-                }
-            }
-        }
-    }
-}
-
-impl Iterator for Plan<'_> {
-    type Item = Planned;
-
-    #[inline(never)] // it is asked for at many places
-    fn next(&mut self) -> Option<Planned> {
-        if self.profile.changed.is_empty() { self.under.next().copied() } else { self.merged() }
-    }
+/// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener. It is not a value that
+/// has to hold: what the program sets afterwards stays.
+#[cold]
+fn none_on_accept() -> Option<Planned> {
+    let none = Planned::new(ACCEPT_TIMEOUT, &Value::Int(0))?;
+    Some(Planned { option: Sockopt { stages: Stages::ACCEPT, ..none.option }, ..none })
 }

@@ -171,9 +171,9 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
         let at = if self.src.is_empty() {
             rules.position(|(dst, ports)| dst.contains(address) & ports.contains(port))?
         } else {
-            rules.zip(&self.src).position(|((dst, ports), own)| {
-                dst.contains(address) & ports.contains(port) && own.contains(src)
-            })?
+            rules
+                .zip(&self.src)
+                .position(|((dst, ports), own)| dst.contains(address) & ports.contains(port) && own.contains(src))?
         };
         self.profiles.get(at).copied()
     }

@@ -59,7 +59,11 @@ impl Draft {
             self.settle_rules(globals, layers, &kernel)
         } else {
             let in_force = self.finish(globals, &kernel);
-            (vec![Profile::new(Arc::new(Settled::new(&in_force, Changes::default())), None)], Rules::default(), in_force)
+            (
+                vec![Profile::new(Arc::new(Settled::new(&in_force, Changes::default())), None)],
+                Rules::default(),
+                in_force,
+            )
         };
         let OfProcess { in_scope, backend, strict, disabled, stats, log, log_file } = of_process;
         let config = self.config;

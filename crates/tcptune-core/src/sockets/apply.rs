@@ -23,22 +23,37 @@ use crate::system::{errno, files, network};
 /// Applies the options of a stage, except those that the program has set itself where its values win. Leaves `errno`
 /// alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
+    if profile.is_changed() {
+        stage_of_rule(real, profile, fd, mark, stage);
+    } else {
+        whole_stage(real, profile, fd, mark, stage);
+    }
+}
+
+// Two functions, for the stack: a connect has little.
+
+#[inline(never)]
+fn stage_of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
+    whole_stage(real, profile, fd, mark, stage);
+}
+
+#[inline]
+fn whole_stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
-        profile
-            .at(stage, mark.passed())
-            .filter(|p| !is_programs(real, profile, fd, mark, p))
-            .for_each(|p| one(real, fd, mark, &p));
+        profile.at(stage, mark.passed(), |p| {
+            if !is_programs(real, profile, fd, mark, p) {
+                one(real, fd, mark, p);
+            }
+        });
     });
 }
 
 /// The same for the options of socket(2).
 #[inline]
 pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
+    let Some(plan) = profile.on_socket() else { return stage(real, profile, fd, mark, Stages::SOCKET) };
     errno::preserved(|| {
-        profile
-            .on_socket()
-            .filter(|p| !is_programs(real, profile, fd, mark, p))
-            .for_each(|p| one(real, fd, mark, &p));
+        plan.iter().filter(|p| !is_programs(real, profile, fd, mark, p)).for_each(|p| one(real, fd, mark, p));
     });
 }
 
@@ -152,9 +167,12 @@ pub fn listens(real: &Real, fd: c_int) -> bool {
 #[must_use]
 pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> bool {
     errno::preserved(|| {
-        let first = profile.on_socket().next();
         let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
-        first.is_none_or(|p| value(fd, &p) == value(listener, &p))
+        let mut same = None;
+        profile.at(Stages::SOCKET, Stages::NONE, |p| {
+            same = same.or_else(|| Some(value(fd, p) == value(listener, p)));
+        });
+        same.unwrap_or(true)
     })
 }
 
@@ -192,9 +210,9 @@ pub fn is(fd: c_int, mark: Mark) -> bool {
 #[cold]
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {
     errno::preserved(|| {
-        for planned in profile.on_socket() {
-            read_back(real, fd, &planned, (planned.option.level, planned.option.optname));
-        }
+        profile.at(Stages::SOCKET, Stages::NONE, |planned| {
+            read_back(real, fd, planned, (planned.option.level, planned.option.optname));
+        });
     });
 }
 

@@ -153,7 +153,7 @@ impl Block {
         let rules = settings.profiles.iter().filter(|profile| profile.rule.is_some());
         self.rules.store(u64::try_from(rules.clone().count()).unwrap_or(0), Ordering::Relaxed);
         let rules = rules.take(RULES_TOLD);
-        let of_rules = rules.clone().map(|profile| profile.plan().count() + 2).sum::<usize>();
+        let of_rules = rules.clone().map(|profile| profile.plan().len() + 2).sum::<usize>();
         let mut entries = Vec::with_capacity(settings.in_force.len() + of_rules);
         entries.extend(settings.in_force.iter().map(|InForce { row, value, place }| Entry::new(*place, *row, value)));
         for profile in rules {
@@ -191,7 +191,7 @@ fn rule(profile: &Profile, entries: &mut Vec<Entry>) {
     {
         entries.push(Entry::new(place, row, &Value::Int(ms.into())));
     }
-    entries.extend(profile.plan().map(|planned| Entry::new(place, planned.row, &planned.value())));
+    entries.extend(profile.plan().iter().map(|planned| Entry::new(place, planned.row, &planned.value())));
 }
 
 /// A setting as it was found.

@@ -126,9 +126,8 @@ mod tests {
 
     #[test]
     fn only_the_environments_own_options_are_followed_up() {
-        let followed = |profile: &Profile, level, optname, passed| {
-            follow_up(profile, level, optname, passed).map(|p| p.value())
-        };
+        let followed =
+            |profile: &Profile, level, optname, passed| follow_up(profile, level, optname, passed).map(|p| p.value());
         let env = profile(&[("KEEPIDLE", "5"), ("REUSEADDR", "on"), ("TOS", "16")]);
         let made = Stages::SOCKET;
         assert_eq!(followed(&env, IPPROTO_TCP, TCP_KEEPIDLE, made), Some(Value::Int(5)));

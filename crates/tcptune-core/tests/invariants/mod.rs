@@ -127,7 +127,7 @@ fn in_force(settings: &Settings, row: usize, value: &Value) -> bool {
     let (profile, number) = (&settings.profiles[0], |n: i64| i32::try_from(n).expect("an int"));
     let as_said = match (OPTIONS[row].target, value) {
         (Target::Socket(_), value) => {
-            let planned = profile.plan().find(|p| p.row == row);
+            let planned = profile.plan().into_iter().find(|p| p.row == row);
             planned.is_some_and(|p| *value == Value::Auto || p.value() == *value)
         }
         (Target::Own(Own::ConnectTimeout), Value::Int(n)) => profile.connect_timeout() == Some(number(*n)),

@@ -22,7 +22,7 @@ pub fn find(profile: &Profile, facts: &Facts, kernel: &Kernel) -> Vec<Conflict> 
     let is_on = |name| number(profile, name).is_some_and(|on| on != 0);
     timeouts(profile, facts, &mut say);
 
-    if profile.plan().any(|planned| OPTIONS[planned.row].name() == "KEEPALIVE") && !facts.keepalive {
+    if profile.plan().iter().any(|planned| OPTIONS[planned.row].name() == "KEEPALIVE") && !facts.keepalive {
         let times = ["KEEPIDLE", "KEEPINTVL", "KEEPCNT"].into_iter().filter(|name| is_set(*name));
         let times = times.collect::<Vec<_>>().join(", ");
         if !times.is_empty() {

@@ -193,7 +193,7 @@ impl Explained {
     }
 
     fn outcome(&self, setting: &InForce) -> Option<Outcome> {
-        kernel::outcome(&self.base().plan().find(|planned| planned.row == setting.row)?)
+        kernel::outcome(&self.base().plan().into_iter().find(|planned| planned.row == setting.row)?)
     }
 
     fn kernel_alone(&self, setting: &InForce) -> Option<String> {

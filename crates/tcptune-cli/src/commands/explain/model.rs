@@ -51,7 +51,7 @@ pub struct Facts {
 
 /// The value of a number in a profile.
 pub fn number(profile: &Profile, name: &str) -> Option<i64> {
-    let planned = profile.plan().find(|planned| OPTIONS[planned.row].name() == name)?;
+    let planned = profile.plan().into_iter().find(|planned| OPTIONS[planned.row].name() == name)?;
     match planned.value() {
         Value::Int(n) => Some(n),
         _ => None,

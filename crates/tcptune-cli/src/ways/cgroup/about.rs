@@ -44,7 +44,8 @@ impl About {
             tuning.sets(opt).then(|| (opt.name().to_owned(), opt.kind.show(value).to_string()))
         };
         let uid = rustix::process::getuid().as_raw();
-        let longest = settings.profiles.iter().filter_map(|profile| profile.connect_timeout()).max();
+        let longest =
+            settings.profiles.iter().filter_map(tcptune_core::settings::profile::Profile::connect_timeout).max();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),

@@ -75,7 +75,8 @@ impl Order {
         for line in lines {
             say(&line);
         }
-        let shortest = self.settings.profiles.iter().filter_map(|profile| profile.connect_timeout()).min();
+        let shortest =
+            self.settings.profiles.iter().filter_map(tcptune_core::settings::profile::Profile::connect_timeout).min();
         if let Some(ms) = shortest.filter(|ms| *ms < SHORTEST) {
             say(&format!("CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to"));
         }

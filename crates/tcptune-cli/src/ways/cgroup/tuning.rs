@@ -91,9 +91,7 @@ impl<'a> Tuning<'a> {
     pub fn new(settings: &'a Settings, ticks: u32, generation: u16, is_trial: bool) -> Self {
         let mut slots: Vec<Slot> = Vec::new();
         let mut offset = profile::VALUES;
-        for planned in
-            settings.profiles.iter().flat_map(Profile::plan).filter(is_taken)
-        {
+        for planned in settings.profiles.iter().flat_map(Profile::plan).filter(is_taken) {
             let Some(opt) = planned.row() else { continue };
             if !slots.iter().any(|slot| is_same(&slot.option, &planned.option)) {
                 let is_same_for_all = settings.profiles.len() == 1;
@@ -190,7 +188,9 @@ fn bytes(profile: &Profile, slots: &[Slot], size: usize, ticks: u32) -> Vec<u8> 
     };
     let mut sets = 0_u32;
     for (bit, slot) in slots.iter().enumerate() {
-        if let Some(planned) = profile.plan().filter(is_taken).find(|planned| is_same(&planned.option, &slot.option)) {
+        if let Some(planned) =
+            profile.plan().into_iter().filter(is_taken).find(|planned| is_same(&planned.option, &slot.option))
+        {
             sets |= 1 << bit;
             put(slot.offset, planned.payload.bytes());
         }

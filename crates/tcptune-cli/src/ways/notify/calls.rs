@@ -199,7 +199,9 @@ impl Calls {
         let bound = own.is_some_and(|own| own.port() != 0);
         let passed = if bound { Fact::passed(Stages::BIND) } else { Fact::passed(Stages::NONE) };
         apply::stage(&KERNEL, profile, raw, socket.mark.with(passed), Stages::LISTEN);
-        let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else { return Answer::GoOn };
+        let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else {
+            return Answer::GoOn;
+        };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {number}: listen: backlog {ours} in place of {backlog}");
         // SAFETY: touches no memory.
@@ -351,22 +353,21 @@ fn passed(socket: &Socket) -> Stages {
 /// Sets the options of the time after connect that may be set before it. Returns whether others have to wait until it is
 /// over.
 fn at_connect(profile: &Profile, socket: &Socket) -> bool {
-    let mut all = profile.at(Stages::CONNECT, Stages::NONE).peekable();
-    if all.peek().is_none() {
+    if !profile.has_at(Stages::CONNECT, Stages::NONE) {
         return false;
     }
     let waits = files::status_flags(socket.raw()).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
     let mut later = false;
-    for planned in all {
+    profile.at(Stages::CONNECT, Stages::NONE, |planned| {
         let option = &planned.option;
         // SO_SNDTIMEO bounds a connect that waits (socket(7)), and the handshake undoes TCP_QUICKACK.
         if option.is(libc::IPPROTO_TCP, libc::TCP_QUICKACK) || (waits && option.is(libc::SOL_SOCKET, libc::SO_SNDTIMEO))
         {
             later = true;
         } else if !(profile.precedence() == Precedence::Program && socket.mark.is(Fact::set_by_program(planned.row))) {
-            apply::one(&KERNEL, socket.raw(), socket.mark, &planned);
+            apply::one(&KERNEL, socket.raw(), socket.mark, planned);
         }
-    }
+    });
     later
 }
 

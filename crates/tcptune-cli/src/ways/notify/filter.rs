@@ -70,12 +70,12 @@ impl Wanted {
     }
 
     fn add(&mut self, profile: &Profile) {
-        let has = |stage| profile.at(stage, Stages::NONE).next().is_some();
+        let has = |stage| profile.has_at(stage, Stages::NONE);
         let is_of_connects = profile.connect_timeout().is_some() || profile.has_source();
         self.connect |= is_of_connects || has(Stages::SOCKET) || has(Stages::CONNECT);
         self.bind |= has(Stages::BIND);
         self.listen |= has(Stages::SOCKET) || has(Stages::LISTEN) || profile.backlog().is_some();
-        self.options.extend(profile.plan().flat_map(|planned| names(planned.option)));
+        self.options.extend(profile.plan().into_iter().flat_map(|planned| names(planned.option)));
         if profile.connect_timeout().is_some() {
             self.options.push((libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT));
         }
