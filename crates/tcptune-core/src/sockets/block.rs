@@ -44,6 +44,21 @@ const STATES: [State; 7] = [
     State::Elsewhere,
 ];
 
+/// What became of the libraries that the process loads with `RTLD_DEEPBIND` (dlopen(3)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plugins {
+    /// It has loaded none.
+    #[default]
+    None,
+    /// Their calls lead to the hooks.
+    Reached,
+    /// libc's symbols could not be written to.
+    LeftAlone,
+}
+
+/// In the order of their numbers in the block.
+const PLUGINS: [Plugins; 3] = [Plugins::None, Plugins::Reached, Plugins::LeftAlone];
+
 /// All of it. Addresses and lengths are of the process.
 #[derive(Debug)]
 #[repr(C)]
@@ -57,6 +72,7 @@ pub struct Block {
     counts: AtomicU64,
     /// How many rules there are.
     rules: AtomicU64,
+    plugins: AtomicU64,
 }
 
 /// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
@@ -144,8 +160,8 @@ impl Block {
     #[must_use]
     pub const fn new() -> Self {
         let [entries, config, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 3];
-        let [state, counts, rules] = [const { AtomicU64::new(0) }; 3];
-        Self { state, entries, config, wrong, counts, rules }
+        let [state, counts, rules, plugins] = [const { AtomicU64::new(0) }; 4];
+        Self { state, entries, config, wrong, counts, rules, plugins }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
@@ -168,6 +184,12 @@ impl Block {
         }
         let state = STATES.iter().position(|known| *known == state).unwrap_or(0);
         self.state.store(u64::try_from(state).unwrap_or(0), Ordering::Release);
+    }
+
+    /// Says what became of plugins.
+    pub fn tell_plugins(&self, plugins: Plugins) {
+        let plugins = PLUGINS.iter().position(|known| *known == plugins).unwrap_or(0);
+        self.plugins.store(u64::try_from(plugins).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Lays down what was wrong with the settings.
@@ -222,6 +244,8 @@ pub struct Told {
     pub wrong: Vec<String>,
     /// What is counted, if it is.
     pub counted: Option<Counted>,
+    /// What became of plugins.
+    pub plugins: Plugins,
 }
 
 /// Counts of a process.
@@ -257,10 +281,11 @@ impl Told {
     /// From the block at this address.
     pub fn read(memory: &impl Memory, block: u64) -> Option<Self> {
         let words = memory.words(block, size_of::<Block>() / size_of::<u64>())?;
-        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules] =
+        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules, plugins] =
             words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
+            plugins: *PLUGINS.get(usize::try_from(plugins).ok()?)?,
             all_rules,
             config: text(memory, config, config_length)?,
             wrong: text(memory, wrong, wrong_length)?.lines().map(str::to_owned).collect(),
@@ -372,6 +397,7 @@ mod tests {
         let stats: &'static stats::Stats = Box::leak(Box::default());
         block.tell_counts(stats);
         stats.seen();
+        block.tell_plugins(Plugins::LeftAlone);
         let told = Told::read(&Own, address(&block)).expect("it is there");
         assert_eq!(told.state, State::Tuning);
         assert!(told.wrong.iter().any(|line| line.contains("did you mean TCPTUNE_KEEPIDLE")), "{told:?}");
@@ -389,6 +415,7 @@ mod tests {
         assert!(names.contains(&"CONNECT_TIMEOUT") && names.contains(&"KEEPIDLE"), "{names:?}");
         assert!(told.rules[1].1.is_empty() && told.rules[1].0.column > 1, "off");
         assert_eq!(told.counted.map(|counted| counted.seen), Some(1));
+        assert_eq!(told.plugins, Plugins::LeftAlone);
     }
 
     #[test]

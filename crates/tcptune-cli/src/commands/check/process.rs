@@ -10,7 +10,7 @@ use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::Process as Named;
-use tcptune_core::sockets::block::{State, Told};
+use tcptune_core::sockets::block::{Plugins, State, Told};
 use tcptune_core::system::note::RELEASE;
 
 use super::{Reason, Report, kind};
@@ -137,6 +137,12 @@ fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
         let lines: Vec<_> = told.wrong.iter().map(|line| format!("{line}; ignored")).collect();
         facts.push(("Wrong", lines.join("\n"), json!(told.wrong)));
     }
+    let (plugins, machine) = match told.plugins {
+        Plugins::None => ("none loaded with RTLD_DEEPBIND", None),
+        Plugins::Reached => ("reached", Some(true)),
+        Plugins::LeftAlone => ("left alone, for mprotect was refused", Some(false)),
+    };
+    facts.push(("Plugins", plugins.to_owned(), json!(machine)));
     facts.push(("Counts", stats::line(told.counted.as_ref()), stats::json(told.counted.as_ref())));
     facts
 }

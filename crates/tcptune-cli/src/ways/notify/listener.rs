@@ -119,10 +119,12 @@ impl Listener {
         };
     }
 
-    /// Waits for the next call. It is there as long as it has not been answered, whoever reads it.
+    /// Takes the call that poll(2) tells of. It is there as long as it has not been answered, whoever reads it. Where its
+    /// program has been killed in between this does not wait for another call: the kernel counts those that were made
+    /// and taken, and the killed one counts.
     ///
     /// # Errors
-    /// `ENOENT` where the program has been killed meanwhile, `EINTR`.
+    /// `ENOENT` where the program has been killed meanwhile.
     pub fn receive(&self, notification: &mut Notification) -> Result<(), c_int> {
         // SAFETY: all zeroes is a valid one, and what the kernel wants to find.
         *notification = unsafe { mem::zeroed() };
