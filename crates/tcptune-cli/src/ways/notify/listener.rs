@@ -119,9 +119,11 @@ impl Listener {
         };
     }
 
-    /// Takes the call that poll(2) tells of. It is there as long as it has not been answered, whoever reads it. Where its
-    /// program has been killed in between this does not wait for another call: the kernel counts those that were made
-    /// and taken, and the killed one counts.
+    /// Takes the next call. The program then waits for the answer, which another supervisor may give as well if this one is
+    /// killed: it needs the call's id only.
+    ///
+    /// After poll(2) has told of a call this never waits, even if the program has been killed in between: the kernel counts
+    /// calls up as programs make them and down as supervisors take them, so that the killed program's call still counts.
     ///
     /// # Errors
     /// `ENOENT` where the program has been killed meanwhile.
