@@ -8,14 +8,11 @@ use std::ptr;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags};
 
 use super::attempts::{self, Attempts};
 use super::calls::Calls;
 use super::listener::Answer;
-
-/// How long the other process may take to notice that the last program has ended.
-const GRACE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Works until the last program under the filter has ended. `ready` is called once the other process watches.
 pub fn run(mut calls: Calls, ready: impl FnOnce()) {
@@ -132,15 +129,7 @@ fn watch(worker: &OwnedFd, calls: &Calls) -> bool {
             continue;
         }
         let [worker_ended, programs_ended] = fds.map(|fd| !fd.revents().is_empty());
-        if !programs_ended {
-            return worker_ended;
-        }
-        // Before Linux 6.11 nothing tells one that has begun to wait for a call.
-        let mut end = [PollFd::new(worker, PollFlags::IN)];
-        if rustix::event::poll(&mut end, Some(&GRACE)) == Ok(0) {
-            let _ = rustix::process::pidfd_send_signal(worker, Signal::KILL);
-        }
-        return false;
+        return worker_ended && !programs_ended;
     }
 }
 
