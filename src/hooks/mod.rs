@@ -126,7 +126,6 @@ pub mod time;
 #[cfg(target_pointer_width = "32")]
 mod time64;
 mod transfers;
-#[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))]
 mod variadic;
 mod waits;
 
@@ -136,7 +135,6 @@ const REQUIRED: [Wanted; 4] =
 /// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
 const OPTIONAL: &[Wanted] = &[
     descriptors::optional::WANTED,
-    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))]
     variadic::WANTED,
     calls::optional::WANTED,
     waits::optional::WANTED,
