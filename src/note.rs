@@ -18,7 +18,7 @@ pub static BLOCK: Block = Block::new();
 // bits is zero, as the block is behind the note.
 #[cfg(target_pointer_width = "64")]
 global_asm!(
-    ".pushsection .note.tcptune,\"a\",@note",
+    ".pushsection .note.tcptune,\"a\",%note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",
@@ -28,7 +28,7 @@ global_asm!(
 );
 #[cfg(target_pointer_width = "32")]
 global_asm!(
-    ".pushsection .note.tcptune,\"a\",@note",
+    ".pushsection .note.tcptune,\"a\",%note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",

@@ -63,7 +63,8 @@ fn run_takes_the_library_of_the_programs_machine() {
     for (program, _, lib) in programs() {
         let program = path(&program);
         for named in [&[][..], &["--library", LIBRARY], &["--library", "/usr/${LIB}/libtcptune.so"]] {
-            let args = |more: &[&'static str]| [&["run"], named, more, &["--keepidle", "77", program, "6", "4"]].concat();
+            let args =
+                |more: &[&'static str]| [&["run"], named, more, &["--keepidle", "77", program, "6", "4"]].concat();
             is_tuned(&tcptune(&args(&[])), 1);
             let dry = tcptune(&args(&["--dry-run"]));
             let preload = format!("export LD_PRELOAD='{}'\n", named.last().unwrap_or(&LIBRARY));
