@@ -20,6 +20,7 @@ mod nonblocking;
 mod options;
 mod plugins;
 mod processes;
+mod profiles;
 mod programs;
 mod protocols;
 mod readme;
