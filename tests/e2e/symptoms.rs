@@ -32,7 +32,7 @@ def ask():
     try: s.sendall(b'x'); return 'answered' if s.recv(1) == b'x' else 'closed'
     except OSError as e: return type(e).__name__
     finally: s.settimeout(None)
-print('first=' + ask()); time.sleep(float(sys.argv[1])); print('second=' + ask())
+print('first=' + ask(), flush=True); time.sleep(float(sys.argv[1])); print('second=' + ask())
 ";
 
 fn server(namespace: &Namespace, settings: Settings) -> Running {

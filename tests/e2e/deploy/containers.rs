@@ -19,12 +19,13 @@ struct Run<'a> {
 impl Run<'_> {
     /// A user without rights, a read-only root, no capability, process 1.
     fn configuration(&self) -> String {
-        let environment: String = self.environment.iter().map(|variable| format!(", \"{variable}\"")).collect();
+        let variables = self.environment.iter().map(|variable| format!(", \"{variable}\""));
+        let environment = variables.collect::<Vec<_>>().concat();
         let mount = |(from, to): &(&Path, &str)| {
             let from = from.display();
             format!(r#", {{"destination": "{to}", "type": "bind", "source": "{from}", "options": ["bind", "ro"]}}"#)
         };
-        let mounts: String = self.mounts.iter().map(mount).collect();
+        let mounts = self.mounts.iter().map(mount).collect::<Vec<_>>().concat();
         format!(
             r#"{{"ociVersion": "1.0.2", "root": {{"path": "rootfs", "readonly": true}},
                 "process": {{"terminal": false, "cwd": "/", "user": {{"uid": 65534, "gid": 65534}}, "noNewPrivileges": true,

@@ -125,11 +125,12 @@ fn an_nginx_that_starts_itself_anew_keeps_the_variables_that_it_is_told() {
         let directory = TempDir::new().expect("temporary directory");
         let at = |name: &str| directory.path().join(name);
         let rest = format!(
-            "pid {0}/pid;\nerror_log {0}/error;\nevents {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:8080; }} }}\n",
+            "pid {0}/pid;\nerror_log {0}/error notice;\nevents {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:8080; }} }}\n",
             directory.path().display()
         );
         fs::write(at("conf"), format!("{env}\n{rest}")).expect("written");
-        let mut nginx = Command::new("nginx");
+        // By its path: so it starts itself anew.
+        let mut nginx = Command::new("/usr/sbin/nginx");
         nginx.args(["-p", directory.path().to_str().expect("UTF-8"), "-c"]).arg(at("conf"));
         nginx.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         nginx.env("LD_PRELOAD", library()).env("TCPTUNE_PROFILE", "server").stderr(Stdio::null());
@@ -137,6 +138,8 @@ fn an_nginx_that_starts_itself_anew_keeps_the_variables_that_it_is_told() {
         assert!(nginx.status().expect("nginx runs").success());
         let master = Master(at("pid"));
         eventually("it runs, and is tuned", || master.is_tuned());
+        // A signal before it waits for them would be noticed with the next one only.
+        eventually("it has a worker", || contains(&at("error"), "start worker process "));
         let before = master.pid();
         master.signal(libc::SIGUSR2);
         let old = Master(at("pid.oldbin"));

@@ -22,7 +22,7 @@ fn commands(section: &str, block: usize) -> String {
 
 /// Runs a program in the root, as root or as nobody, with these variables alone.
 fn run(root: &Path, user: u32, variables: &[(&str, &str)], words: &[&str]) -> Output {
-    let mut command = Command::new("chroot");
+    let mut command = Command::new("/usr/sbin/chroot");
     command.arg(format!("--userspec={user}:{user}")).arg(root).args(words);
     command.env_clear().envs(variables.iter().copied()).output().expect("chroot runs")
 }
