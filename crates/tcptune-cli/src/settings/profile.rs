@@ -56,7 +56,7 @@ pub fn find(name: &str) -> Result<Found, Diagnostic> {
 }
 
 impl Profile {
-    /// The profile of a name, if it is as it should be.
+    /// The profile of this name; an error if there is none, or something in it is wrong.
     pub fn load(name: &str) -> Result<Self, Error> {
         let found = match find(name) {
             Ok(found) => found,

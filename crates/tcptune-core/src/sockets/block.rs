@@ -61,7 +61,7 @@ pub struct Block {
     rules: AtomicU64,
 }
 
-/// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
+/// For how many rules the settings are laid down as well: for a thousand they would take more memory than the rules.
 const RULES_TOLD: usize = 32;
 
 /// A setting, or the rule to which those that follow belong.
@@ -184,7 +184,7 @@ impl Block {
         put(&self.wrong, lines.leak());
     }
 
-    /// Says where is counted.
+    /// Lays down where the counts are.
     pub fn tell_counts(&self, stats: &'static stats::Stats) {
         self.counts.store(address(stats.counts()), Ordering::Release);
     }
@@ -212,7 +212,7 @@ pub struct Found {
     pub place: Place,
 }
 
-/// What a process was found to go by.
+/// What a process was found to have decided.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// How far start-up came.
