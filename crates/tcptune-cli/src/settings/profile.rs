@@ -128,7 +128,10 @@ mod tests {
     use super::*;
 
     fn profile(name: &str, text: &str) -> Profile {
-        Profile { name: name.to_owned(), found: Found { source: format!("profile {name}"), text: text.to_owned() } }
+        Profile {
+            name: name.to_owned(),
+            found: Found { source: format!("profile {name}"), text: text.to_owned().into() },
+        }
     }
 
     fn built_in() -> impl Iterator<Item = Profile> {

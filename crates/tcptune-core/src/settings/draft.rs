@@ -1,6 +1,7 @@
 //! From the sources of settings to [`Settings`]: the system's file, the user's file, a profile, the environment; the last
 //! one wins.
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -193,9 +194,28 @@ impl Draft {
         match profile {
             Ok(named::Found { source, text }) => {
                 self.profile_source = Some(source);
-                self.texts.push(Unread { source: Source::Profile, text: Ok(text), after: usize::MAX });
+                match text {
+                    Cow::Borrowed(text) => self.built_in(text),
+                    Cow::Owned(text) => {
+                        self.texts.push(Unread { source: Source::Profile, text: Ok(text), after: usize::MAX });
+                    }
+                }
             }
             Err(problem) => self.wrong.push(problem),
+        }
+    }
+
+    /// A profile of our own: settings with comments, and nothing else (a test).
+    #[cold]
+    fn built_in(&mut self, text: &str) {
+        let values = &mut self.layer(Source::Profile).values;
+        for (setting, line) in text.lines().zip(1..) {
+            let setting = setting.split('#').next().unwrap_or_default();
+            let Some((name, value)) = setting.split_once('=') else { continue };
+            if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
+                let place = Place { source: Source::Profile, line, column: 1 };
+                let _ = values.assign(row, opt, value, place); // it is right
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Profiles that have a name: settings for a purpose, in the grammar of configuration files. Some are built in, others are
 //! files of the operator, which take the place of built-in ones of the same name.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -39,21 +40,21 @@ pub fn names() -> impl Iterator<Item = &'static str> + Clone {
 pub struct Found {
     /// Its file, or `profile NAME` of a built-in one.
     pub source: String,
-    /// What it says.
-    pub text: String,
+    /// What it says: text of the library itself, or of a file.
+    pub text: Cow<'static, str>,
 }
 
 impl Found {
     /// A built-in one.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
-        text_of_built_in(name).map(|text| Self { source: format!("profile {name}"), text: text.to_owned() })
+        text_of_built_in(name).map(|text| Self { source: format!("profile {name}"), text: text.into() })
     }
 
     /// Whether it is a file of the operator's.
     #[must_use]
     pub fn is_file(&self) -> bool {
-        self.source.starts_with('/')
+        matches!(self.text, Cow::Owned(_))
     }
 }
 
@@ -75,11 +76,11 @@ pub fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> Resul
     }
     for directory in directories {
         let path = directory.join([name, SUFFIX].concat());
-        let source = path.to_string_lossy().into_owned();
+        let source = || path.to_string_lossy().into_owned();
         match config::read_if_there(&path) {
             Ok(None) => {}
-            Ok(Some(text)) => return Ok(Some(Found { source, text })),
-            Err(problem) => return Err(Diagnostic { subject: Subject::File(source), text: String::new(), problem }),
+            Ok(Some(text)) => return Ok(Some(Found { source: source(), text: text.into() })),
+            Err(problem) => return Err(Diagnostic { subject: Subject::File(source()), text: String::new(), problem }),
         }
     }
     Ok(Found::built_in(name))
@@ -101,6 +102,8 @@ fn diagnostic(name: &str, problem: String) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::options::words::Expected;
+    use crate::settings::draft::Draft;
+    use crate::settings::source::{KeepaliveDefaults, Process};
     use std::fs;
     use std::path::Path;
 
@@ -122,6 +125,25 @@ mod tests {
     fn the_option_table_names_them() {
         let told: Vec<_> = Expected::Profile.text().split([' ', ',']).collect();
         assert!(names().all(|name| told.contains(&name)), "{told:?}");
+    }
+
+    /// They are read without the grammar of files, which an exec would have to load.
+    #[test]
+    fn built_in_ones_say_what_a_file_with_their_text_would() {
+        for name in names() {
+            let Found { source, text } = Found::built_in(name).expect("built in");
+            let [built_in, of_a_file] = [text.clone(), Cow::Owned(text.into_owned())].map(|text| {
+                let mut draft = Draft::new::<&str>(&[]);
+                draft.found(Ok(Found { source: source.clone(), text }));
+                let kernel = || KeepaliveDefaults { idle: 1, interval: 1, count: 1 };
+                let (settings, wrong) = draft.settle(Process::default, kernel);
+                assert_eq!(wrong, [], "{name}");
+                assert_eq!(settings.profiles.len(), 1, "{name}: a rule");
+                settings.in_force.into_iter().map(|s| (s.row, s.value, s.place.line)).collect::<Vec<_>>()
+            });
+            assert!(built_in.len() >= 4, "{name}");
+            assert_eq!(built_in, of_a_file, "{name}");
+        }
     }
 
     #[test]
@@ -147,12 +169,12 @@ mod tests {
         fs::write(root.join("outside.conf"), "keepidle = 1\n").expect("written");
         assert_eq!(text("mine"), None);
         fs::write(second.join("mine.conf"), "keepidle = 2\n").expect("written");
-        assert_eq!(text("mine").as_deref(), Some("keepidle = 2\n"));
+        assert_eq!(text("mine"), Some("keepidle = 2\n".into()));
         fs::write(first.join("mine.conf"), "keepidle = 3\n").expect("written");
-        assert_eq!(text("mine").as_deref(), Some("keepidle = 3\n"));
+        assert_eq!(text("mine"), Some("keepidle = 3\n".into()));
         assert_eq!(found("server"), Ok(Found::built_in("server")));
         fs::write(second.join("server.conf"), "nodelay = on\n").expect("written");
-        assert_eq!(text("server").as_deref(), Some("nodelay = on\n"));
+        assert_eq!(text("server"), Some("nodelay = on\n".into()));
         for name in ["../outside", "/etc/passwd", "x/../mine", "."] {
             assert!(!matches!(found(name), Ok(Some(_))), "{name}");
         }

@@ -94,7 +94,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if let Some(name) = draft.profile() {
         let found = profile::find(name);
         if let Ok(found) = &found {
-            sources.keep(Source::Profile, &Ok(Some(found.text.clone())));
+            sources.keep(Source::Profile, &Ok(Some(found.text.to_string())));
         }
         draft.found(found);
     }
