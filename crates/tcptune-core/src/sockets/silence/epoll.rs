@@ -1,5 +1,6 @@
 //! epoll(7): what a set asks for is said once, and a wait says nothing about it. So each descriptor that a set asks to
-//! read from has a time at which the kernel is asked about it; the first of these times bounds every wait.
+//! read from has a time at which the kernel is asked about it; the first of these times bounds every wait. Nothing tells
+//! since when there has been no room to write: the kernel is asked several times for it.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -8,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
 use super::poll::nanoseconds;
-use super::{FOREVER, NANOS, Silence, Wait};
-use crate::system::clock;
+use super::slot::Slot;
+use super::{FOREVER, NANOS, Silence, Wait, between_looks};
+use crate::system::{clock, network};
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP) as u32;
@@ -48,15 +50,35 @@ impl Silence {
     /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it.
     pub fn asked(&self, fd: c_int, events: u32) {
         let Some(slot) = self.slots.entry(fd) else { return };
-        // One that reports once, and room to write as well, has reported that by now: nobody knows when it is asked again.
-        if events & READABLE == 0 || events & (ONESHOT | WRITABLE) == ONESHOT | WRITABLE {
+        let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
+        // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
+        let either = once && reads && writes;
+        let mut new = false;
+        if !reads || either {
             slot.want_nothing();
-            return;
-        }
-        if !slot.wanted() || events & ONESHOT != 0 {
+        } else if once || !slot.wanted() {
             slot.want(milliseconds());
-            if slot.cookie() != 0 && slot.limit(Wait::Receive) != 0 {
-                self.deadlines.add(slot.limit(Wait::Receive));
+            new = true;
+        }
+        if !writes || either {
+            slot.want_no_room();
+        } else if once || slot.room_wanted_since().is_none() {
+            slot.want_room(milliseconds(), once);
+            new = true;
+        }
+        if new && slot.cookie() != 0 {
+            self.add_deadlines(slot);
+        }
+    }
+
+    /// A set asks for something of a connection: it is to be looked at in time.
+    pub(super) fn add_deadlines(&self, slot: &Slot) {
+        for (wanted, limit) in [
+            (slot.wanted(), slot.limit(Wait::Receive)),
+            (slot.room_wanted_since().is_some(), between_looks(slot.limit(Wait::SendInSet))),
+        ] {
+            if wanted && limit != 0 {
+                self.deadlines.add(limit);
             }
         }
     }
@@ -120,20 +142,47 @@ impl Silence {
         if self.deadlines.0.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return next; // another thread looks
         }
-        for (fd, slot) in self.watched().filter(|(_, slot)| slot.wanted()) {
-            let limit = slot.limit(Wait::Receive);
-            if limit == 0 || slot.is_ended() {
-                continue;
+        for (fd, slot) in self.watched().filter(|(_, slot)| slot.is_wanted() && !slot.is_ended()) {
+            for due in [self.look_for_bytes(fd, slot, now), self.look_for_room(fd, slot, now)].into_iter().flatten() {
+                next = next.min(due);
             }
-            if slot.due() <= now {
-                let waited = now.saturating_sub(slot.wanted_since());
-                let Some(silent) = self.look(fd, slot, Wait::Receive, waited) else { continue };
-                slot.set_due(now + limit.saturating_sub(silent).max(1));
-            }
-            next = next.min(slot.due());
         }
         // Those that are due soon after one another are looked at together.
         let next = next.max(now + self.shortest / 16).max(now + 1);
         self.deadlines.0.fetch_min(next, Ordering::Relaxed).min(next)
+    }
+
+    /// Ends a connection whose peer has been silent for too long. When it is to be looked at again.
+    fn look_for_bytes(&self, fd: c_int, slot: &Slot, now: u64) -> Option<u64> {
+        let limit = slot.limit(Wait::Receive);
+        if limit == 0 || !slot.wanted() {
+            return None;
+        }
+        if slot.due() <= now {
+            let waited = now.saturating_sub(slot.wanted_since());
+            let silent = self.look(fd, slot, Wait::Receive, waited)?;
+            slot.set_due(now + limit.saturating_sub(silent).max(1));
+        }
+        Some(slot.due())
+    }
+
+    /// Ends a connection whose peer has taken nothing for too long, while there was no room. When it is to be looked at
+    /// again.
+    fn look_for_room(&self, fd: c_int, slot: &Slot, now: u64) -> Option<u64> {
+        let (limit, since) = (slot.limit(Wait::SendInSet), slot.room_wanted_since()?);
+        if limit == 0 {
+            return None;
+        }
+        let step = between_looks(limit);
+        if network::ready(fd, libc::POLLOUT) != Ok(0) {
+            slot.want_room_from(now, true);
+            return Some(now + step);
+        }
+        let began = slot.knows_start(Wait::SendInSet);
+        let stuck = self.look(fd, slot, Wait::SendInSet, now.saturating_sub(since))?;
+        if stuck == 0 {
+            slot.want_room_from(now, began);
+        }
+        Some(now + limit.saturating_sub(stuck).clamp(1, step))
     }
 }
