@@ -1,0 +1,122 @@
+//! select(2) and pselect(2), in parts that end where something of an attempt is due, or a silent peer is to be looked at:
+//! the kernel overwrites the sets, so each part asks anew. `call` is the real function.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::{mem, ptr};
+
+use libc::{c_int, sigset_t, timespec, timeval};
+use tcptune_core::sockets::silence::select::{Asked, Sets};
+use tcptune_core::sockets::silence::Silence;
+use tcptune_core::system::{clock, memory};
+
+use super::attempting;
+use super::parts::held_back;
+use super::silent::watching;
+use super::time::{FOREVER, in_timeval, of_timespec, of_timeval, with_timespec};
+
+/// select(2), which writes back what is left of the time.
+#[inline]
+pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
+    match in_parts(count) {
+        Some(silence) => select_in_parts(silence, count, sets, timeout, &mut call),
+        None => call(timeout),
+    }
+}
+
+/// pselect(2), which does not.
+#[inline]
+pub fn pselect(
+    count: c_int,
+    sets: Sets,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+    mut call: impl FnMut(*const timespec) -> c_int,
+) -> c_int {
+    match in_parts(count) {
+        Some(silence) => pselect_in_parts(silence, count, sets, (timeout, mask), &mut call),
+        None => call(timeout),
+    }
+}
+
+/// Whether a wait is to be made in parts, and whose silence ends it.
+#[inline]
+fn in_parts(count: c_int) -> Option<Option<&'static Silence>> {
+    let silence = watching().filter(|_| count > 0);
+    (silence.is_some() || attempting().is_some()).then_some(silence)
+}
+
+#[inline(never)]
+fn select_in_parts(
+    silence: Option<&Silence>,
+    count: c_int,
+    sets: Sets,
+    timeout: *mut timeval,
+    call: &mut dyn FnMut(*mut timeval) -> c_int,
+) -> c_int {
+    let asked = Asked::of(count, sets, (timeout.cast_const().cast(), size_of::<timeval>()));
+    let (Some(asked), Some(limit)) = (asked, of_timeval(timeout)) else { return call(timeout) };
+    let began = clock::now();
+    let result = wait(silence, &asked, limit, &mut |time| {
+        let mut part = in_timeval(time);
+        call(if time == FOREVER { ptr::null_mut() } else { &raw mut part })
+    });
+    if !timeout.is_null() && can_be_written(timeout, sets, result) {
+        let waited = u64::try_from((clock::now() - began).as_nanos()).unwrap_or(FOREVER);
+        // SAFETY: it can be written to.
+        unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };
+    }
+    result
+}
+
+#[inline(never)]
+fn pselect_in_parts(
+    silence: Option<&Silence>,
+    count: c_int,
+    sets: Sets,
+    (timeout, mask): (*const timespec, *const sigset_t),
+    call: &mut dyn FnMut(*const timespec) -> c_int,
+) -> c_int {
+    let asked = Asked::of(count, sets, (timeout.cast(), size_of::<timespec>()));
+    let (Some(asked), Some(limit)) = (asked, of_timespec(timeout)) else { return call(timeout) };
+    held_back(mask, &mut || wait(silence, &asked, limit, &mut |time| with_timespec(time, &mut *call)))
+}
+
+/// Waits for so many nanoseconds, and settles what is reported.
+fn wait(silence: Option<&Silence>, asked: &Asked, limit: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+    let mut first = true;
+    let mut ask = |time| {
+        if !mem::take(&mut first) {
+            // SAFETY: the call before has found nothing ready, and written that to the sets.
+            unsafe { asked.again() };
+        }
+        call(time)
+    };
+    let mut part = |time| match attempting() {
+        Some(tuning) => tuning.wait(time, &mut ask),
+        None => ask(time),
+    };
+    let result = match silence {
+        // SAFETY: it is a select of what is asked for.
+        Some(silence) => unsafe { silence.select(asked, limit, &mut part) },
+        None => part(limit),
+    };
+    if let Some(tuning) = attempting().filter(|_| result > 0) {
+        // SAFETY: the kernel has just written to the sets.
+        unsafe {
+            asked.each_reported(|fd| {
+                tuning.attempts.settle(&tuning.real, fd);
+            });
+        }
+    }
+    result
+}
+
+/// Whether the time of a select(2) may be written to: a program may have it in constants. The kernel has written to the
+/// sets, and to the pages that they are on.
+fn can_be_written(time: *mut timeval, sets: Sets, result: c_int) -> bool {
+    let page = |at: usize| at / 4096;
+    let (first, last) = (time.addr(), time.addr() + size_of::<timeval>() - 1);
+    let is_beside_a_set = || sets.iter().any(|set| !set.is_null() && page(set.addr()) == page(first));
+    result >= 0 && page(first) == page(last) && is_beside_a_set() || memory::is_writable(time.cast(), size_of::<timeval>())
+}
