@@ -8,7 +8,7 @@ use libc::{
     ssize_t, timespec, timeval,
 };
 
-use super::{calls, descriptors, receiving, sending, settled, silent, select as sets};
+use super::{calls, descriptors, receiving, select as sets, sending, settled, silent};
 
 hooks! {
     optional;

@@ -6,8 +6,8 @@
 use std::{mem, ptr};
 
 use libc::{c_int, sigset_t, timespec, timeval};
-use tcptune_core::sockets::silence::select::{Asked, Sets};
 use tcptune_core::sockets::silence::Silence;
+use tcptune_core::sockets::silence::select::{Asked, Sets};
 use tcptune_core::system::{clock, memory};
 
 use super::attempting;
@@ -112,11 +112,12 @@ fn wait(silence: Option<&Silence>, asked: &Asked, limit: u64, call: &mut dyn FnM
     result
 }
 
-/// Whether the time of a select(2) may be written to: a program may have it in constants. The kernel has written to the
-/// sets, and to the pages that they are on.
+/// Whether the time of a select(2) can be written to: a program may keep it in read-only memory, and the kernel ignores
+/// that it cannot write there. The pages of the sets can be written to, if the kernel has just done so.
 fn can_be_written(time: *mut timeval, sets: Sets, result: c_int) -> bool {
     let page = |at: usize| at / 4096;
     let (first, last) = (time.addr(), time.addr() + size_of::<timeval>() - 1);
     let is_beside_a_set = || sets.iter().any(|set| !set.is_null() && page(set.addr()) == page(first));
-    result >= 0 && page(first) == page(last) && is_beside_a_set() || memory::is_writable(time.cast(), size_of::<timeval>())
+    result >= 0 && page(first) == page(last) && is_beside_a_set()
+        || memory::is_writable(time.cast(), size_of::<timeval>())
 }

@@ -1,6 +1,7 @@
 //! Waits that a silent peer ends, and what the program is told of it. Without such a setting each costs one load.
 //!
-//! `call` is the real function. Each wait that is made here may be made in [`parts`], for an attempt that goes on.
+//! `call` is the real function. While a nonblocking connect goes on, [`parts`] may cut each wait made here into shorter
+//! ones.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 

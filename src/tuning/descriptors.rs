@@ -51,7 +51,7 @@ impl Tuning {
             (address::peer(fd).map(Endpoint::Client), Stages::CONNECT)
         };
         if endpoint.is_some() {
-            // What is of bind(2) comes too late.
+            // Too late for the options of bind(2): they count as applied.
             let (profile, settled) = self.settle(fd, mark.with(Fact::passed(Stages::BIND)), endpoint);
             mark = profile.map_or(settled, |profile| self.pass(fd, settled, profile, stage));
         }
@@ -130,7 +130,8 @@ impl Tuning {
             && (is_timeout(level, optname)
                 || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
         {
-            // Where rules look at addresses, one of them may still let the program's values win. A shorter timeout does.
+            // It is remembered where it may count later: where a rule that is not known yet may let the program's values
+            // win, and for timeouts, of which the program's wins if it is shorter.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }

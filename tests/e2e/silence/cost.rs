@@ -9,8 +9,7 @@ use crate::transparent::traced_calls;
 
 const RECEIVE: &[(&str, &str)] = &[("RECV_TIMEOUT", "1")];
 const BOTH: &[(&str, &str)] = &[("RECV_TIMEOUT", "1"), ("SEND_TIMEOUT", "1"), ("CLIENT_TIMEOUT", "1")];
-const WAYS: [&str; 8] =
-    ["poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2", "recv"];
+const WAYS: [&str; 8] = ["poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2", "recv"];
 
 /// The ways that this libc has.
 fn ways(ended: &Ended) -> impl Iterator<Item = &'static str> {
@@ -48,10 +47,14 @@ fn what_waits_cost_with_the_setting() {
         for ((way, plain), tuned) in WAYS.iter().zip(&plain).zip(&tuned) {
             let more = tuned.len() - plain.len();
             println!("{way}: {plain:?} {tuned:?}");
-            assert_eq!(more, match *way {
-                "poll" | "select" | "recv" => 0,
-                _ => 99,
-            }, "{way}: {plain:?} {tuned:?}");
+            assert_eq!(
+                more,
+                match *way {
+                    "poll" | "select" | "recv" => 0,
+                    _ => 99,
+                },
+                "{way}: {plain:?} {tuned:?}"
+            );
         }
     }
 }

@@ -91,8 +91,13 @@ asyncio.run(main())";
         case("psql", &["psql", postgres], timed_out, timed_out).answered(Answer::Bytes(b"R\0\0\0")),
         case("mariadb", &["mariadb", "-h127.0.0.1", "-PPORT", "-ux", "--skip-ssl"], lost, lost)
             .answered(Answer::First(b"\x4a\0\0\0\x0a5.5.5")),
-        case("ldapsearch", &["ldapsearch", "-x", "-H", "ldap://127.0.0.1:PORT"], "Can't contact LDAP server", "Can't contact LDAP server")
-            .answered(Answer::Bytes(b"\x30\x0c\x02\x01")),
+        case(
+            "ldapsearch",
+            &["ldapsearch", "-x", "-H", "ldap://127.0.0.1:PORT"],
+            "Can't contact LDAP server",
+            "Can't contact LDAP server",
+        )
+        .answered(Answer::Bytes(b"\x30\x0c\x02\x01")),
         case("LWP", &["perl", "-MLWP::UserAgent", "-e", lwp], timed_out, timed_out),
         case("aiohttp", &["/usr/bin/python3", "-I", "-c", aiohttp], timed_out, timed_out),
         case("requests", &["/usr/bin/python3", "-I", "-c", requests], "TimeoutError", "timed out"),
@@ -187,8 +192,7 @@ asyncio.run(main())";
     let perl = "use IO::Socket; $SIG{PIPE} = 'IGNORE'; my $s = IO::Socket::INET->new('127.0.0.1:PORT') or die; \
                 while (1) { defined syswrite($s, 'x' x 1048576) or die \"$!\\n\" }";
     let file = format!("@{}", data.path().display());
-    let curl =
-        ["curl", "-sS", "--noproxy", "*", "-HExpect:", "--data-binary", &file, "http://127.0.0.1:PORT/"];
+    let curl = ["curl", "-sS", "--noproxy", "*", "-HExpect:", "--data-binary", &file, "http://127.0.0.1:PORT/"];
     let cases = [
         case("curl", &curl, "timed out", ""),
         case("perl", &["perl", "-e", perl], "Connection timed out", ""),

@@ -1,6 +1,7 @@
-//! epoll(7): what a set asks for is said once, and a wait says nothing about it. So each descriptor that a set asks to
-//! read from has a time at which the kernel is asked about it; the first of these times bounds every wait. Nothing tells
-//! since when there has been no room to write: the kernel is asked several times for it.
+//! epoll(7). A program says by epoll_ctl(2) once what it wants to know of a descriptor, and the wait does not repeat it. So
+//! each descriptor that an epoll set watches for input has a time at which the kernel is asked how long it has been
+//! silent, and the earliest of these times bounds every wait. Of one that it watches for room to write, nothing tells since
+//! when there is none: the kernel is asked several times.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -118,8 +119,8 @@ impl Silence {
         }
     }
 
-    /// How many nanoseconds a wait may last until a descriptor is to be looked at; what is due is looked at now. No
-    /// longer than the shortest limit, so that what another thread adds meanwhile is seen.
+    /// Looks at what is due now, and returns how many nanoseconds a wait may last until the next descriptor is due: at most
+    /// the shortest limit, so that a descriptor that another thread adds during the wait is looked at in time.
     #[inline]
     fn until_first(&self) -> u64 {
         let (now, mut first) = (milliseconds(), self.deadlines.0.load(Ordering::Relaxed));
@@ -129,7 +130,7 @@ impl Silence {
         (first - now).min(self.shortest) * NANOS
     }
 
-    /// The same for a wait that is none of epoll: an epoll descriptor may be among those it waits for.
+    /// The same for poll(2) and select(2): among the descriptors that they wait for may be one of epoll.
     #[inline]
     pub(super) fn until_due(&self) -> u64 {
         if self.deadlines.0.load(Ordering::Relaxed) == NEVER { FOREVER } else { self.until_first() }
