@@ -18,10 +18,7 @@ use super::time::{FOREVER, in_timeval, of_timespec, of_timeval, with_timespec};
 /// select(2), which writes back what is left of the time.
 #[inline]
 pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
-    match in_parts(count) {
-        Some(silence) => select_in_parts(silence, count, sets, timeout, &mut call),
-        None => call(timeout),
-    }
+    if is_in_parts(count) { select_in_parts(count, sets, timeout, &mut call) } else { call(timeout) }
 }
 
 /// pselect(2), which does not.
@@ -33,22 +30,22 @@ pub fn pselect(
     mask: *const sigset_t,
     mut call: impl FnMut(*const timespec) -> c_int,
 ) -> c_int {
-    match in_parts(count) {
-        Some(silence) => pselect_in_parts(silence, count, sets, (timeout, mask), &mut call),
-        None => call(timeout),
-    }
+    if is_in_parts(count) { pselect_in_parts(count, sets, (timeout, mask), &mut call) } else { call(timeout) }
 }
 
-/// Whether a wait is to be made in parts, and whose silence ends it.
 #[inline]
-fn in_parts(count: c_int) -> Option<Option<&'static Silence>> {
-    let silence = watching().filter(|_| count > 0);
-    (silence.is_some() || attempting().is_some()).then_some(silence)
+fn is_in_parts(count: c_int) -> bool {
+    silence(count).is_some() || attempting().is_some()
+}
+
+/// Whose silence ends a wait for so many descriptors; none is a sleep.
+#[inline]
+fn silence(count: c_int) -> Option<&'static Silence> {
+    watching().filter(|_| count > 0)
 }
 
 #[inline(never)]
 fn select_in_parts(
-    silence: Option<&Silence>,
     count: c_int,
     sets: Sets,
     timeout: *mut timeval,
@@ -57,12 +54,12 @@ fn select_in_parts(
     let asked = Asked::of(count, sets, (timeout.cast_const().cast(), size_of::<timeval>()));
     let (Some(asked), Some(limit)) = (asked, of_timeval(timeout)) else { return call(timeout) };
     let began = clock::now();
-    let result = wait(silence, &asked, limit, &mut |time| {
+    let result = wait(silence(count), &asked, limit, &mut |time| {
         let mut part = in_timeval(time);
         call(if time == FOREVER { ptr::null_mut() } else { &raw mut part })
     });
     if !timeout.is_null() && can_be_written(timeout, sets, result) {
-        let waited = u64::try_from((clock::now() - began).as_nanos()).unwrap_or(FOREVER);
+        let waited = u64::try_from(clock::now().saturating_sub(began).as_nanos()).unwrap_or(FOREVER);
         // SAFETY: it can be written to.
         unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };
     }
@@ -71,7 +68,6 @@ fn select_in_parts(
 
 #[inline(never)]
 fn pselect_in_parts(
-    silence: Option<&Silence>,
     count: c_int,
     sets: Sets,
     (timeout, mask): (*const timespec, *const sigset_t),
@@ -79,7 +75,7 @@ fn pselect_in_parts(
 ) -> c_int {
     let asked = Asked::of(count, sets, (timeout.cast(), size_of::<timespec>()));
     let (Some(asked), Some(limit)) = (asked, of_timespec(timeout)) else { return call(timeout) };
-    held_back(mask, &mut || wait(silence, &asked, limit, &mut |time| with_timespec(time, &mut *call)))
+    held_back(mask, &mut || wait(silence(count), &asked, limit, &mut |time| with_timespec(time, &mut *call)))
 }
 
 /// Waits for so many nanoseconds, and settles what is reported.
