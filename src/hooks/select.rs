@@ -75,7 +75,17 @@ fn pselect_in_parts(
 ) -> c_int {
     let asked = Asked::of(count, sets, (timeout.cast(), size_of::<timespec>()));
     let (Some(asked), Some(limit)) = (asked, of_timespec(timeout)) else { return call(timeout) };
-    held_back(mask, &mut || wait(silence(count), &asked, limit, &mut |time| with_timespec(time, &mut *call)))
+    let mut call = |time| with_timespec(time, &mut *call);
+    // Only a wait needs the signals held back: what is ready comes first.
+    if !mask.is_null() || limit == 0 {
+        let ready = wait(None, &asked, 0, &mut call);
+        if ready != 0 || limit == 0 {
+            return ready;
+        }
+        // SAFETY: the kernel has written to the sets that nothing is ready.
+        unsafe { asked.again() };
+    }
+    held_back(mask, &mut || wait(silence(count), &asked, limit, &mut call))
 }
 
 /// Waits for so many nanoseconds, and settles what is reported.

@@ -44,10 +44,15 @@ pub fn ppoll(
 ) -> c_int {
     let mut part = |time| parts::ppoll(fds, count, time, mask, &mut call);
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
-        Some((silence, time)) => parts::held_back(mask, &mut || {
-            // SAFETY: the call is of these entries.
-            unsafe { silence.poll(fds, count, time, &mut |time| with_timespec(time, &mut part)) }
-        }),
+        Some((silence, time)) => {
+            let mut call = |time| with_timespec(time, &mut part);
+            // Only a wait needs the signals held back: what is ready comes first.
+            match if mask.is_null() && time != 0 { 0 } else { call(0) } {
+                // SAFETY: the call is of these entries.
+                0 if time != 0 => parts::held_back(mask, &mut || unsafe { silence.poll(fds, count, time, &mut call) }),
+                ready => ready,
+            }
+        }
         None => part(timeout),
     }
 }
@@ -58,7 +63,11 @@ pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) 
     let mut part = |time| parts::epoll(time, mask, &mut call);
     match watching() {
         Some(silence) => {
-            parts::held_back(mask, &mut || silence.epoll(of_milliseconds(timeout), |time| part(milliseconds(time))))
+            let (time, mut call) = (of_milliseconds(timeout), |time| part(milliseconds(time)));
+            match silence.epoll_at_once(time, &mut call) {
+                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(time, &mut call)),
+                ready => ready,
+            }
         }
         None => part(timeout),
     }
@@ -74,7 +83,11 @@ pub fn epoll_pwait2(
     let mut part = |time| parts::with_mask(time, mask, &mut call);
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         Some((silence, time)) => {
-            parts::held_back(mask, &mut || silence.epoll(time, |time| with_timespec(time, &mut part)))
+            let mut call = |time| with_timespec(time, &mut part);
+            match silence.epoll_at_once(time, &mut call) {
+                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(time, &mut call)),
+                ready => ready,
+            }
         }
         None => part(timeout),
     }

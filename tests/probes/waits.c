@@ -1,6 +1,6 @@
 /* waits MODE IP PORT: every way to wait for a connection that is made for it, and whose peer says nothing. MODE:
  * each: to its end, with a malloc that aborts meanwhile;
- * cancel, async: until the thread is cancelled, at once with `async`; cleaned says what it found then;
+ * cancel, async: until the thread is cancelled, at once with `async`; cleaned is 2 where SIGUSR1 was held back then;
  * calls: what is ready at once, nothing within no time, and within 20 ms, each between BEGIN and END on standard error. */
 #include "probe.h"
 #include <pthread.h>
@@ -31,7 +31,7 @@ void free(void *p) { check(); __libc_free(p); }
 static const char *mode;
 static union address peer;
 static socklen_t len;
-static sigset_t mask; /* holds nothing back */
+static sigset_t mask; /* holds SIGUSR1 back */
 
 static int connected(void) {
     int fd = socket(peer.any.sa_family, SOCK_STREAM, 0);
@@ -161,7 +161,7 @@ static volatile int fd_of_thread, cleaned;
 static void clean(void *arg) {
     sigset_t now;
     pthread_sigmask(SIG_SETMASK, NULL, &now);
-    cleaned = 1 + 2 * sigisemptyset(&now);
+    cleaned = 1 + sigismember(&now, SIGUSR1);
     (void)arg;
 }
 
@@ -211,6 +211,7 @@ int main(int count, char **args) {
     mode = args[1];
     peer = address(args[2], args[3], &len);
     sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR1);
     say("ways", WAYS);
     for (const struct way *way = ways; way < ways + WAYS; way++)
         (!strcmp(mode, "each") ? each : !strcmp(mode, "calls") ? calls : cancel)(way);

@@ -37,24 +37,22 @@ fn waits_cost_no_system_call_without_the_setting() {
     }
 }
 
-/// docs/silent-server.md: an epoll wait that has to wait makes a second call. A mask of signals is held back while a wait is
-/// made of parts, which takes one call before and one after.
+/// What is ready at once, or not waited for, costs nothing. Epoll, and what takes a mask of signals, looks first, and waits by a second
+/// call; the mask is held back meanwhile by three more, of which the first asks whether it can be read.
 #[test]
 fn what_waits_cost_with_the_setting() {
     let plain = calls(None);
     for settings in [RECEIVE, BOTH] {
-        let tuned = calls(Some(settings));
-        for ((way, plain), tuned) in WAYS.iter().zip(&plain).zip(&tuned) {
-            let more = tuned.len() - plain.len();
-            println!("{way}: {plain:?} {tuned:?}");
-            assert_eq!(
-                more,
-                match *way {
-                    "poll" | "select" | "recv" => 0,
-                    _ => 99,
-                },
-                "{way}: {plain:?} {tuned:?}"
-            );
+        for ((way, plain), tuned) in WAYS.iter().zip(&plain).zip(calls(Some(settings))) {
+            let more = match *way {
+                "poll" | "select" | "recv" => 0,
+                "epoll_wait" => 1,
+                _ => 4,
+            };
+            assert_eq!(tuned.len() - plain.len(), more, "{way}: {plain:?} {tuned:?}");
+            let not_waited_for = tuned.split(|call| call == "write").take(2).map(<[_]>::len).sum::<usize>();
+            let plain = plain.split(|call| call == "write").take(2).map(<[_]>::len).sum::<usize>();
+            assert_eq!(not_waited_for, plain, "{way}: {tuned:?}");
         }
     }
 }
@@ -78,16 +76,20 @@ fn no_wait_allocates() {
 #[test]
 fn a_wait_can_be_cancelled_as_ever() {
     let port = serve(Answer::None).to_string();
+    let mut cleaned = Vec::new();
     for settings in [None, Some(BOTH)] {
         for mode in ["cancel", "async"] {
             let ended = Program::probe("waits").args([mode, "127.0.0.1", &port]).with(settings).run();
             ended.succeeded();
             for way in ways(&ended) {
                 let number = |what| ended.number(&format!("{way}_{what}"));
-                let (cancelled, cleaned, goes_on) = (number("cancelled"), number("cleaned"), number("goes_on"));
-                assert_eq!((cancelled, cleaned, goes_on), (1, 3, 1), "{mode}: {way}: {settings:?}: {ended:#?}");
-                assert!(number("took") < 300, "{mode}: {way}: {ended:#?}");
+                assert_eq!((number("cancelled"), number("goes_on")), (1, 1), "{mode}: {way}: {settings:?}: {ended:#?}");
+                assert!(number("took") < 500, "{mode}: {way}: {ended:#?}");
+                cleaned.push((mode, way, number("cleaned")));
             }
         }
     }
+    let (plain, tuned) = cleaned.split_at(cleaned.len() / 2);
+    assert!(plain.iter().all(|(_, _, cleaned)| *cleaned > 0), "{plain:?}");
+    assert_eq!(plain, tuned, "the signals that were held back");
 }

@@ -11,7 +11,7 @@ use libc::c_int;
 
 use super::poll::nanoseconds;
 use super::slot::Slot;
-use super::{FOREVER, NANOS, Silence, Wait, between_looks};
+use super::{FOREVER, NANOS, Silence, Wait, between_looks, kernel};
 use crate::system::{clock, network};
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
@@ -63,12 +63,29 @@ impl Silence {
         }
         if !writes || either {
             slot.want_no_room();
-        } else if once || slot.room_wanted_since().is_none() {
-            slot.want_room(milliseconds(), once);
+        } else if once {
+            self.asked_once_for_room(fd, slot);
+            new = true;
+        } else if slot.room_wanted_since().is_none() {
+            slot.want_room(milliseconds(), false);
             new = true;
         }
         if new && slot.cookie() != 0 {
             self.add_deadlines(slot);
+        }
+    }
+
+    /// Where there is room, that is reported now, and not asked for any more.
+    #[cold]
+    fn asked_once_for_room(&self, fd: c_int, slot: &Slot) {
+        let bounded = slot.cookie() != 0 && slot.limit(Wait::SendInSet) != 0;
+        if bounded && network::ready(fd, libc::POLLOUT) != Ok(0) {
+            slot.want_no_room();
+            return;
+        }
+        slot.want_room(milliseconds(), true);
+        if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
+            slot.since_start(Wait::SendInSet, facts.acknowledged);
         }
     }
 
@@ -84,23 +101,19 @@ impl Silence {
         }
     }
 
-    /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
-    ///
-    /// What is ready is fetched first by a call that does not wait: a wait that has an end costs the kernel a look at its
+    /// What is ready is fetched first by a `call` that does not wait: a wait that has an end costs the kernel a look at its
     /// clock, which is a quarter of the call.
     #[inline]
-    pub fn epoll(&self, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+    pub fn epoll_at_once(&self, timeout: u64, call: impl FnOnce(u64) -> c_int) -> c_int {
         if timeout != 0 {
             self.until_first();
         }
-        match call(0) {
-            0 if timeout != 0 => self.epoll_again(timeout, &mut call),
-            result => result,
-        }
+        call(0)
     }
 
+    /// Then waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
     #[cold]
-    fn epoll_again(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+    pub fn epoll(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         let bound = self.until_first();
         if timeout <= bound {
             return call(timeout);
@@ -109,7 +122,7 @@ impl Silence {
         let (mut left, mut bound) = (timeout, bound);
         loop {
             let result = call(left.min(bound));
-            if result != 0 || left == 0 {
+            if result != 0 || left <= bound {
                 return result;
             }
             if timeout != FOREVER {

@@ -39,7 +39,8 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let result = call(left.min(bound).min(self.until_due()));
+            let part = left.min(bound).min(self.until_due());
+            let result = call(part);
             if result < 0 && errno::get() != libc::EINTR {
                 return result;
             }
@@ -47,7 +48,8 @@ impl Silence {
             // SAFETY: the kernel has just read them, and written to them.
             bound = unsafe { self.waited_on_entries(entries, count, (last, now)) };
             last = now;
-            if result != 0 || left == 0 {
+            // What has just been ended is reported at once.
+            if result != 0 || part == left && bound != 0 {
                 return result;
             }
             if timeout != FOREVER {

@@ -96,7 +96,8 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let result = call(left.min(bound).min(self.until_due()));
+            let part = left.min(bound).min(self.until_due());
+            let result = call(part);
             let interrupted = result < 0;
             if interrupted && errno::get() != libc::EINTR {
                 return result;
@@ -105,7 +106,8 @@ impl Silence {
             // SAFETY: the kernel has read them, and written to them unless it was interrupted.
             bound = unsafe { self.waited_on_sets(asked, (last, now), interrupted) };
             last = now;
-            if result != 0 || left == 0 {
+            // What has just been ended is reported at once.
+            if result != 0 || part == left && bound != 0 {
                 return result;
             }
             if timeout != FOREVER {
