@@ -86,7 +86,7 @@ asyncio.run(main())";
         case("node fetch", &["node", "-e", fetch], "ETIMEDOUT", "ETIMEDOUT"),
         case("php", &["php", "-r", php], "failed", "failed"),
         case("git", &["git", "ls-remote", url], timed_out, timed_out),
-        case("redis-cli", &["redis-cli", "-p", "PORT", "ping"], timed_out, timed_out)
+        case("redis-cli", &["redis-cli", "-p", "PORT", "ping"], "recv timeout", "recv timeout")
             .answered(Answer::Bytes(b"$100\r\nhalf")),
         case("psql", &["psql", postgres], timed_out, timed_out).answered(Answer::Bytes(b"R\0\0\0")),
         case("mariadb", &["mariadb", "-h127.0.0.1", "-PPORT", "-ux", "--skip-ssl"], lost, lost)
@@ -99,7 +99,7 @@ asyncio.run(main())";
         )
         .answered(Answer::Bytes(b"\x30\x0c\x02\x01")),
         case("LWP", &["perl", "-MLWP::UserAgent", "-e", lwp], timed_out, timed_out),
-        case("aiohttp", &["/usr/bin/python3", "-I", "-c", aiohttp], timed_out, timed_out),
+        case("aiohttp", &["/usr/bin/python3", "-I", "-c", aiohttp], timed_out, "payload is not completed"),
         case("requests", &["/usr/bin/python3", "-I", "-c", requests], "TimeoutError", "timed out"),
         script("recv", &then("while s.recv(100): pass"), "TimeoutError"),
         script("makefile", &then("print(s.makefile('rb').read())"), "TimeoutError"),

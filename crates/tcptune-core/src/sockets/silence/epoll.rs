@@ -64,7 +64,7 @@ impl Silence {
         if !writes || either {
             slot.want_no_room();
         } else if once {
-            self.asked_once_for_room(fd, slot);
+            asked_once_for_room(fd, slot);
             new = true;
         } else if slot.room_wanted_since().is_none() {
             slot.want_room(milliseconds(), false);
@@ -72,20 +72,6 @@ impl Silence {
         }
         if new && slot.cookie() != 0 {
             self.add_deadlines(slot);
-        }
-    }
-
-    /// Where there is room, that is reported now, and not asked for any more.
-    #[cold]
-    fn asked_once_for_room(&self, fd: c_int, slot: &Slot) {
-        let bounded = slot.cookie() != 0 && slot.limit(Wait::SendInSet) != 0;
-        if bounded && network::ready(fd, libc::POLLOUT) != Ok(0) {
-            slot.want_no_room();
-            return;
-        }
-        slot.want_room(milliseconds(), true);
-        if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
-            slot.since_start(Wait::SendInSet, facts.acknowledged);
         }
     }
 
@@ -198,5 +184,19 @@ impl Silence {
             slot.want_room_from(now, began);
         }
         Some(now + limit.saturating_sub(stuck).clamp(1, step))
+    }
+}
+
+/// A set asks for room once. Where there is some, that is reported now, and not asked for any more.
+#[cold]
+fn asked_once_for_room(fd: c_int, slot: &Slot) {
+    let bounded = slot.cookie() != 0 && slot.limit(Wait::SendInSet) != 0;
+    if bounded && network::ready(fd, libc::POLLOUT) != Ok(0) {
+        slot.want_no_room();
+        return;
+    }
+    slot.want_room(milliseconds(), true);
+    if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
+        slot.since_start(Wait::SendInSet, facts.acknowledged);
     }
 }
