@@ -95,12 +95,12 @@ pub fn epoll_pwait2(
 
 /// After an epoll_ctl(2).
 #[inline]
-pub fn asked(operation: c_int, fd: c_int, event: *const epoll_event, result: c_int) -> c_int {
+pub fn asked(set: c_int, operation: c_int, fd: c_int, event: *const epoll_event, result: c_int) -> c_int {
     if let (0, Some(silence)) = (result, watching()) {
         let forgotten = operation == libc::EPOLL_CTL_DEL || event.is_null();
         // SAFETY: the kernel has just read it; the structure has no alignment on x86.
         let events = if forgotten { 0 } else { unsafe { ptr::read_unaligned(event) }.events };
-        silence.asked(fd, events);
+        silence.asked(set, fd, events);
     }
     result
 }

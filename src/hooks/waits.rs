@@ -49,7 +49,7 @@ hooks! {
     }
 
     fn epoll_ctl(fd: c_int, operation: c_int, watched: c_int, event: *mut epoll_event) -> c_int {
-        |forward| silent::asked(operation, watched, event, settled(watched, forward))
+        |forward| silent::asked(fd, operation, watched, event, settled(watched, forward))
     }
 }
 

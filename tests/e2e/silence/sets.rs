@@ -104,10 +104,28 @@ def another():
     threading.Timer(0.2, lambda: e.register(s, IN)).start()
     time.sleep(0.2)
     ends('another', s, e.poll)
-all_at_once(level, edge, oneshot, nested, duplicated, in_poll, in_select, short, before, another)
+def two_sets():
+    s, room = connect(), select.epoll()
+    e = epoll(s)
+    room.register(s, OUT | ONESHOT)
+    room.poll()
+    room.unregister(s)
+    ends('two_sets', s, e.poll)
+all_at_once(level, edge, oneshot, nested, duplicated, in_poll, in_select, short, before, another, two_sets)
 ";
-    let names =
-        ["level", "edge", "oneshot", "nested", "duplicated", "in_poll", "in_select", "short", "before", "another"];
+    let names = [
+        "level",
+        "edge",
+        "oneshot",
+        "nested",
+        "duplicated",
+        "in_poll",
+        "in_select",
+        "short",
+        "before",
+        "another",
+        "two_sets",
+    ];
     assert_each_ends(script, &names);
 }
 
@@ -185,20 +203,21 @@ ends('other', other, e.poll)
 #[test]
 fn what_a_set_does_not_ask_for_goes_on() {
     let script = "
-only_out, fired, removed, forgotten, unread = [connect() for _ in range(5)]
+only_out, fired, removed, forgotten, hangup = [connect() for _ in range(5)]
 e = epoll(only_out, events=OUT | ET)
 e.register(fired, IN | OUT | ONESHOT)
 e.register(removed, IN)
 e.modify(removed, 0)
 e.register(forgotten, IN)
 e.unregister(forgotten)
+e.register(hangup, select.EPOLLRDHUP)
 end = time.monotonic() + 1.6
 while time.monotonic() < end: e.poll(0.2)
-for name, s in ('only_out', only_out), ('fired', fired), ('removed', removed), ('forgotten', forgotten):
+for name, s in ('only_out', only_out), ('fired', fired), ('removed', removed), ('forgotten', forgotten), ('hangup', hangup):
     call(name, s.send, b'x')
 ";
     let ended = run(&format!("{PRELUDE}{script}"), serve(Answer::None), RECEIVE);
-    for name in ["only_out", "fired", "removed", "forgotten"] {
+    for name in ["only_out", "fired", "removed", "forgotten", "hangup"] {
         assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
     }
 }

@@ -15,7 +15,7 @@ use super::{FOREVER, NANOS, Silence, Wait, between_looks, kernel};
 use crate::system::{clock, network};
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
-const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP) as u32;
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
 #[allow(clippy::cast_sign_loss, reason = "bits")]
 const WRITABLE: u32 = libc::EPOLLOUT as u32;
 #[allow(clippy::cast_sign_loss, reason = "bits")]
@@ -48,26 +48,27 @@ impl Deadlines {
 }
 
 impl Silence {
-    /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it.
-    pub fn asked(&self, fd: c_int, events: u32) {
+    /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it. One set may ask
+    /// for input and another one for room.
+    pub fn asked(&self, set: c_int, fd: c_int, events: u32) {
         let Some(slot) = self.slots.entry(fd) else { return };
         let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
         // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
         let either = once && reads && writes;
         let mut new = false;
         if !reads || either {
-            slot.want_nothing();
+            slot.want_nothing(set);
         } else if once || !slot.wanted() {
-            slot.want(milliseconds());
+            slot.want(set, milliseconds());
             new = true;
         }
         if !writes || either {
-            slot.want_no_room();
+            slot.want_no_room(set);
         } else if once {
-            asked_once_for_room(fd, slot);
+            asked_once_for_room(set, fd, slot);
             new = true;
         } else if slot.room_wanted_since().is_none() {
-            slot.want_room(milliseconds(), false);
+            slot.want_room(set, milliseconds(), false);
             new = true;
         }
         if new && slot.cookie() != 0 {
@@ -189,13 +190,13 @@ impl Silence {
 
 /// A set asks for room once. Where there is some, that is reported now, and not asked for any more.
 #[cold]
-fn asked_once_for_room(fd: c_int, slot: &Slot) {
+fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot) {
     let bounded = slot.cookie() != 0 && slot.limit(Wait::SendInSet) != 0;
     if bounded && network::ready(fd, libc::POLLOUT) != Ok(0) {
-        slot.want_no_room();
+        slot.want_no_room(set);
         return;
     }
-    slot.want_room(milliseconds(), true);
+    slot.want_room(set, milliseconds(), true);
     if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
         slot.since_start(Wait::SendInSet, facts.acknowledged);
     }

@@ -2,7 +2,9 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use libc::c_int;
 
 use super::Wait;
 use crate::sockets::slots::Zeroes;
@@ -40,6 +42,9 @@ pub struct Slot {
     /// Since when an epoll set asks for room to write, or the peer has last taken something; 0 if none does.
     room_wanted: AtomicU64,
     room_start: Start,
+    /// The sets that ask for the two.
+    wanted_by: AtomicI32,
+    room_wanted_by: AtomicI32,
     state: AtomicU32,
 }
 
@@ -212,14 +217,15 @@ impl Slot {
     }
 
     /// From now on an epoll set asks for something to read.
-    pub fn want(&self, now: u64) {
+    pub fn want(&self, set: c_int, now: u64) {
         self.due.store(0, Ordering::Relaxed);
+        self.wanted_by.store(set, Ordering::Relaxed);
         self.wanted.store(now, Ordering::Relaxed);
     }
 
-    /// From now on none does.
-    pub fn want_nothing(&self) {
-        if self.wanted() {
+    /// From now on this one does not.
+    pub fn want_nothing(&self, set: c_int) {
+        if self.wanted() && self.wanted_by.load(Ordering::Relaxed) == set {
             self.wanted.store(0, Ordering::Relaxed);
         }
     }
@@ -230,8 +236,9 @@ impl Slot {
     }
 
     /// From now on an epoll set asks for room, and reports it once, or as long as there is some.
-    pub fn want_room(&self, now: u64, once: bool) {
+    pub fn want_room(&self, set: c_int, now: u64, once: bool) {
         self.room_start.forget();
+        self.room_wanted_by.store(set, Ordering::Relaxed);
         if once {
             self.state.fetch_or(ONCE, Ordering::Relaxed);
         } else {
@@ -247,17 +254,19 @@ impl Slot {
         self.room_wanted.store(if over { 0 } else { now }, Ordering::Relaxed);
     }
 
-    /// From now on none does.
-    pub fn want_no_room(&self) {
-        if self.room_wanted_since().is_some() {
+    /// From now on this one does not.
+    pub fn want_no_room(&self, set: c_int) {
+        if self.room_wanted_since().is_some() && self.room_wanted_by.load(Ordering::Relaxed) == set {
             self.room_wanted.store(0, Ordering::Relaxed);
         }
     }
 
     /// A set asks for what it asks of `other`.
     pub fn want_as(&self, other: &Self) {
-        self.want(other.wanted_since());
-        self.want_room(other.room_wanted.load(Ordering::Relaxed), other.state.load(Ordering::Relaxed) & ONCE != 0);
+        let once = other.state.load(Ordering::Relaxed) & ONCE != 0;
+        self.want(other.wanted_by.load(Ordering::Relaxed), other.wanted_since());
+        let set = other.room_wanted_by.load(Ordering::Relaxed);
+        self.want_room(set, other.room_wanted.load(Ordering::Relaxed), once);
     }
 
     pub fn due(&self) -> u64 {
