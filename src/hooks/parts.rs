@@ -67,7 +67,7 @@ pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) 
 /// Blocks the signals in `mask` while a wait is made in parts: between two parts they would be delivered, which the one
 /// call that the program asked for would not let happen.
 pub fn held_back(mask: *const sigset_t, wait: &mut dyn FnMut() -> c_int) -> c_int {
-    if mask.is_null() || !memory::are_readable(&[(mask.cast(), size_of::<u64>())]) {
+    if mask.is_null() || !memory::is_readable(mask.cast(), size_of::<u64>()) {
         return wait();
     }
     // SAFETY: what the kernel knows of a set can be read.

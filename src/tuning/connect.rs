@@ -66,11 +66,10 @@ impl Tuning {
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
     fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
-        let more = self.everywhere.is_none_or(|profile| has_more(profile) || profile.source != Addresses::default());
-        if more || self.everywhere.is_some_and(|profile| profile.connect_timeout.is_some()) {
-            return self.confirmed(fd, mark, !more);
-        }
-        mark
+        let changes = |profile: &Profile| {
+            profile.connect_timeout.is_some() || has_more(profile) || profile.source != Addresses::default()
+        };
+        if self.everywhere.is_none_or(changes) { self.confirmed(fd, mark) } else { mark }
     }
 
     fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {

@@ -22,10 +22,9 @@ impl Tuning {
     }
 
     /// What is known of `fd`, which is to be changed: a mark of TCP may be that of an earlier owner of the number, so
-    /// the kernel is asked. Where `little` is changed, in one system call.
-    pub(super) fn confirmed(&self, fd: c_int, mark: Mark, little: bool) -> Mark {
-        let found = if little { apply::has_protocol_of } else { apply::is };
-        if found(fd, mark) {
+    /// the kernel is asked.
+    pub(super) fn confirmed(&self, fd: c_int, mark: Mark) -> Mark {
+        if apply::is(fd, mark) {
             return mark;
         }
         self.descriptors.forget(fd);
@@ -120,7 +119,7 @@ impl Tuning {
             .filter(|planned| !errno::preserved(|| apply::is_shorter(&self.real, fd, planned)));
         if let Some(planned) = follow_up {
             // Only TCP has taken an option of its level.
-            if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark, false)) {
+            if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark)) {
                 return;
             }
             let name = planned.row().map_or("", Opt::name);

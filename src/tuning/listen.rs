@@ -63,7 +63,7 @@ impl Tuning {
         self.count_seen(fd, profile);
         let Some(profile) = profile else { return };
         let changes = on_listener.is(Fact::ADOPTED) || profile.at(Stages::ACCEPT, Stages::NONE).next().is_some();
-        if changes && !is_tcp(self.confirmed(fd, mark, false)) {
+        if changes && !is_tcp(self.confirmed(fd, mark)) {
             return;
         }
         if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {

@@ -173,25 +173,20 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
     })
 }
 
-/// Whether the socket has the protocol that its mark says, which is TCP or MPTCP. A raw socket of TCP passes as well, so
-/// this is for calls that do not harm one. Where a sandbox forbids the question, the mark is believed.
-#[must_use]
-pub fn has_protocol_of(fd: c_int, mark: Mark) -> bool {
-    let protocol = if mark.family() == Some(Family::Mptcp) { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
-    has(fd, libc::SO_PROTOCOL, protocol)
-}
-
-/// Whether the socket is the TCP or MPTCP socket that its mark says, and not a raw one.
+/// Whether the socket is the TCP or MPTCP socket that its mark says. Where a sandbox forbids the question, the mark is
+/// believed.
 #[must_use]
 pub fn is(fd: c_int, mark: Mark) -> bool {
-    has_protocol_of(fd, mark) && has(fd, libc::SO_TYPE, libc::SOCK_STREAM)
-}
-
-fn has(fd: c_int, name: c_int, value: c_int) -> bool {
-    match network::option(fd, name, 0) {
-        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK),
-        found => found == Ok(value),
+    let is = |level, name, value: Option<c_int>| match network::option_of(fd, level, name, 0) {
+        Ok(found) => value.is_none_or(|value| found == value),
+        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::ENOPROTOOPT),
+    };
+    if mark.family() == Some(Family::Mptcp) {
+        return is(libc::SOL_SOCKET, libc::SO_PROTOCOL, Some(libc::IPPROTO_MPTCP))
+            && is(libc::SOL_SOCKET, libc::SO_TYPE, Some(libc::SOCK_STREAM));
     }
+    // One question: all of TCP have this option, and MPTCP and raw sockets refuse it.
+    is(libc::IPPROTO_TCP, libc::TCP_LINGER2, None)
 }
 
 /// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.
