@@ -69,11 +69,11 @@ fn widened(part: *const timespec) -> Option<Spec> {
 /// select(2), which writes back what is left of the time.
 fn select(
     count: c_int,
-    asked: Sets,
+    given: Sets,
     time: *mut Val,
     call: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut Val) -> c_int,
 ) -> c_int {
-    let [read, write, except] = asked;
+    let [read, write, except] = given;
     if !time.is_null() && !memory::is_writable(time.cast(), size_of::<Val>()) {
         // SAFETY: the program's own call, with its arguments.
         return unsafe { call(count, read, write, except, time) };
@@ -92,12 +92,12 @@ fn select(
         result
     };
     if time.is_null() {
-        return sets::select(count, asked, ptr::null_mut(), part_of);
+        return sets::select(count, given, ptr::null_mut(), part_of);
     }
     // SAFETY: it can be read and written to.
     let asked = unsafe { time.read_unaligned() };
     let mut left = timeval { tv_sec: narrow(asked.tv_sec), tv_usec: narrow(asked.tv_usec) };
-    let result = sets::select(count, asked, &raw mut left, &mut part_of);
+    let result = sets::select(count, given, &raw mut left, &mut part_of);
     // SAFETY: as above.
     unsafe { time.write_unaligned(Val { tv_sec: left.tv_sec.into(), tv_usec: left.tv_usec.into() }) };
     result
