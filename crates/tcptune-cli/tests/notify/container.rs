@@ -9,8 +9,9 @@ use crate::command::{directory, said};
 use crate::harness::{NOBODY, Server, is_root, numbers, place, probe};
 use crate::hole::BlackHole;
 
-/// What Docker allows whatever the arguments are, on x86-64 with Linux 4.8 and without more capabilities (its
-/// profiles/seccomp/default.json). All else gives `EPERM`.
+/// The calls that Docker allows whatever their arguments are, on x86-64 with Linux 4.8 and without more capabilities: its
+/// profiles/seccomp/default.json of 2022, without io_uring, which later ones refuse, and with some calls of newer kernels. All
+/// else gives `EPERM`.
 const ALLOWED: &str = include_str!("programs/docker-default.txt");
 
 /// The capabilities of its containers.
