@@ -213,13 +213,26 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
+        self.settle(Process::default, keepalive)
+    }
+
+    /// The same for this process, as far as its rules know it.
+    pub fn settings_of(&self, process: Process) -> Result<Settings, Error> {
+        self.settle(|| process, kernel::keepalive_defaults)
+    }
+
+    fn settle(
+        &self,
+        process: impl FnOnce() -> Process,
+        keepalive: impl FnOnce() -> KeepaliveDefaults,
+    ) -> Result<Settings, Error> {
         let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
         let mut draft = Draft::new(&variables);
         if let Some(path) = draft.config() {
             let text = config::read(path, Trust::User);
             draft.file(Source::Config, text);
         }
-        let (settings, wrong) = draft.settle(Process::default, keepalive);
+        let (settings, wrong) = draft.settle(process, keepalive);
         refuse(wrong)?;
         Ok(settings)
     }

@@ -4,6 +4,7 @@ mod group;
 mod many;
 mod places;
 mod programs;
+mod refused;
 mod rules;
 mod running;
 mod timeouts;

@@ -147,20 +147,3 @@ fn a_program_of_another_tool_stays() {
     assert_eq!(programs_of(&group), [1, 0, 0, 0]);
     assert!(other.is_there());
 }
-
-#[test]
-fn without_a_capability_it_is_named() {
-    let Some(group) = Group::or_skip("without_a_capability_it_is_named") else { return };
-    for (drop, missing) in [
-        ("-bpf,-sys_admin", "CAP_BPF is missing"),
-        ("-net_admin,-sys_admin", "CAP_NET_ADMIN is missing"),
-        ("-bpf,-net_admin,-sys_admin", "CAP_BPF and CAP_NET_ADMIN are missing"),
-    ] {
-        let mut command = Command::new("setpriv");
-        command.args(["--bounding-set", drop, "--inh-caps", drop, TCPTUNE, "attach", "--cgroup", group.word()]);
-        let ended = Ended::of(command.args(["--keepidle", "60"]));
-        assert_eq!(ended.code, Some(126), "{ended:#?}");
-        assert!(ended.stderr.contains(missing), "{ended:#?}");
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
-    }
-}
