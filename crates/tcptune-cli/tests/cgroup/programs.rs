@@ -65,8 +65,16 @@ fn connections_of_mptcp_are_tuned_and_what_the_program_reads() {
     };
     assert_eq!(said("262"), (false, Some(7200), Some(9)));
     group.attach(&SETTINGS);
-    assert_eq!(said("0"), (true, Some(61), Some(7)), "the peer has TCP only: the program reads what its connection has");
-    assert_eq!(said("262"), (true, Some(7200), Some(9)), "it reads what the MPTCP socket has, and its connection is tuned");
+    assert_eq!(
+        said("0"),
+        (true, Some(61), Some(7)),
+        "the peer has TCP only: the program reads what its connection has"
+    );
+    assert_eq!(
+        said("262"),
+        (true, Some(7200), Some(9)),
+        "it reads what the MPTCP socket has, and its connection is tuned"
+    );
 }
 
 #[test]

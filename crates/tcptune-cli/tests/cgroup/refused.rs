@@ -47,7 +47,10 @@ fn cgroups_of_version_1_only() {
 fn no_cgroups_at_all() {
     let Some(_group) = Group::or_skip("no_cgroups_at_all") else { return };
     each_subcommand(|args| {
-        assert_refused(&after("umount -R /sys/fs/cgroup", args), &["no cgroup file system is mounted here", "on the host"]);
+        assert_refused(
+            &after("umount -R /sys/fs/cgroup", args),
+            &["no cgroup file system is mounted here", "on the host"],
+        );
     });
 }
 

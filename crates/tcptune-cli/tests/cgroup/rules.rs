@@ -92,7 +92,8 @@ fn an_accepted_socket_has_the_rule_of_its_listener() {
 #[test]
 fn a_rule_for_a_user() {
     let Some(group) = Group::or_skip("a_rule_for_a_user") else { return };
-    let rules = ["uid=65534 dst=127.0.0.0/8 : keepidle=11", "uid=65534,65533 : keepidle=12", "dst=127.0.0.0/8 : keepidle=13"];
+    let rules =
+        ["uid=65534 dst=127.0.0.0/8 : keepidle=11", "uid=65534,65533 : keepidle=12", "dst=127.0.0.0/8 : keepidle=13"];
     let words: Vec<_> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
     let ended = group.tcptune("attach", &[&words[..], &["--keepidle", "60", "--reuseaddr", "on"]].concat());
     if ended.stderr.contains("rules with uid= take Linux 6.16") {

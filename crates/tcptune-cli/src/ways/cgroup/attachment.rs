@@ -101,8 +101,10 @@ impl Attached {
     pub fn pending(&self) -> usize {
         let attempts = self.read(Map::Attempts).unwrap_or_default();
         let is_lent = |attempt: &&[u8; attempt::BYTES / attempt::ALL as usize]| {
-            let word = |at: i16| attempt.get(usize::from(at.unsigned_abs())..)?.first_chunk().copied().map(u32::from_ne_bytes);
-            word(attempt::IS_LENT) == Some(1) && (word(attempt::COOKIE), word(attempt::COOKIE + 4)) != (Some(0), Some(0))
+            let word =
+                |at: i16| attempt.get(usize::from(at.unsigned_abs())..)?.first_chunk().copied().map(u32::from_ne_bytes);
+            word(attempt::IS_LENT) == Some(1)
+                && (word(attempt::COOKIE), word(attempt::COOKIE + 4)) != (Some(0), Some(0))
         };
         attempts.as_chunks().0.iter().filter(is_lent).count()
     }
@@ -190,7 +192,8 @@ fn make_maps(
         maps.push((map, made));
     }
     // An attempt that programs before these have begun is ended by these, unless they are of another version.
-    let attempts = before.map(Map::Attempts).filter(|map| bpf::value_size(*map).is_ok_and(|size| size == attempt::BYTES));
+    let attempts =
+        before.map(Map::Attempts).filter(|map| bpf::value_size(*map).is_ok_and(|size| size == attempt::BYTES));
     let sockets = before.map(Map::Sockets);
     for (map, before) in [(Map::Sockets, sockets), (Map::Attempts, attempts)] {
         let made = match before {

@@ -23,10 +23,6 @@ pub struct Places {
     pub port: fn(&mut Asm),
 }
 
-/// The words of both addresses on the stack.
-const DST: i16 = -32;
-const SRC: i16 = -48;
-
 /// A network: its words and masks, as the kernel has them. No masks: every address.
 struct Net {
     words: Vec<u32>,
@@ -67,7 +63,11 @@ impl Rule {
     }
 
     /// None if it is for listeners of the other family.
-    fn server<A: Default>(rule: Listener, net: fn(Prefix<A>) -> Net, prefix: fn(IpNet) -> Option<Prefix<A>>) -> Option<Self> {
+    fn server<A: Default>(
+        rule: Listener,
+        net: fn(Prefix<A>) -> Net,
+        prefix: fn(IpNet) -> Option<Prefix<A>>,
+    ) -> Option<Self> {
         let src = rule.src.map_or(Some(Prefix::default()), prefix)?;
         Some(Self { dst: net(Prefix::default()), ports: rule.ports, src: net(src), profile: rule.profile })
     }
@@ -83,7 +83,8 @@ pub fn choose(asm: &mut Asm, tuning: &Tuning<'_>, rules: Compare, places: &Place
     let chosen = asm.label(format!("{of}_chosen"));
     let (others, users): (Vec<_>, Vec<_>) = tuning.books.iter().partition(|book| book.uid.is_none());
     let users: Vec<_> = if is_user_known { users } else { Vec::new() };
-    let labels: Vec<_> = users.iter().map(|book| asm.label(format!("{of}_uid_{}", book.uid.unwrap_or_default()))).collect();
+    let labels: Vec<_> =
+        users.iter().map(|book| asm.label(format!("{of}_uid_{}", book.uid.unwrap_or_default()))).collect();
     if !users.is_empty() {
         asm.call(Helper::GetCurrentUidGid);
     }
@@ -141,28 +142,49 @@ fn by_family(asm: &mut Asm, book: &Rulebook<'_>, places: &Places, mapped: i16, o
     asm.load(Size::Word, R1, R6, mapped + 8);
     asm.jump_if(R1, Is::NotEqual, 0xffff_u32.to_be().cast_signed(), v6);
     let [of_v4, of_v6] = rules;
-    for (here, name, rules, [dst, src], words) in [
-        (v4, "ipv4", of_v4, [places.dst.0, places.src.0], 1),
-        (v6, "ipv6", of_v6, [places.dst.1, places.src.1], 4),
-    ] {
+    for (here, name, rules, [dst, src], words) in
+        [(v4, "ipv4", of_v4, [places.dst.0, places.src.0], 1), (v6, "ipv6", of_v6, [places.dst.1, places.src.1], 4)]
+    {
         asm.here(here);
-        for (note, from, to, net) in [
-            ("the peer", dst, DST, (|rule| &rule.dst) as fn(&Rule) -> &Net),
-            ("the own address", src, SRC, |rule| &rule.src),
-        ] {
-            if rules.iter().any(|rule| !net(rule).masks.is_empty()) {
+        for (note, which, from) in [("the peer", Which::Dst, dst), ("the own address", Which::Src, src)] {
+            if rules.iter().any(|rule| !which.net(rule).masks.is_empty()) {
                 asm.note(note);
                 for at in (0..4 * words).step_by(4) {
                     asm.load(Size::Word, R4, R6, from + at);
-                    asm.store(Size::Word, FP, to + at, R4);
+                    asm.store(Size::Word, FP, which.words() + at, R4);
                 }
             }
         }
         let search = Search { of: &format!("{of}_{name}"), first: book.first, found };
-        search.in_order(asm, &rules);
+        search.networks(asm, &rules.iter().collect::<Vec<_>>(), Which::Dst);
         search.take(asm, book.rules.fallback());
     }
     asm.here(found);
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    /// The peer's address.
+    Dst,
+    /// The own one.
+    Src,
+}
+
+impl Which {
+    const fn net(self, rule: &Rule) -> &Net {
+        match self {
+            Self::Dst => &rule.dst,
+            Self::Src => &rule.src,
+        }
+    }
+
+    /// Where its words are on the stack.
+    const fn words(self) -> i16 {
+        match self {
+            Self::Dst => -32,
+            Self::Src => -48,
+        }
+    }
 }
 
 /// What the labels of a search begin with, the index of the first profile, and where to go with it.
@@ -173,42 +195,45 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// All of them. Networks of one size exclude each other.
-    fn in_order(&self, asm: &mut Asm, rules: &[Rule]) {
-        for rules in rules.chunk_by(|a, b| a.dst.masks == b.dst.masks) {
+    /// By the peer's network, then by port, then by the own address. Networks of one size exclude each other.
+    fn networks(&self, asm: &mut Asm, rules: &[&Rule], which: Which) {
+        for rules in rules.chunk_by(|a, b| which.net(a).masks == which.net(b).masks) {
             let mut networks: BTreeMap<&[u32], Vec<&Rule>> = BTreeMap::new();
             for rule in rules {
-                networks.entry(&rule.dst.words).or_default().push(rule);
+                networks.entry(&which.net(rule).words).or_default().push(rule);
             }
             let behind = asm.numbered(self.of);
-            self.word(asm, &networks.into_iter().collect::<Vec<_>>(), 0, behind);
+            self.word(asm, &networks.into_iter().collect::<Vec<_>>(), which, 0, behind);
             asm.here(behind);
         }
     }
 
-    /// Networks that have the words before this one in common, as the peer's address has them.
-    fn word(&self, asm: &mut Asm, networks: &[(&[u32], Vec<&Rule>)], word: i16, behind: Label) {
-        let Some((_, rules)) = networks.first() else { return };
-        let Some(mask) = rules.first().and_then(|rule| rule.dst.masks.get(usize::from(word.unsigned_abs()))) else {
-            self.ports(asm, rules, behind);
-            return;
+    /// Networks that have the words before this one in common, as the address has them.
+    fn word(&self, asm: &mut Asm, networks: &[(&[u32], Vec<&Rule>)], which: Which, word: i16, behind: Label) {
+        let Some((rule, rules)) = networks.first().and_then(|(_, rules)| Some((rules.first()?, rules))) else { return };
+        let at = usize::from(word.unsigned_abs());
+        let Some(mask) = which.net(rule).masks.get(at) else {
+            return match which {
+                Which::Dst => self.ports(asm, rules, behind),
+                Which::Src => self.take(asm, rule.profile),
+            };
         };
-        asm.load(Size::Word, R5, FP, DST + 4 * word);
+        asm.load(Size::Word, R5, FP, which.words() + 4 * word);
         if *mask != u32::MAX {
             asm.with32(Op::And, R5, mask.cast_signed());
         }
-        let of_word = |(words, _): &(&[u32], _)| words.get(usize::from(word.unsigned_abs())).copied().unwrap_or_default();
+        let of_word = |(words, _): &(&[u32], _)| words.get(at).copied().unwrap_or_default();
         let groups: Vec<_> = networks.chunk_by(|a, b| of_word(a) == of_word(b)).collect();
         let firsts: Vec<_> = groups.iter().map(|group| group.first().map_or(0, of_word)).collect();
         halves(asm, self.of, R5, &firsts, &mut |asm, at| {
             let (Some(group), Some(value)) = (groups.get(at), firsts.get(at)) else { return };
-            let shown = group.first().and_then(|(_, rules)| Some(rules.first()?.dst.shown.clone()));
+            let shown = group.first().and_then(|(_, rules)| Some(which.net(rules.first()?).shown.clone()));
             asm.note(shown.unwrap_or_default()).jump_if(R5, Is::NotEqual, value.cast_signed(), behind);
-            self.word(asm, group, word + 1, behind);
+            self.word(asm, group, which, word + 1, behind);
         });
     }
 
-    /// Rules that differ in ports and their own addresses. Ports exclude each other if they do not overlap.
+    /// Ports exclude each other if they do not overlap.
     fn ports(&self, asm: &mut Asm, rules: &[&Rule], behind: Label) {
         let mut runs: Vec<BTreeMap<u16, Vec<&Rule>>> = Vec::new();
         for rule in rules {
@@ -227,18 +252,14 @@ impl Search<'_> {
         }
         for run in &runs {
             let next = asm.numbered(self.of);
-            let (firsts, groups): (Vec<_>, Vec<_>) = run.iter().map(|(first, rules)| (u32::from(*first), rules)).unzip();
+            let (firsts, groups): (Vec<_>, Vec<_>) =
+                run.iter().map(|(first, rules)| (u32::from(*first), rules)).unzip();
             halves(asm, self.of, R2, &firsts, &mut |asm, at| {
                 let Some(rules) = groups.get(at) else { return };
                 if let Some(rule) = rules.first() {
                     unless_port(asm, rule.ports, next);
                 }
-                for rule in *rules {
-                    let other = asm.numbered(self.of);
-                    unless_from(asm, &rule.src, other);
-                    self.take(asm, rule.profile);
-                    asm.here(other);
-                }
+                self.networks(asm, rules, Which::Src);
                 asm.jump(next);
             });
             asm.here(next);
@@ -278,16 +299,5 @@ fn unless_port(asm: &mut Asm, ports: Ports, next: Label) {
         asm.copy(R4, R2);
         asm.with32(Op::Sub, R4, first.into());
         asm.jump_if(R4, Is::Above, more.into(), next);
-    }
-}
-
-/// Its own address.
-fn unless_from(asm: &mut Asm, net: &Net, next: Label) {
-    for ((word, mask), at) in net.words.iter().zip(&net.masks).zip((SRC..).step_by(4)) {
-        asm.note(&*net.shown).load(Size::Word, R5, FP, at);
-        if *mask != u32::MAX {
-            asm.with32(Op::And, R5, mask.cast_signed());
-        }
-        asm.jump_if(R5, Is::NotEqual, word.cast_signed(), next);
     }
 }

@@ -95,7 +95,10 @@ impl Dice {
 
     fn ports(&mut self) -> Vec<(u16, u16)> {
         let count = self.roll(4).saturating_sub(1);
-        (0..count).map(|_| (self.roll(12), self.roll(3) * self.roll(4))).map(|(a, more)| (a as u16, (a + more) as u16)).collect()
+        (0..count)
+            .map(|_| (self.roll(12), self.roll(3) * self.roll(4)))
+            .map(|(a, more)| (a as u16, (a + more) as u16))
+            .collect()
     }
 }
 
@@ -133,7 +136,11 @@ fn rules_find_in_the_kernel_what_they_find_in_the_library() {
         let book = Rulebook { uid: None, rules: &rules, first: 0 };
         let code = |is_client| {
             let mut asm = Assembler::new();
-            if is_client { client(&mut asm, &book, &CLIENT, "c") } else { server(&mut asm, &book, &SERVER, "s") }
+            if is_client {
+                client(&mut asm, &book, &CLIENT, "c")
+            } else {
+                server(&mut asm, &book, &SERVER, "s")
+            }
             asm.exit();
             asm.finish().expect("short").encode(|_| 0)
         };

@@ -128,7 +128,8 @@ impl Texts {
             let Entry::Rule(rule) = entry else { continue };
             if !rule.scope.programs.is_empty() {
                 let place = format!("{source}:{}:{}", rule.word.line, rule.word.column());
-                let why = "the kernel tells a BPF program the name of a thread, which each may change, and not the program's";
+                let why =
+                    "the kernel tells a BPF program the name of a thread, which each may change, and not the program's";
                 return Err(Error::usage(format!("{place}: program= is for the library only: {why}"))
                     .hint("the cgroup says whose sockets are tuned; nothing is attached"));
             }

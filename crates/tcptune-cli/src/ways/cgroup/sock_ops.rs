@@ -229,7 +229,12 @@ fn set_by_program(asm: &mut Asm, tuning: &Tuning<'_>) {
 fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot) -> bool) {
     steps::slots_to_set(asm, tuning, true);
     for slot in tuning.slots.iter().filter(|slot| is_meant(slot) && !slot.is_of_bind()) {
+        let done = asm.numbered(at);
+        if at == Call::Accept.name() && slot.option.is(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) {
+            steps::unless_keepidle_is(asm, slot, done);
+        }
         steps::set(asm, tuning, slot, at);
+        asm.here(done);
     }
 }
 

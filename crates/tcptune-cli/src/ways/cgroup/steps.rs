@@ -96,11 +96,27 @@ pub fn find_attempt(asm: &mut Asm, none: Label) {
 
 /// The arguments of bpf_setsockopt and bpf_getsockopt for the user timeout on the stack, but for the socket in `r1`.
 pub fn user_timeout(asm: &mut Asm) {
+    on_stack(asm, "TCP_USER_TIMEOUT", libc::TCP_USER_TIMEOUT);
+}
+
+fn on_stack(asm: &mut Asm, name: &str, option: i32) {
     asm.set(R2, libc::IPPROTO_TCP);
-    asm.note("TCP_USER_TIMEOUT").set(R3, libc::TCP_USER_TIMEOUT);
+    asm.note(name).set(R3, option);
     asm.copy(R4, FP);
     asm.with(Op::Add, R4, SCRATCH.into());
     asm.set(R5, 4);
+}
+
+/// Jumps if an accepted socket has its listener's keepalive time, and that is the right one: the kernel would start its
+/// timer anew.
+pub fn unless_keepidle_is(asm: &mut Asm, slot: &Slot, same: Label) {
+    asm.store_number(Size::Word, FP, SCRATCH, 0);
+    asm.copy(R1, R6);
+    on_stack(asm, "TCP_KEEPIDLE", libc::TCP_KEEPIDLE);
+    asm.call(Helper::Getsockopt);
+    asm.load(Size::Word, R1, FP, SCRATCH);
+    asm.load(Size::Word, R2, R9, slot.offset);
+    asm.note("its listener has it").jump_if_both(R1, Is::Equal, R2, same);
 }
 
 /// The profile that holds for the socket in `r2` goes to `r9`.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use super::{
-    ALU, ALU64, ATOMIC, ATOMIC_COMPARE_EXCHANGE, ATOMIC_OR, CALL, COMPARISONS, Code, EXIT, Helper, Instruction, JUMP, JUMP32,
-    Label, Line, MAP, MOV, REGISTER, Reg, TO_BIG_ENDIAN,
+    ALU, ALU64, ATOMIC, ATOMIC_COMPARE_EXCHANGE, ATOMIC_OR, CALL, COMPARISONS, Code, EXIT, Helper, Instruction, JUMP,
+    JUMP32, Label, Line, MAP, MOV, REGISTER, Reg, TO_BIG_ENDIAN,
 };
 
 const OPERATIONS: [(u8, &str); 10] = [
@@ -36,7 +36,8 @@ const HELPERS: [(Helper, &str); 8] = [
 impl<M: Copy + fmt::Debug> fmt::Display for Code<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut second_half = false;
-        let used: BTreeSet<_> = self.lines.iter().filter_map(|line| Some((self.place(line.jump?)?, line.jump?.0))).collect();
+        let used: BTreeSet<_> =
+            self.lines.iter().filter_map(|line| Some((self.place(line.jump?)?, line.jump?.0))).collect();
         for (at, line) in self.lines.iter().enumerate() {
             for (_, label) in used.range((at, 0)..=(at, usize::MAX)) {
                 writeln!(f, "{}:", self.name(Label(*label)))?;
@@ -123,4 +124,3 @@ impl<M: Copy + fmt::Debug> Code<M> {
 fn number(number: i32) -> String {
     if (-0xffff..=0xf_ffff).contains(&number) { number.to_string() } else { format!("{number:#x}") }
 }
-
