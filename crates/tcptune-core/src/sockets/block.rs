@@ -59,7 +59,7 @@ pub struct Block {
     rules: AtomicU64,
 }
 
-/// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
+/// For how many rules the settings are laid down as well: for a thousand they would take more memory than the rules.
 const RULES_TOLD: usize = 32;
 
 /// A setting, or the rule to which those that follow belong.
@@ -177,7 +177,7 @@ impl Block {
         put(&self.wrong, lines.leak());
     }
 
-    /// Says where is counted.
+    /// Lays down where the counts are.
     pub fn tell_counts(&self, stats: &'static stats::Stats) {
         self.counts.store(address(stats.counts()), Ordering::Release);
     }
@@ -205,7 +205,7 @@ pub struct Found {
     pub place: Place,
 }
 
-/// What a process was found to go by.
+/// What a process was found to have decided.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// How far start-up came.

@@ -48,8 +48,8 @@ const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
 const SYN_RECV: i32 = 3;
 
-/// The reply to a call whose reply the kernel does not look at: an attachment of tcptune that is nearer to the socket
-/// has it. Programs of inner cgroups run first.
+/// The mark by which an attachment to an inner cgroup, whose programs run first, says that the socket is its own. It is the
+/// reply to a call whose reply the kernel ignores.
 pub const TAKEN: i32 = 0x7463_7074;
 
 pub const CLIENT: Places = Places { family: FAMILY, dst: (24, 32), src: (28, 48), port: remote_port };
@@ -225,7 +225,7 @@ fn set_by_program(asm: &mut Asm, tuning: &Tuning<'_>) {
     }
 }
 
-/// The slots that are meant.
+/// Sets the slots of the profile for which `is_meant` holds.
 fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot) -> bool) {
     steps::slots_to_set(asm, tuning, true);
     for slot in tuning.slots.iter().filter(|slot| is_meant(slot) && !slot.is_of_bind()) {
@@ -357,7 +357,7 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     asm.load(Size::Double, R8, R9, attempt::BEGUN);
     asm.load(Size::Word, R1, R9, attempt::LIMIT);
     asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
-    // Also of an attempt that settings before these have begun.
+    // Also for an attempt that was begun by the attachment that this one replaced.
     asm.load(Size::Word, R1, R9, attempt::IS_LENT);
     asm.jump_if(R1, Is::Equal, 0, returned);
     put_back(asm, returned);

@@ -171,7 +171,7 @@ impl<'a> Tuning<'a> {
         self.books.len() > 1 || listeners.any(|listener| listener.src.is_some())
     }
 
-    /// Whether which slots are set has to be looked up: not all of them are, always.
+    /// Whether the profile has to be asked which slots it sets: false if every profile sets all of them.
     pub fn has_choice(&self) -> bool {
         self.profiles.len() > 1 || self.yields
     }
