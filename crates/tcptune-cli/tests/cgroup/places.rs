@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::group::{Group, Other, listener, programs_of};
+use crate::group::{Group, Other, listener, mount, programs_of};
 use crate::harness::{Ended, Running, TCPTUNE};
 
 fn sleep(group: &Group) -> Running {
@@ -73,6 +73,7 @@ fn wrong_places_and_settings_are_one_line_and_attach_nothing() {
         let ended = tcptune(&[&["attach"], args].concat());
         assert_eq!(ended.code, Some(code), "{args:?}: {ended:#?}");
         assert!(ended.stderr.contains(says), "{args:?}: {ended:#?}");
+        assert!(!ended.stderr.contains("\\x0a"), "{args:?}: {ended:#?}");
         assert_eq!(group.attached(), None, "{args:?}");
     }
     let ended = group.tcptune("attach", &["--keepidle", "60", "--linger", "3", "--connect-timeout", "20ms"]);
@@ -100,7 +101,8 @@ fn the_root_needs_a_yes() {
     let pid = std::process::id().to_string();
     let ended = tcptune(&["attach", "--pid", &pid, "--keepidle", "60"]);
     assert_eq!(ended.code, Some(2), "{ended:#?}");
-    assert!(ended.stderr.contains("the root: all programs of the machine"), "{ended:#?}");
+    let root = format!("the root: all programs of the machine ({}, ", mount().expect("a mount").display());
+    assert!(ended.stderr.contains(&root), "{ended:#?}");
     assert!(ended.stderr.contains("other processes in it"), "{ended:#?}");
 }
 

@@ -20,6 +20,8 @@ fn the_first_rule_that_matches_holds() {
     ];
     let words: Vec<_> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
     group.attach(&[&words[..], &["--keepidle", "60", "--user-timeout", "9s"]].concat());
+    let shown = group.tcptune("attached", &[]).stdout;
+    assert!(rules.iter().all(|rule| shown.lines().any(|line| line.ends_with(rule.as_str()))), "{shown}");
     let of = |ip: &str, port: &str, words: &[&str]| {
         let said = group.client(&[&[ip, port], words].concat());
         (said["keepidle"].as_i64().unwrap_or(0), said["user_timeout"].as_i64().unwrap_or(0))

@@ -137,9 +137,9 @@ fn rules_find_in_the_kernel_what_they_find_in_the_library() {
         let code = |is_client| {
             let mut asm = Assembler::new();
             if is_client {
-                client(&mut asm, &book, &CLIENT, "c")
+                client(&mut asm, &book, &CLIENT, "c");
             } else {
-                server(&mut asm, &book, &SERVER, "s")
+                server(&mut asm, &book, &SERVER, "s");
             }
             asm.exit();
             asm.finish().expect("short").encode(|_| 0)

@@ -76,11 +76,11 @@ impl Order {
         let lines: Vec<_> = self.left_out.iter().map(|it| format!("{} is left out: {}", it.name, it.reason)).collect();
         let settings = || self.settings.iter().map(|(_, settings)| settings);
         if settings().any(|settings| settings.strict) && !lines.is_empty() {
-            return Err(Error::usage(lines.join("\ntcptune: ")).hint("nothing is attached"));
+            return Err(Error::usage(lines).hint("nothing is attached"));
         }
         if self.tuning(0).is_empty() {
             let nothing = "no setting that BPF programs could set; nothing is attached".to_owned();
-            return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>().join("\ntcptune: ")));
+            return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>()));
         }
         for line in lines {
             say(&line);
