@@ -99,11 +99,15 @@ fn the_root_needs_a_yes() {
         return;
     }
     let pid = std::process::id().to_string();
-    let ended = tcptune(&["attach", "--pid", &pid, "--keepidle", "60"]);
-    assert_eq!(ended.code, Some(2), "{ended:#?}");
-    let root = format!("the root: all programs of the machine ({}, ", mount().expect("a mount").display());
-    assert!(ended.stderr.contains(&root), "{ended:#?}");
-    assert!(ended.stderr.contains("other processes in it"), "{ended:#?}");
+    let root = mount().expect("a mount");
+    let says = format!("the root: all programs of the machine ({}, ", root.display());
+    for place in
+        [["--pid", pid.as_str()], ["--cgroup", "/"], ["--cgroup", "."], ["--cgroup", root.to_str().expect("UTF-8")]]
+    {
+        let ended = tcptune(&["attach", place[0], place[1], "--keepidle", "60"]);
+        assert_eq!(ended.code, Some(2), "{place:?}: {ended:#?}");
+        assert!(ended.stderr.contains(&says) && ended.stderr.contains(" processes in it"), "{place:?}: {ended:#?}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Cgroup {
     /// Its directory.
     pub path: PathBuf,
-    is_root: bool,
+    pub is_root: bool,
 }
 
 /// Where the version 2 hierarchy is mounted; in a hybrid one below the others.
