@@ -373,7 +373,7 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
         asm.map_value(R1, Map::State, super::layout::state::UNTIL);
         asm.load(Size::Double, R1, R1, 0);
         asm.jump_if_both(R8, Is::Below, R1, during);
-        asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
+        steps::after_the_trial(asm);
         asm.here(during);
     }
     asm.call(Helper::KtimeGetCoarseNs);
