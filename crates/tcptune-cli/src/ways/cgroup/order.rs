@@ -17,6 +17,7 @@ use super::programs;
 use super::tuning::{self, LeftOut, OfUser, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
 use crate::settings::flags::Given;
+use crate::settings::profile;
 
 /// Settings to be attached.
 pub struct Order {
@@ -34,6 +35,12 @@ impl Order {
         let mut texts = Texts::default();
         for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Rules)) {
             texts.add("--rule", &said.text)?;
+        }
+        // One of the environment: that of a flag has become settings.
+        for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Profile)) {
+            if let Ok(found) = profile::find(&said.text) {
+                texts.add(&found.source, &found.text)?;
+            }
         }
         if let Some(path) = &others.config
             && let Ok(Some(text)) = config::read(path, Trust::User)
