@@ -222,6 +222,19 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
+        self.settle(Process::default, keepalive)
+    }
+
+    /// The same for this process, as far as its rules know it.
+    pub fn settings_of(&self, process: Process) -> Result<Settings, Error> {
+        self.settle(|| process, kernel::keepalive_defaults)
+    }
+
+    fn settle(
+        &self,
+        process: impl FnOnce() -> Process,
+        keepalive: impl FnOnce() -> KeepaliveDefaults,
+    ) -> Result<Settings, Error> {
         let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
         let mut draft = Draft::new(&variables);
         if let Some(path) = draft.config() {
@@ -232,7 +245,7 @@ impl Given {
             let found = profile::find(name);
             draft.found(found);
         }
-        let (settings, wrong) = draft.settle(Process::default, keepalive);
+        let (settings, wrong) = draft.settle(process, keepalive);
         if wrong.is_empty() { Ok(settings) } else { Err(refused(wrong)) }
     }
 }
