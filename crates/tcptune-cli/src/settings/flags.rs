@@ -233,12 +233,16 @@ impl Given {
             draft.found(found);
         }
         let (settings, wrong) = draft.settle(Process::default, keepalive);
-        if wrong.is_empty() { Ok(settings) } else { Err(refused(wrong)) }
+        refuse(wrong)?;
+        Ok(settings)
     }
 }
 
 /// The library's own messages about flags, which it knows as variables.
-pub fn refused(wrong: Vec<Diagnostic>) -> Error {
+fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {
@@ -251,5 +255,5 @@ pub fn refused(wrong: Vec<Diagnostic>) -> Error {
         }
         diagnostic.to_string()
     });
-    Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed")
+    Err(Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed"))
 }
