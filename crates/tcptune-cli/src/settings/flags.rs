@@ -251,7 +251,10 @@ impl Given {
 }
 
 /// The library's own messages about flags, which it knows as variables.
-pub fn refused(wrong: Vec<Diagnostic>) -> Error {
+fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {
@@ -264,5 +267,5 @@ pub fn refused(wrong: Vec<Diagnostic>) -> Error {
         }
         diagnostic.to_string()
     });
-    Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed")
+    Err(Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed"))
 }
