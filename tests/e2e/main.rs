@@ -21,6 +21,7 @@ mod nonblocking;
 mod options;
 mod plugins;
 mod processes;
+mod profiles;
 mod programs;
 mod protocols;
 mod readme;
