@@ -3,7 +3,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, timespec, timeval};
-use tcptune_core::system::clock::FOREVER;
+pub use tcptune_core::sockets::silence::FOREVER;
 use tcptune_core::system::memory;
 
 const SECOND: u64 = 1_000_000_000;

@@ -6,11 +6,10 @@ use std::ptr;
 
 use libc::{c_int, nfds_t, pollfd};
 use tcptune_core::sockets::connect;
-use tcptune_core::system::clock::{self, FOREVER};
-use tcptune_core::system::errno;
+use tcptune_core::system::{clock, errno};
 
 use super::Tuning;
-use crate::hooks::time::MILLISECOND;
+use crate::hooks::time::{FOREVER, MILLISECOND};
 
 impl Tuning {
     /// Nanoseconds until an attempt is due; what is due by now is settled.

@@ -138,6 +138,8 @@ pub enum Own {
     Rules,
     /// A file of settings and rules.
     Config,
+    /// Settings for a purpose.
+    Profile,
     /// The programs that are tuned.
     OnlyPrograms,
     /// The programs that are not.
@@ -332,7 +334,7 @@ options! {
         option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, None, Wire::Timeval, BEGUN),
         since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long a program waits for room to write: a blocking call then fails with ETIMEDOUT, or has sent a part; a \
-         connection that it has made and waits for in poll or select is ended with it. Not for connect."
+         connection that it has made and waits for in poll, select or epoll is ended with it. Not for connect."
     }
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
@@ -525,6 +527,11 @@ options! {
         "RULES", Kind::Text(Expected::Rules), ANY, Target::Own(Own::Rules),
         since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Whom settings hold for: the first rule that matches a socket lies over the other settings."
+    }
+    {
+        "PROFILE", Kind::Text(Expected::Profile), ANY, Target::Own(Own::Profile),
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL, group: Group::Library,
+        "Settings for a purpose, by name; those that are set by themselves win over it."
     }
     {
         "CONFIG", Kind::Text(Expected::Path), ANY, Target::Own(Own::Config),

@@ -1,5 +1,7 @@
-//! What the sources of settings say: the system's file, the user's file, the environment. `settle` makes settings of it.
+//! What the sources of settings say: the system's file, the user's file, a profile, the environment. `settle` makes settings of
+//! it.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -11,6 +13,7 @@ use crate::settings::chosen::{Chosen, Values, is_unset};
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
 use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
+use crate::settings::named;
 use crate::settings::rules::Rules;
 use crate::settings::source::{Place, Process, Source};
 
@@ -55,6 +58,7 @@ pub(crate) struct Layer {
 pub(crate) struct Files {
     pub system: Layer,
     pub config: Layer,
+    pub profile: Layer,
 }
 
 /// A text with settings and rules that has not been read, or why it cannot be had.
@@ -75,6 +79,9 @@ pub struct Draft {
     /// What the rules say that this process can meet.
     pub(crate) changes: Changes,
     pub(crate) config: Option<String>,
+    profile: Option<String>,
+    /// Where it was found.
+    pub(crate) profile_source: Option<String>,
     pub(crate) wrong: Vec<Diagnostic>,
     suggested: usize,
 }
@@ -89,6 +96,8 @@ impl Draft {
             texts: Vec::new(),
             changes: Changes::default(),
             config: None,
+            profile: None,
+            profile_source: None,
             wrong: Vec::new(),
             suggested: 0,
         };
@@ -153,6 +162,9 @@ impl Draft {
             Target::Own(Own::Config) => {
                 self.config = Some(text.trim_ascii().to_owned()).filter(|path| !is_unset(path));
             }
+            Target::Own(Own::Profile) => {
+                self.profile = Some(text.trim_ascii().to_owned()).filter(|name| !is_unset(name));
+            }
             _ => {}
         }
     }
@@ -161,6 +173,43 @@ impl Draft {
     #[must_use]
     pub fn config(&self) -> Option<&str> {
         self.config.as_deref()
+    }
+
+    /// The name of the profile that `TCPTUNE_PROFILE` asks for.
+    #[must_use]
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// That profile, if it was found.
+    #[cold]
+    pub fn found(&mut self, profile: Result<named::Found, Diagnostic>) {
+        match profile {
+            Ok(named::Found { source, text }) => {
+                self.profile_source = Some(source);
+                match text {
+                    Cow::Borrowed(text) => self.built_in(text),
+                    Cow::Owned(text) => {
+                        self.texts.push(Unread { source: Source::Profile, text: Ok(text), after: usize::MAX });
+                    }
+                }
+            }
+            Err(problem) => self.wrong.push(problem),
+        }
+    }
+
+    /// A profile of our own: settings with comments, and nothing else (a test).
+    #[cold]
+    fn built_in(&mut self, text: &str) {
+        let values = &mut self.layer(Source::Profile).values;
+        for (setting, line) in text.lines().zip(1..) {
+            let setting = setting.split('#').next().unwrap_or_default();
+            let Some((name, value)) = setting.split_once('=') else { continue };
+            if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
+                let place = Place { source: Source::Profile, line, column: 1 };
+                let _ = values.assign(row, opt, value, &|_| place); // it is right
+            }
+        }
     }
 
     /// A file, as [`config::read`] has found it.
@@ -203,6 +252,7 @@ impl Draft {
         match source {
             Source::System => &mut self.files.get_or_insert_default().system,
             Source::Config => &mut self.files.get_or_insert_default().config,
+            Source::Profile => &mut self.files.get_or_insert_default().profile,
             Source::Environment => &mut self.environment,
         }
     }
@@ -212,6 +262,7 @@ impl Draft {
         match source {
             Source::System => config::SYSTEM.to_owned(),
             Source::Config => self.config.clone().unwrap_or_default(),
+            Source::Profile => self.profile_source.clone().unwrap_or_default(),
             Source::Environment => format!("{PREFIX}RULES"),
         }
     }
@@ -465,7 +516,7 @@ impl Stands {
             (Self::File, Own::Rules) => {
                 Some("rules stand on lines of their own here: MATCH=VALUE ... : SETTING=VALUE ...")
             }
-            (Self::File, Own::Config) => Some("only as a variable: a file names no other"),
+            (Self::File, Own::Config | Own::Profile) => Some("only as a variable: a file names no other"),
             (Self::Rule, Own::Mptcp) => {
                 Some("not beside dst, src, port or role: a socket is made before they are known")
             }

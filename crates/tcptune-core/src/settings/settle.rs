@@ -41,13 +41,14 @@ impl Draft {
         let (process, kernel) = (|| &*process, || *kernel);
         self.read(&process);
         let mut globals = std::mem::take(&mut self.environment.values);
-        let mut layers = [std::mem::take(&mut self.environment), Layer::default(), Layer::default()];
+        let mut layers = [std::mem::take(&mut self.environment), Layer::default(), Layer::default(), Layer::default()];
         if let Some(files) = self.files.take() {
-            let Files { mut system, mut config } = *files;
-            let of_files = std::mem::take(&mut system.values).under(std::mem::take(&mut config.values));
-            globals = of_files.under(globals);
-            let [_, second, third] = &mut layers;
-            (*second, *third) = (config, system);
+            let Files { mut system, mut config, mut profile } = *files;
+            for layer in [&mut profile, &mut config, &mut system] {
+                globals = std::mem::take(&mut layer.values).under(globals);
+            }
+            let [_, second, third, fourth] = &mut layers;
+            (*second, *third, *fourth) = (profile, config, system);
         }
         let of_process = if globals.0.iter().any(Chosen::is_of_process) {
             OfProcess::new(&globals, process)
@@ -66,9 +67,21 @@ impl Draft {
             )
         };
         let OfProcess { in_scope, backend, strict, disabled, stats, log, log_file } = of_process;
-        let config = self.config;
-        let settings =
-            Settings { profiles, rules, in_force, config, in_scope, backend, strict, disabled, stats, log, log_file };
+        let (config, profile_source) = (self.config, self.profile_source);
+        let settings = Settings {
+            profiles,
+            rules,
+            in_force,
+            config,
+            profile_source,
+            in_scope,
+            backend,
+            strict,
+            disabled,
+            stats,
+            log,
+            log_file,
+        };
         (settings, self.wrong)
     }
 
@@ -77,7 +90,7 @@ impl Draft {
     fn settle_rules(
         &mut self,
         globals: Values,
-        mut layers: [Layer; 3],
+        mut layers: [Layer; 4],
         kernel: &dyn Fn() -> KeepaliveDefaults,
     ) -> (Vec<Profile>, Rules, Vec<InForce>) {
         let mut in_force = self.finish(globals.clone(), kernel);

@@ -12,9 +12,6 @@ use libc::{c_int, c_void, clockid_t, timespec};
 
 use crate::system::call::call;
 
-/// A wait that nothing bounds, where others are nanoseconds.
-pub const FOREVER: u64 = u64::MAX;
-
 /// `__vdso_clock_gettime` of vdso(7), which answers without a system call: the result is 0, or an errno below 0.
 pub type Vdso = unsafe extern "C" fn(clockid_t, *mut timespec) -> c_int;
 

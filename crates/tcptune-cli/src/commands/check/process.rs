@@ -8,9 +8,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::named::Found;
 use tcptune_core::settings::settled::Settings;
-use tcptune_core::settings::source::Process as Named;
-use tcptune_core::sockets::block::{State, Told};
+use tcptune_core::settings::source::Process;
+use tcptune_core::sockets::block::{Plugins, State, Told};
 use tcptune_core::system::note::RELEASE;
 
 use super::{Reason, Report, kind};
@@ -137,6 +138,12 @@ fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
         let lines: Vec<_> = told.wrong.iter().map(|line| format!("{line}; ignored")).collect();
         facts.push(("Wrong", lines.join("\n"), json!(told.wrong)));
     }
+    let (plugins, machine) = match told.plugins {
+        Plugins::None => ("none loaded with RTLD_DEEPBIND", None),
+        Plugins::Reached => ("reached", Some(true)),
+        Plugins::LeftAlone => ("left alone, for mprotect was refused", Some(false)),
+    };
+    facts.push(("Plugins", plugins.to_owned(), json!(machine)));
     facts.push(("Counts", stats::line(told.counted.as_ref()), stats::json(told.counted.as_ref())));
     facts
 }
@@ -165,7 +172,11 @@ impl Announced {
     fn settings(&self) -> Settings {
         let text = |text: &OsStr| text.to_string_lossy().into_owned();
         let variables: Vec<_> = self.0.settings().map(|(name, value)| (text(name), text(value))).collect();
-        Draft::new(&variables).settle(Named::default, kernel::keepalive_defaults).0
+        let mut draft = Draft::new(&variables);
+        if let Some(found) = draft.profile().and_then(Found::built_in) {
+            draft.found(Ok(found));
+        }
+        draft.settle(Process::default, kernel::keepalive_defaults).0
     }
 
     fn shown(&self) -> [(&'static str, String, Value); 1] {

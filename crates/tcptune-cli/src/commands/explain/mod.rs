@@ -26,6 +26,7 @@ use self::which::Which;
 use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
+use crate::settings::profile;
 use crate::system::kernel::{self, Kernel, Outcome};
 use crate::ways::preload::environment::Environment;
 
@@ -89,6 +90,13 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         let text = config::read(path, Trust::User);
         sources.keep(Source::Config, &text);
         draft.file(Source::Config, text);
+    }
+    if let Some(name) = draft.profile() {
+        let found = profile::find(name);
+        if let Ok(found) = &found {
+            sources.keep(Source::Profile, &Ok(Some(found.text.to_string())));
+        }
+        draft.found(found);
     }
     let process = Process {
         names: matches.get_one::<String>("program").into_iter().cloned().collect(),
@@ -384,7 +392,10 @@ fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
             limits.receive,
             "their own; not accepted ones (CLIENT_TIMEOUT), MPTCP, io_uring, or stdio, which says EAGAIN.",
         ),
-        (limits.send, "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll or select."),
+        (
+            limits.send,
+            "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll, select or epoll.",
+        ),
         (
             limits.client,
             "CLIENT_TIMEOUT reaches programs that wait in poll, select or epoll; idle clients are ended as well.",
