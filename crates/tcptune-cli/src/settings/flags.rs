@@ -251,10 +251,7 @@ impl Given {
 }
 
 /// The library's own messages about flags, which it knows as variables.
-fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
-    if wrong.is_empty() {
-        return Ok(());
-    }
+fn refused(wrong: Vec<Diagnostic>) -> Error {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {
@@ -267,5 +264,5 @@ fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
         }
         diagnostic.to_string()
     });
-    Err(Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed"))
+    Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed")
 }
