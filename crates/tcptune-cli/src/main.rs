@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use crate::commands::{
-    apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run, stats, unit,
+    apply, attach, attached, check, completions, detach, env, explain, inspect, man, profile, run, stats, unit,
 };
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
@@ -61,7 +61,8 @@ pub fn command() -> Command {
         .subcommand(unit::enable_command())
         .subcommand(unit::disable_command())
         .subcommand(completions::command())
-        .subcommand(completions::man_command())
+        .subcommand(completions::ask_command())
+        .subcommand(man::command())
         .subcommand(Command::new("version").about("Print the version").hide(true))
 }
 
@@ -82,8 +83,9 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("enable", of_it)) => unit::enable(of_it, out),
         Some(("disable", of_it)) => unit::disable(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
+        Some(("complete", of_it)) => completions::ask(of_it, out),
         Some(("version", _)) => out.print(command().render_version().trim_end()).map(|()| ExitCode::SUCCESS),
-        Some(("man", of_it)) => completions::run_man(of_it, out),
+        Some(("man", of_it)) => man::run(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),
     }
 }

@@ -14,6 +14,7 @@ mod runs;
 mod sanitizers;
 mod screens;
 mod scripts;
+mod shells;
 mod text;
 mod units;
 mod wrappers;

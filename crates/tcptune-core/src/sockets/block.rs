@@ -54,9 +54,14 @@ pub struct Block {
     config: [AtomicU64; 2],
     /// Lines.
     wrong: [AtomicU64; 2],
+    /// Of `STATS`; 0: those below count.
     counts: AtomicU64,
     /// How many rules there are.
     rules: AtomicU64,
+    /// By its number, the process that has laid this down: not its children, which find a copy.
+    process: AtomicU64,
+    /// What is counted without `STATS`.
+    totals: stats::Totals,
 }
 
 /// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
@@ -144,8 +149,8 @@ impl Block {
     #[must_use]
     pub const fn new() -> Self {
         let [entries, config, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 3];
-        let [state, counts, rules] = [const { AtomicU64::new(0) }; 3];
-        Self { state, entries, config, wrong, counts, rules }
+        let [state, counts, rules, process] = [const { AtomicU64::new(0) }; 4];
+        Self { state, entries, config, wrong, counts, rules, process, totals: stats::Totals::none() }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
@@ -177,9 +182,15 @@ impl Block {
         put(&self.wrong, lines.leak());
     }
 
-    /// Says where is counted.
-    pub fn tell_counts(&self, stats: &'static stats::Stats) {
-        self.counts.store(address(stats.counts()), Ordering::Release);
+    /// Says by which process and where is counted; gives what is counted always.
+    pub fn tell_counts(&'static self, process: usize, stats: Option<&'static stats::Stats>) -> &'static stats::Totals {
+        self.process.store(u64::try_from(process).unwrap_or(0), Ordering::Relaxed);
+        let totals = stats.map_or(&self.totals, stats::Stats::totals);
+        totals.begin();
+        if let Some(stats) = stats {
+            self.counts.store(address(stats.counts()), Ordering::Release);
+        }
+        totals
     }
 }
 
@@ -220,7 +231,7 @@ pub struct Told {
     pub config: String,
     /// What was wrong, a line each.
     pub wrong: Vec<String>,
-    /// What is counted, if it is.
+    /// What is counted, where sockets are tuned.
     pub counted: Option<Counted>,
 }
 
@@ -237,8 +248,10 @@ pub struct Counted {
     pub timed_out: u64,
     /// Options that the kernel refused.
     pub refused: u64,
-    /// Whom connects timed out to: how often, and milliseconds of the slowest one.
-    pub peers: Vec<(SocketAddr, u64, u64)>,
+    /// With `STATS`, whom connects timed out to: how often, and milliseconds of the slowest one.
+    pub peers: Option<Vec<(SocketAddr, u64, u64)>>,
+    /// The process that has begun to count, by its number: of another one it is a parent, whose counts are in these.
+    pub since: u64,
 }
 
 /// Reads words of a process; none if they are not there.
@@ -257,7 +270,8 @@ impl Told {
     /// From the block at this address.
     pub fn read(memory: &impl Memory, block: u64) -> Option<Self> {
         let words = memory.words(block, size_of::<Block>() / size_of::<u64>())?;
-        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules] =
+        let (words, totals) = words.split_at_checked(words.len().checked_sub(stats::TOTALS)?)?;
+        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules, process] =
             words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
@@ -288,6 +302,8 @@ impl Told {
         }
         if counts != 0 {
             told.counted = Some(Counted::read(memory, counts)?);
+        } else if told.state == State::Tuning {
+            told.counted = Some(Counted { since: process, ..Counted::of(totals)? });
         }
         Some(told)
     }
@@ -304,25 +320,29 @@ impl Told {
 }
 
 impl Counted {
+    fn of(totals: &[u64]) -> Option<Self> {
+        let [seen, tuned, connects, timed_out, refused] = totals.try_into().ok()?;
+        Some(Self { seen, tuned, connects, timed_out, refused, peers: None, since: 0 })
+    }
+
     fn read(memory: &impl Memory, counts: u64) -> Option<Self> {
         let words = memory.words(counts, stats::WORDS)?;
-        let (counts, peers) = words.split_at_checked(stats::COUNTS)?;
-        let [seen, tuned, connects, timed_out, refused] = counts.try_into().ok()?;
-        let mut counted = Self { seen, tuned, connects, timed_out, refused, peers: Vec::new() };
-        for peer in peers.chunks_exact(stats::PEER) {
+        let (totals, of_peers) = words.split_at_checked(stats::TOTALS)?;
+        let mut peers = Vec::<(SocketAddr, u64, u64)>::new();
+        for peer in of_peers.chunks_exact(stats::PEER) {
             let [port, high, low, times, worst] = peer.try_into().ok()?;
             if port & stats::READY == 0 {
                 continue;
             }
             let peer = stats::socket_address(high, low, port & 0xffff)?;
-            match counted.peers.iter_mut().find(|(known, ..)| *known == peer) {
+            match peers.iter_mut().find(|(known, ..)| *known == peer) {
                 // Two threads may have entered one at the same time.
                 Some((_, all, slowest)) => (*all, *slowest) = (*all + times, worst.max(*slowest)),
-                None => counted.peers.push((peer, times, worst)),
+                None => peers.push((peer, times, worst)),
             }
         }
-        counted.peers.sort_by_key(|(_, times, worst)| std::cmp::Reverse((*worst, *times)));
-        Some(counted)
+        peers.sort_by_key(|(_, times, worst)| std::cmp::Reverse((*worst, *times)));
+        Some(Self { peers: Some(peers), ..Self::of(totals)? })
     }
 }
 
@@ -366,13 +386,11 @@ mod tests {
         draft.file(Source::Config, Ok(Some("\nnodelay = on\n".to_owned())));
         let kernel = || KeepaliveDefaults { idle: 7200, interval: 75, count: 9 };
         let (settings, wrong) = draft.settle(Process::default, kernel);
-        let block = Block::new();
+        let block: &'static Block = Box::leak(Box::default());
         block.tell_wrong(&wrong);
         block.tell(State::Tuning, Box::leak(Box::new(settings)));
-        let stats: &'static stats::Stats = Box::leak(Box::default());
-        block.tell_counts(stats);
-        stats.seen();
-        let told = Told::read(&Own, address(&block)).expect("it is there");
+        block.tell_counts(7, None).seen();
+        let told = Told::read(&Own, address(block)).expect("it is there");
         assert_eq!(told.state, State::Tuning);
         assert!(told.wrong.iter().any(|line| line.contains("did you mean TCPTUNE_KEEPIDLE")), "{told:?}");
         let value = |name: &str| {
@@ -388,7 +406,11 @@ mod tests {
         let names: Vec<_> = told.rules[0].1.iter().map(|found| OPTIONS[found.row].name()).collect();
         assert!(names.contains(&"CONNECT_TIMEOUT") && names.contains(&"KEEPIDLE"), "{names:?}");
         assert!(told.rules[1].1.is_empty() && told.rules[1].0.column > 1, "off");
-        assert_eq!(told.counted.map(|counted| counted.seen), Some(1));
+        assert_eq!(told.counted, Some(Counted { seen: 1, since: 7, ..Counted::default() }));
+        let stats: &'static stats::Stats = Box::leak(Box::default());
+        block.tell_counts(7, Some(stats)).tuned();
+        let told = Told::read(&Own, address(block)).expect("it is there");
+        assert_eq!(told.counted, Some(Counted { tuned: 1, peers: Some(Vec::new()), ..Counted::default() }));
     }
 
     #[test]
@@ -402,7 +424,7 @@ mod tests {
         let counted = Counted::read(&Own, address(stats.counts())).expect("it is there");
         assert_eq!((counted.connects, counted.timed_out), (3, 3));
         let peers: Vec<_> =
-            counted.peers.iter().map(|(peer, times, ms)| (peer.to_string(), *times, ms / 1000)).collect();
+            counted.peers.iter().flatten().map(|(peer, times, ms)| (peer.to_string(), *times, ms / 1000)).collect();
         assert_eq!(peers, [("10.0.0.2:80".to_owned(), 1, 9), ("10.0.0.1:80".to_owned(), 2, 5)]);
     }
 

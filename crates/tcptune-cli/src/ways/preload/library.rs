@@ -9,6 +9,7 @@ use tcptune_core::system::note::RELEASE;
 
 use super::{FILE, lib, separates};
 use crate::program::elf::{self, Elf, Machine};
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::system::variables;
 
@@ -36,6 +37,7 @@ pub fn arg() -> Arg {
         .long("library")
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
+        .add(candidates::files())
         .help("libtcptune.so, where it is not beside the command or in the system [env: TCPTUNE_LIBRARY]")
 }
 
@@ -84,7 +86,10 @@ impl Library {
                 "{FILE} is not found: neither {}, nor in {}",
                 directory.map_or(
                     "beside the command, which is not known without /proc".to_owned(),
-                    |directory| format!("beside the command ({})", directory.join(BESIDE[0]).display())
+                    |directory| {
+                        let lib = directory.parent().unwrap_or(directory).join("lib");
+                        format!("beside the command ({}, {})", directory.display(), lib.display())
+                    }
                 ),
                 SYSTEM.join(", ")
             ))
