@@ -40,6 +40,9 @@ pub fn run(matches: &ArgMatches, _out: &Output) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What every part of a page begins with, and a page needs once.
+const APOSTROPHE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
 fn pages(command: &Command, date: &str, directory: &Path) -> io::Result<()> {
     let page =
         Man::new(command.clone().mut_args(with_aliases)).date(date).source(concat!("tcptune ", clap::crate_version!()));
@@ -58,8 +61,8 @@ fn pages(command: &Command, date: &str, directory: &Path) -> io::Result<()> {
     see_also(command, &mut rest);
     rest.to_writer(&mut text)?;
     // What it writes between paragraphs makes mandoc(1) warn.
-    let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.sp\n");
-    fs::write(directory.join(page.get_filename()), text)?;
+    let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.sp\n").replace(APOSTROPHE, "");
+    fs::write(directory.join(page.get_filename()), format!("{APOSTROPHE}{text}"))?;
     visible(command).try_for_each(|of_it| pages(of_it, date, directory))
 }
 

@@ -48,8 +48,9 @@ fn man_pages_have_every_setting_and_no_fault() {
     for name in &names {
         let path = directory.path().join(name);
         let page = fs::read_to_string(&path).expect("a page");
-        assert!(page.contains("2026-01-31") && page.contains("libtcptune (7)"), "{name}: {page}");
+        assert!(page.contains("2026-01-31") && page.contains("libtcptune\\fR(7)"), "{name}: {page}");
         assert_eq!(said(Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path)).ok(), "", "{name}");
+        assert_eq!(page.matches(".ds Aq '").count(), 1, "{name}");
         for section in ["EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
             let is_there = page.lines().any(|line| line.replace('"', "") == format!(".SH {section}"));
             let is_part = matches!(name.as_str(), "tcptune-profile-list.1" | "tcptune-profile-show.1");

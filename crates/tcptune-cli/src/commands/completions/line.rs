@@ -102,7 +102,8 @@ mod tests {
         assert_eq!(words("tcptune --vers"), ["--version"]);
         assert_eq!(words("tcptune --js"), ["--json"]);
         assert!(words("tcptune --").len() > 60, "all of them");
-        assert_eq!(words("tcptune run --keepa"), ["--keepalive"], "aliases are not told apart");
+        let aliases = ["--keepalive", "--keepalive-time", "--keepalive-intvl", "--keepalive-probes"];
+        assert_eq!(words("tcptune run --keepa"), aliases, "where they alone begin so");
     }
 
     #[test]
