@@ -33,7 +33,12 @@ const AFTER_HELP: &str = "\
 A program may stand in place of a subcommand: `tcptune --keepidle 60 curl URL` is `tcptune run --keepidle 60 curl URL`.
 
 Exit status: 0, 1 (failed), 2 (wrong usage or a wrong setting), 126 (the program cannot be started or tuned), 127 (no \
-such program); of `run`, that of the program.";
+such program); of `run`, that of the program.
+
+Examples:
+  tcptune --connect-timeout 3s --keepidle 60s legacy-client
+  tcptune explain --profile fast-fail
+  tcptune inspect --all --state syn_sent";
 
 /// The whole command line; help, completions and man pages are made of it.
 #[must_use]

@@ -125,7 +125,8 @@ impl Behind {
 fn files(command: &Command, roff: &mut Roff) {
     let takes_settings = command.get_arguments().any(|arg| arg.get_id() == "profile");
     let name = command.get_name();
-    let settings = ("/etc/tcptune.conf", "Settings and rules for every program that the library is in; see libtcptune(7).");
+    let settings =
+        ("/etc/tcptune.conf", "Settings and rules for every program that the library is in; see libtcptune(7).");
     let profiles = [
         ("~/.config/tcptune/NAME.conf", "A profile of the user's own, in $XDG_CONFIG_HOME/tcptune if that is set."),
         ("/etc/tcptune/NAME.conf", "A profile of the machine's."),

@@ -241,7 +241,9 @@ pub fn can_be_seen() -> Result<(), Error> {
     })?;
     if own != Path::new(&std::process::id().to_string()) {
         let why = "/proc shows the processes of another PID namespace, where numbers mean others";
-        return Err(Error::failed(why).hint("mount -t proc proc /proc, in a mount namespace of its own (unshare --mount)"));
+        return Err(
+            Error::failed(why).hint("mount -t proc proc /proc, in a mount namespace of its own (unshare --mount)")
+        );
     }
     Ok(())
 }

@@ -47,7 +47,8 @@ pub fn find(command: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Error> {
 /// Programs whose names begin so, for a shell.
 pub fn known(word: &str) -> Vec<(String, String)> {
     let path = variables::own().path().unwrap_or(OsStr::new(DEFAULT_PATH));
-    let directories = path.as_bytes().split(|byte| *byte == b':').map(|directory| Path::new(OsStr::from_bytes(directory)));
+    let directories =
+        path.as_bytes().split(|byte| *byte == b':').map(|directory| Path::new(OsStr::from_bytes(directory)));
     let mut known = BTreeSet::new();
     for file in directories.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
         let name = file.file_name().into_string().ok().filter(|name| name.starts_with(word));

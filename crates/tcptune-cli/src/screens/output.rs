@@ -122,13 +122,13 @@ impl Output {
     /// Writes a value as JSON.
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-        self.write(safe_json(&text).as_bytes())
+        self.write(safe_json(text).as_bytes())
     }
 
     /// Writes a value as one line of JSON.
     pub fn print_json_line(&self, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string(value).map_err(io::Error::from)?;
-        self.write(safe_json(&text).as_bytes())
+        self.write(safe_json(text).as_bytes())
     }
 
     /// A table with this header: aligned, without lines, wrapped to the width of the terminal.

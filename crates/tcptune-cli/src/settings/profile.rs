@@ -52,7 +52,9 @@ pub fn arg() -> Arg {
 
 /// Their names, for a shell.
 pub fn named() -> ArgValueCandidates {
-    candidates::words(|| all().into_iter().map(|profile| (profile.name.clone(), profile.purpose().to_owned())).collect())
+    candidates::words(|| {
+        all().into_iter().map(|profile| (profile.name.clone(), profile.purpose().to_owned())).collect()
+    })
 }
 
 /// The directories of the operator's own, the first one first.

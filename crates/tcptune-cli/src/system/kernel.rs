@@ -61,7 +61,8 @@ impl Default for Kernel {
 impl Kernel {
     /// Which of those that every kernel has cannot be read here.
     pub fn unreadable() -> Vec<&'static str> {
-        let all = ["tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_syn_retries", "tcp_retries2"];
+        let all =
+            ["tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_syn_retries", "tcp_retries2"];
         all.into_iter().filter(|name| ipv4(name).is_none()).collect()
     }
 

@@ -60,7 +60,8 @@ fn man_pages_have_every_setting_and_no_fault() {
         // What it refers to is there.
         let words = page.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
         for (at, _) in words.match_indices("(1)") {
-            let start = words[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '-').map_or(0, |before| before + 1);
+            let start =
+                words[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '-').map_or(0, |before| before + 1);
             let page = format!("{}.1", &words[start..at]);
             assert!(!page.starts_with("tcptune") || names.contains(&page), "{name} refers to {page}");
         }

@@ -50,7 +50,10 @@ impl Terminal {
         );
         let mut tmux = Command::new("tmux");
         clean(&mut tmux).arg("-S").arg(home.join("socket")).args(args).current_dir(home).env("HOME", home);
-        tmux.env("ZDOTDIR", home).env("XDG_CONFIG_HOME", home).env("XDG_DATA_HOME", home).env("PATH", path.expect("a path"));
+        tmux.env("ZDOTDIR", home)
+            .env("XDG_CONFIG_HOME", home)
+            .env("XDG_DATA_HOME", home)
+            .env("PATH", path.expect("a path"));
         said(&mut tmux).ok().to_owned()
     }
 
@@ -120,9 +123,8 @@ fn completes(terminal: &Terminal) {
 
 #[test]
 fn bash_completes() {
-    let setup = format!(
-        "PS1='ready> '\n. /usr/share/bash-completion/bash_completion\ncomplete -W --strange-flag {PROGRAM}\n"
-    );
+    let setup =
+        format!("PS1='ready> '\n. /usr/share/bash-completion/bash_completion\ncomplete -W --strange-flag {PROGRAM}\n");
     assert!(Path::new("/usr/share/bash-completion/bash_completion").exists(), "bash-completion is there");
     completes(&Terminal::start(
         "bash",
@@ -146,5 +148,10 @@ fn fish_completes() {
     let setup = format!(
         "set fish_greeting\nfunction fish_prompt; echo -n 'ready> '; end\ncomplete -c {PROGRAM} -l strange-flag\n"
     );
-    completes(&Terminal::start("fish", "fish -i", "fish/vendor_completions.d/tcptune.fish", ("fish/config.fish", &setup)));
+    completes(&Terminal::start(
+        "fish",
+        "fish -i",
+        "fish/vendor_completions.d/tcptune.fish",
+        ("fish/config.fish", &setup),
+    ));
 }

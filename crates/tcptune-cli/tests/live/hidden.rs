@@ -47,7 +47,8 @@ fn without_proc_sysctls_are_assumed_and_named() {
     says(&ended, 0, &["tcp_keepalive_time", "tcp_syn_retries", "tcp_retries2", "documented defaults are assumed"]);
     assert_eq!(ended.any_json()["kernel_assumed"].as_array().map(Vec::len), Some(5), "{ended:#?}");
     // One of them is there, as in a sandbox that shows a few.
-    let one = "mount -t tmpfs none /proc/sys/net\nmkdir /proc/sys/net/ipv4\necho 2 >/proc/sys/net/ipv4/tcp_syn_retries\n";
+    let one =
+        "mount -t tmpfs none /proc/sys/net\nmkdir /proc/sys/net/ipv4\necho 2 >/proc/sys/net/ipv4/tcp_syn_retries\n";
     let Some(ended) = in_own_mounts(TEST, &format!("{one} {explain}")) else { return };
     says(&ended, 0, &["tcp_keepalive_time"]);
     assert!(!ended.stderr.contains("tcp_syn_retries"), "{ended:#?}");

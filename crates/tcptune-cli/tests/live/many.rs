@@ -26,14 +26,18 @@ while count > 0:
     if child == 0:
         listener = socket.create_server(('127.0.0.1', 0), backlog=100)
         ends = []
-        for _ in range(min(each, count)):
+        for i in range(min(each, count)):
+            if i % 1000 == 0: os.write(done, b'.')
             ends.append(socket.create_connection(listener.getsockname()))
             ends.append(listener.accept()[0])
-        os.write(done, b'.')
+        os.write(done, b'!')
         sys.stdin.read()
         os._exit(0)
     pids.append(str(child)); count -= each
-for _ in pids: os.read(made, 1)
+left = len(pids)
+while left > 0:
+    if os.read(made, 1) == b'!': left -= 1
+    else: print('more', flush=True)
 print(' '.join(pids), flush=True)
 stop = []
 threading.Thread(target=lambda: (sys.stdin.read(), stop.append(1)), daemon=True).start()
@@ -51,6 +55,7 @@ struct Took {
 }
 
 /// Runs it; of this child alone, whatever else the tests run.
+#[allow(clippy::zombie_processes, reason = "wait4(2) waits for it")]
 fn took(command: &mut Command) -> Took {
     let started = Instant::now();
     let child = command.spawn().expect("it starts");
@@ -77,11 +82,13 @@ fn twenty_thousand_sockets() {
     let mut command = python(MANY);
     namespace.enter_on_exec(command.arg(CONNECTIONS.to_string()));
     let mut program = Running::start(&mut command);
-    let line = program.line();
+    // Each within the time that a program may take for a line.
+    let line = std::iter::repeat_with(|| program.line()).find(|line| line != "more").expect("a line");
     let pids: Vec<&str> = line.split(' ').collect();
     let count = 2 * CONNECTIONS as usize + pids.len(); // with a listener each
     let directory = tempfile::tempdir().expect("a directory");
-    for (name, args) in [("table", &[][..]), ("json", &["--json"]), ("few", &["--state", "listen"])] {
+    // Of a build that is not optimised, which takes several times as long for JSON.
+    for (name, args, seconds) in [("table", &[][..], 2), ("json", &["--json"], 6), ("few", &["--state", "listen"], 2)] {
         let path = directory.path().join(name);
         let mut command = Command::new(TCPTUNE);
         command.args(["inspect", "--all"]).args(args).stdin(Stdio::null());
@@ -89,8 +96,8 @@ fn twenty_thousand_sockets() {
         let took = took(&mut command);
         println!("{name}: {:?} of processor time, {:?} in all", took.processor, took.elapsed);
         assert_eq!(took.status.code(), Some(0), "{name}");
-        assert!(took.processor < Duration::from_secs(2), "{name}: {:?} of processor time", took.processor);
-        assert!(took.elapsed < Duration::from_secs(20), "{name}: {:?}", took.elapsed);
+        assert!(took.processor < Duration::from_secs(seconds), "{name}: {:?} of processor time", took.processor);
+        assert!(took.elapsed < Duration::from_secs(240), "{name}: {:?}", took.elapsed);
         let text = std::fs::read_to_string(&path).expect("UTF-8");
         let is_own = |pid: &str| pids.contains(&pid);
         match name {

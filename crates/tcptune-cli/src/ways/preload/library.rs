@@ -84,13 +84,10 @@ impl Library {
         let Some(file) = candidates.iter().find(fits).or(candidates.first()) else {
             return Err(Error::not_executable(format!(
                 "{FILE} is not found: neither {}, nor in {}",
-                directory.map_or(
-                    "beside the command, which is not known without /proc".to_owned(),
-                    |directory| {
-                        let lib = directory.parent().unwrap_or(directory).join("lib");
-                        format!("beside the command ({}, {})", directory.display(), lib.display())
-                    }
-                ),
+                directory.map_or("beside the command, which is not known without /proc".to_owned(), |directory| {
+                    let lib = directory.parent().unwrap_or(directory).join("lib");
+                    format!("beside the command ({}, {})", directory.display(), lib.display())
+                }),
                 SYSTEM.join(", ")
             ))
             .hint(format!("name it with --library PATH or {variable}=PATH")));
