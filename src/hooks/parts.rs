@@ -37,7 +37,7 @@ pub fn ppoll(
     result
 }
 
-/// What takes its time so, and a mask of signals: epoll_pwait2(2) as well.
+/// A wait that takes a timespec and a mask of signals: ppoll(2) and epoll_pwait2(2).
 #[inline]
 pub fn with_mask(
     timeout: *const timespec,
@@ -189,9 +189,10 @@ impl Asked {
     }
 }
 
-/// Holds back what `mask` holds back, while a wait is made of parts: between them it would have its turn.
+/// Blocks the signals in `mask` while a wait is made in parts: between two parts they would be delivered, which the one
+/// call that the program asked for would not let happen.
 pub fn held_back(mask: *const sigset_t, wait: &mut dyn FnMut() -> c_int) -> c_int {
-    if mask.is_null() || !memory::are_readable(&[(mask.cast(), size_of::<u64>())]) {
+    if mask.is_null() || !memory::is_readable(mask.cast(), size_of::<u64>()) {
         return wait();
     }
     // SAFETY: what the kernel knows of a set can be read.

@@ -1,6 +1,7 @@
 //! Waits that a silent peer ends, and what the program is told of it. Without such a setting each costs one load.
 //!
-//! `call` is the real function. Each wait that is made here may be made in [`parts`], for an attempt that goes on.
+//! `call` is the real function. While a nonblocking connect goes on, [`parts`] may cut each wait made here into shorter
+//! ones.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -165,8 +166,8 @@ fn timing_out() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.times_out)
 }
 
-/// Whether the time of a select(2) may be written to: a program may have it in constants. The kernel has written to the
-/// sets, and to the pages that they are on.
+/// Whether the time of a select(2) can be written to: a program may keep it in read-only memory, and the kernel ignores
+/// that it cannot write there. The pages of the sets can be written to, since the kernel has just done so.
 fn can_be_written(time: *mut timeval, sets: Sets) -> bool {
     let page = |at: usize| at / 4096;
     let (first, last) = (time.addr(), time.addr() + size_of::<timeval>() - 1);

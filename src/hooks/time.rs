@@ -42,7 +42,7 @@ pub fn of_timeval(time: *const timeval) -> Option<u64> {
 }
 
 fn readable<T>(time: *const T) -> Option<*const T> {
-    memory::are_readable(&[(time.cast(), size_of::<T>())]).then_some(time)
+    memory::is_readable(time.cast(), size_of::<T>()).then_some(time)
 }
 
 fn sum(seconds: i64, nanoseconds: i64) -> Option<u64> {

@@ -41,7 +41,7 @@ fn with_spec(
     wait: impl FnOnce(*const timespec, &mut dyn FnMut(*const timespec) -> c_int) -> c_int,
     real: impl Fn(*const Spec) -> c_int,
 ) -> c_int {
-    if time.is_null() || !memory::are_readable(&[(time.cast(), size_of::<Spec>())]) {
+    if time.is_null() || !memory::is_readable(time.cast(), size_of::<Spec>()) {
         // Without a time, or for the kernel's answer.
         return wait(ptr::null(), &mut |part| match widened(part) {
             Some(part) => real(&raw const part),

@@ -60,7 +60,7 @@ fn pages(command: &Command, date: &str, directory: &Path) -> io::Result<()> {
     files(command, &mut rest);
     see_also(command, &mut rest);
     rest.to_writer(&mut text)?;
-    // What it writes between paragraphs makes mandoc(1) warn.
+    // mandoc(1) warns of the line breaks that the generator writes between paragraphs.
     let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.sp\n").replace(APOSTROPHE, "");
     fs::write(directory.join(page.get_filename()), format!("{APOSTROPHE}{text}"))?;
     visible(command).try_for_each(|of_it| pages(of_it, date, directory))

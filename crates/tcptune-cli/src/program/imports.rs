@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::Elf;
 
-/// So many libraries are looked at; what needs more imports nearly everything.
+/// How many libraries are looked at: a program with more imports nearly everything.
 const LIBRARIES: usize = 256;
 
 /// Libraries of libc itself: what they import is how they call each other.
@@ -32,7 +32,7 @@ pub fn past_libc(path: &Path, elf: &Elf) -> bool {
     let mut next = vec![(path.to_owned(), elf.clone())];
     let mut makes_calls = false;
     while let Some((path, elf)) = next.pop() {
-        // What loads others later may get at libc through them.
+        // A program that loads libraries later may make its socket calls in those.
         if elf.imports.sockets || elf.imports.dlopen || seen.len() > LIBRARIES {
             return false;
         }

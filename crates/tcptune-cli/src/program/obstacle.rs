@@ -50,10 +50,11 @@ impl Obstacle {
         matches!(self, Self::Static | Self::Go | Self::DirectCalls)
     }
 
-    /// Whether it keeps this way out.
+    /// Whether this way cannot reach the program because of it.
     pub fn hinders(&self, way: Way) -> bool {
         match self {
-            // What cannot be started at all, and what a service starts, which is no child of this process.
+            // A program that cannot be started at all, or that a service starts, which is no child of this process: no way
+            // helps.
             Self::NoLoader(_)
             | Self::NoInterpreter(_)
             | Self::CarriageReturn

@@ -77,7 +77,7 @@ pub fn all() -> Vec<Profile> {
 }
 
 impl Profile {
-    /// The profile of a name, if it is as it should be.
+    /// The profile of this name; an error if there is none, or something in it is wrong.
     pub fn load(name: &str) -> Result<Self, Error> {
         let Some(profile) = Self::find(name)? else {
             let names: Vec<_> = all().into_iter().map(|profile| profile.name).collect();

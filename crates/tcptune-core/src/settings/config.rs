@@ -17,7 +17,7 @@ const LARGEST: usize = 16 << 20;
 /// Whose files are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Those of root that nobody else can write to: it holds for other people's programs.
+    /// Files of root that nobody else can write to: the system's file holds for everybody's programs.
     Root,
     /// Any that the process can read: its own user has named it.
     User,

@@ -64,7 +64,7 @@ pub struct Block {
     totals: stats::Totals,
 }
 
-/// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
+/// For how many rules the settings are laid down as well: for a thousand they would take more memory than the rules.
 const RULES_TOLD: usize = 32;
 
 /// A setting, or the rule to which those that follow belong.
@@ -182,7 +182,7 @@ impl Block {
         put(&self.wrong, lines.leak());
     }
 
-    /// Says by which process and where is counted; gives what is counted always.
+    /// Lays down who counts, and where; gives what is counted always.
     pub fn tell_counts(&'static self, process: usize, stats: Option<&'static stats::Stats>) -> &'static stats::Totals {
         self.process.store(u64::try_from(process).unwrap_or(0), Ordering::Relaxed);
         let totals = stats.map_or(&self.totals, stats::Stats::totals);
@@ -216,7 +216,7 @@ pub struct Found {
     pub place: Place,
 }
 
-/// What a process was found to go by.
+/// What a process was found to have decided.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// How far start-up came.

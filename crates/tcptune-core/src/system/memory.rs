@@ -48,38 +48,60 @@ pub fn readable(at: *const u8) -> bool {
     refused == Err(libc::EINVAL)
 }
 
-/// Whether all of these can be read: pointers of a program, and how many bytes each, of which null ones have none.
+/// Whether so many bytes of a program's can be read, which are no more than a page.
 ///
 /// Most lie on the stack, in frames that are still there: pages of it that could be read once are not asked about again.
 #[must_use]
+#[inline]
+pub fn is_readable(at: *const u8, len: usize) -> bool {
+    let last = at.addr().wrapping_add(len.saturating_sub(1));
+    let pages = pages_of_stack(at.addr(), last);
+    (pages != 0 && KNOWN.load(Ordering::Relaxed) == pages)
+        || (readable(at.with_addr(at.addr() / PAGE * PAGE))
+            && (at.addr() / PAGE == last / PAGE || readable(at.with_addr(last / PAGE * PAGE)))
+            && remember(pages))
+}
+
+/// The same of several pointers of a program, of which null ones have no bytes.
+#[must_use]
 pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    let frame = 0u8;
     let there = || parts.iter().filter(|(at, _)| !at.is_null());
     let (mut low, mut high) = (usize::MAX, 0);
     for (at, len) in there() {
         low = low.min(at.addr());
         high = high.max(at.addr().saturating_add(len.saturating_sub(1)));
     }
-    let first = low / PAGE;
-    let on_stack = (&raw const frame).addr() <= low && high.saturating_sub(low) < PAGE;
-    let near = low.saturating_sub((&raw const frame).addr()) < FRAMES;
-    let pages = first << 1 | (high / PAGE).saturating_sub(first).min(1);
-    if on_stack && near && KNOWN.load(Ordering::Relaxed) == pages {
+    let pages = pages_of_stack(low, high);
+    if pages != 0 && KNOWN.load(Ordering::Relaxed) == pages {
         return true;
     }
     let mut asked = usize::MAX;
-    let readable = there().all(|(at, len)| {
+    there().all(|(at, len)| {
         (at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE).all(|page| {
             let known = page == asked || readable(at.with_addr(page * PAGE));
             asked = page;
             known
         })
-    });
-    if readable && on_stack && near {
+    }) && remember(pages)
+}
+
+/// The last pages of a stack that could be read: the number of the first one, and a bit for a second one.
+static KNOWN: AtomicUsize = AtomicUsize::new(0);
+
+/// The pages of these addresses as in [`KNOWN`], if they are on the stack in the frames of callers; 0 if not.
+#[inline]
+fn pages_of_stack(first: usize, last: usize) -> usize {
+    let frame = 0u8;
+    // An address below the frame wraps around, and is no small number then.
+    let near = first.wrapping_sub((&raw const frame).addr()) < FRAMES && last.wrapping_sub(first) < PAGE;
+    if near { ((first / PAGE) << 1) | (last / PAGE - first / PAGE) } else { 0 }
+}
+
+fn remember(pages: usize) -> bool {
+    if pages != 0 {
         KNOWN.store(pages, Ordering::Relaxed);
     }
-    readable
+    true
 }
 
 /// How far above the current frame the frames of callers are looked for.

@@ -52,7 +52,7 @@ fn programs_and_processes(word: &str) -> Vec<(String, String)> {
     if select::is_number(word) { select::known(word) } else { program::known(word) }
 }
 
-/// Tells it.
+/// Looks at a program or a process, and prints the verdict.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let words: Vec<OsString> = matches.get_many("what").unwrap_or_default().cloned().collect();
     let watched = matches.contains_id("watch");
@@ -94,7 +94,7 @@ pub fn with_pid_last(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Why not.
+/// One reason for a no.
 struct Reason {
     /// For machines.
     name: &'static str,

@@ -37,7 +37,7 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
     let pid = target.pid();
     let cannot = |what: &'static str| move |error| target.cannot(what, &error);
     let exe = target.proc().exe().map_err(cannot("reading /proc/PID/exe"))?;
-    // What the process executes; the name of it is not opened.
+    // The file that the process executes, by the kernel's link: the name that it leads to is not opened.
     let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok();
     let found = Library::find(target)?;
     let ours = ours(elf.as_ref()).map(|ours| ours.elf);
@@ -97,7 +97,7 @@ fn attached(pid: i32) -> Option<String> {
     })
 }
 
-/// What the library goes by.
+/// What the library in the process has decided.
 fn decided(target: &Target, told: &Told) -> Vec<(&'static str, String, Value)> {
     let name = |row: usize| OPTIONS.get(row).map_or("", tcptune_core::options::table::Opt::name);
     let shown = told
@@ -141,7 +141,8 @@ fn decided(target: &Target, told: &Told) -> Vec<(&'static str, String, Value)> {
     facts
 }
 
-/// What is in the environment of a process that is reached another way than by the library. Files are not read.
+/// The settings in the environment of a process that another way than the library reaches. Files that they name are not
+/// read.
 struct Announced(Variables);
 
 impl Announced {
@@ -149,7 +150,8 @@ impl Announced {
         Self(Variables::read(target.proc().environ().unwrap_or_default()))
     }
 
-    /// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
+    /// The way that reaches it, if its environment names one and the kernel confirms it: for notify, a seccomp filter is on it
+    /// (proc_pid_status(5)).
     fn way(&self, target: &Target, mapped: bool) -> Option<Way> {
         const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
         let backend = self.0.settings().find(|(name, _)| *name == "BACKEND").map(|(_, value)| value);

@@ -21,9 +21,9 @@ An attempt to connect has its connect timeout in place of the user timeout until
 attempts that are going on, no longer than the longest connect timeout. What an attach or detach that was killed has left \
 is taken off as well.";
 
-/// Attempts are looked at so often.
+/// How often it is looked whether attempts still go on.
 const PAUSE: Duration = Duration::from_millis(5);
-/// An attempt may end that much later than its timeout.
+/// How much later than its timeout an attempt may end.
 const LATE: Duration = Duration::from_secs(2);
 
 /// Its flags.

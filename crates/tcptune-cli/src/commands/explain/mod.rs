@@ -66,7 +66,7 @@ pub fn command() -> Command {
     flags::with(command, |_| true, examples)
 }
 
-/// All that there is to say.
+/// What is printed.
 struct Explained {
     kernel: Kernel,
     settings: Settings,
@@ -123,7 +123,7 @@ impl Explained {
         self.settings.only_profile().unwrap_or(&self.settings.profiles[0])
     }
 
-    /// The profiles of rules. One that holds for the whole process is what holds.
+    /// The profiles of rules. A rule without conditions on sockets is not among them: it holds for the whole process.
     fn rules(&self) -> &[Profile] {
         if self.settings.only_profile().is_some() { &[] } else { &self.settings.profiles[1..] }
     }
@@ -365,7 +365,7 @@ fn conflict(conflict: &Conflict) -> Json {
     json!({ "name": conflict.name, "text": conflict.text })
 }
 
-/// What ends, and how that comes to be.
+/// A line of the table: what happens to a connection, and the text that says when it ends.
 type Meaning = (&'static str, fn(&Facts, &Profile) -> String);
 
 const MEANINGS: [Meaning; 5] = [

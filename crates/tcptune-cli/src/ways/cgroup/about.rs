@@ -32,7 +32,7 @@ pub struct About {
     pub longest: u64,
     /// When a trial ends, on the clock of the programs.
     pub until: Option<u64>,
-    /// One more than that of the attachment before.
+    /// Told apart from the attachment that it replaced, whose number is one less.
     pub generation: u16,
 }
 

@@ -34,7 +34,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Those that are there; nothing if there are none.
+    /// Finds what is attached to the cgroup; empty if nothing of ours is.
     pub fn find(cgroup: BorrowedFd<'_>) -> Result<Self, Failed> {
         let mut found = Self::default();
         for kind in KINDS {
@@ -187,7 +187,7 @@ fn make_maps(
         bpf::write(made.as_fd(), value).map_err(refused("filling a map"))?;
         maps.push((map, made));
     }
-    // An attempt that programs before these have begun is ended by these.
+    // The new programs take over the attempts that the old ones have begun.
     for map in [Map::Sockets, Map::Attempts] {
         let made = match before.map(map) {
             Some(map) => map.try_clone_to_owned(),

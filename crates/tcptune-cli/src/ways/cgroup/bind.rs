@@ -1,4 +1,5 @@
-//! The programs for bind(2) (`BPF_PROG_TYPE_CGROUP_SOCK_ADDR`), one for each family: what decides on the port.
+//! The programs for bind(2) (`BPF_PROG_TYPE_CGROUP_SOCK_ADDR`), one for each family. They set the options that have to be
+//! there before the kernel chooses or refuses the port, such as `SO_REUSEADDR`.
 
 use super::assembler::{Is, R1, R2, R6, Size};
 use super::bpf::Kind;

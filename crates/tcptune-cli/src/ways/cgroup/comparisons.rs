@@ -53,14 +53,14 @@ pub fn client(asm: &mut Asm, tuning: &Tuning<'_>, places: &Places) {
     asm.here(found);
 }
 
-/// Rules in a row whose networks are of one size: the address is in no more than one of these, which is searched for by
-/// halves. Those that have it are compared in order.
+/// Consecutive rules whose networks have the same prefix length: an address is in at most one of these networks, which a
+/// binary search finds. The rules with that network are then compared in their order.
 fn one_mask(asm: &mut Asm, rules: &[Comparison<u32>], run: usize, found: Label) {
     let Some(mask) = rules.first().map(|rule| rule.dst.mask) else { return };
     let behind = asm.label(format!("client_ipv4_{}", run + 1));
     let mut networks: BTreeMap<u32, Vec<&Comparison<u32>>> = BTreeMap::new();
     for rule in rules {
-        // As the kernel has it, so that the order is that of the comparisons.
+        // In the kernel's byte order, in which the instructions compare.
         networks.entry((rule.dst.network & mask).to_be()).or_default().push(rule);
     }
     let networks: Vec<_> = networks.into_iter().collect();

@@ -1,8 +1,8 @@
 //! The program for setsockopt(2) (`BPF_PROG_TYPE_CGROUP_SOCKOPT`): what is set here stays when the program sets it as
 //! well, or the other way round.
 //!
-//! A call that is left out succeeds for the program. A wrong one goes to the kernel, whose errors it gets; so does each
-//! call before the socket connects or listens, where what is set here follows.
+//! Where our value wins, the program's call is left out and succeeds. A call with a wrong argument goes to the kernel, so
+//! that the program gets its error. So does each call before the socket connects or listens: our values are set then.
 
 use tcptune_core::options::wire::Wire;
 
@@ -32,8 +32,8 @@ const CLOSE: i32 = 7;
 const VALUE: i16 = -24;
 const LENGTH: i16 = -32;
 
-/// The kernel has room for 16 bytes at least. Behind a shorter value, a program of an inner cgroup leaves this word: it
-/// has the socket.
+/// The mark by which an attachment to an inner cgroup, whose programs run first, says that the socket is its own: a word
+/// behind the program's value, for which the kernel always has room (16 bytes at least).
 const TAKEN: i32 = super::sock_ops::TAKEN;
 const ROOM: i32 = 16;
 const MARK: i16 = 12;
@@ -113,7 +113,7 @@ fn unless_taken(asm: &mut Asm, pass: Label) {
     asm.here(free);
 }
 
-/// The value, if the kernel takes it, goes to the stack; of a name, nothing.
+/// Checks that the kernel would take the value, and copies it to the stack. Of a name only the length is checked.
 fn accepted(asm: &mut Asm, (low, high): (i32, i32), wire: Wire, pass: Label) {
     let least = if wire == Wire::Name { 1 } else { 4 };
     asm.load(Size::Word, R1, R6, OPTLEN);
@@ -160,7 +160,7 @@ fn during_an_attempt(asm: &mut Asm, slot: Option<(&Slot, Label)>, tuning: &Tunin
     asm.note("is it lent?").jump_if_both(R1, Is::NotEqual, R2, not_lent);
     asm.store_number(Size::Word, R6, OPTLEN, -1);
     if let Some((slot, _)) = slot {
-        // The one that is set here is to be put back already, and wins.
+        // Our own value for the user timeout is what will be put back: where it wins, the program's is dropped.
         winning(asm);
         asm.with32(Op::And, R1, tuning.bit(slot));
         asm.jump_if(R1, Is::Equal, 0, keep);

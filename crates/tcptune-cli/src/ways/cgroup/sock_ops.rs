@@ -46,8 +46,8 @@ const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
 const SYN_RECV: i32 = 3;
 
-/// The reply to a call whose reply the kernel does not look at: an attachment of tcptune that is nearer to the socket
-/// has it. Programs of inner cgroups run first.
+/// The mark by which an attachment to an inner cgroup, whose programs run first, says that the socket is its own. It is the
+/// reply to a call whose reply the kernel ignores.
 pub const TAKEN: i32 = 0x7463_7074;
 
 const CLIENT: Places = Places { family: FAMILY, dst: (24, 32), src: (28, 48), port: remote_port };
@@ -142,7 +142,8 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
         choose(asm, tuning, call);
         asm.with32(Op::Add, R9, tuning.first_owner());
         asm.store(Size::Word, R8, socket::OWNER, R9);
-        // Read again: to the verifier it is any profile then, and it goes through what follows once.
+        // Loaded again, so that to the verifier it is just any profile: it then checks what follows once, and not
+        // once for each profile.
         steps::profile_of_socket(asm, tuning, out);
     } else {
         steps::address_of_profile(asm, tuning);
@@ -183,7 +184,7 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     asm.jump(out);
 }
 
-/// The slots that are meant.
+/// Sets the slots of the profile for which `is_meant` holds.
 fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot) -> bool) {
     steps::slots_to_set(asm, tuning, true);
     for slot in tuning.slots.iter().filter(|slot| is_meant(slot) && !slot.is_of_bind()) {
@@ -320,7 +321,7 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     asm.load(Size::Double, R8, R9, attempt::BEGUN);
     asm.load(Size::Word, R1, R9, attempt::LIMIT);
     asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
-    // Also of an attempt that settings before these have begun.
+    // Also for an attempt that was begun by the attachment that this one replaced.
     asm.load(Size::Word, R1, R9, attempt::IS_LENT);
     asm.jump_if(R1, Is::Equal, 0, returned);
     put_back(asm, returned);

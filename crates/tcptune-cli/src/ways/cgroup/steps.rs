@@ -43,7 +43,7 @@ pub fn phase(asm: &mut Asm, at: &str) {
     asm.here(during);
 }
 
-/// Jumps if the trial is over: by the clock itself, since only socket operations can ask for that of the last tick.
+/// Jumps if the trial is over. It reads the precise clock: the coarse one is for socket operations only.
 pub fn unless_over(asm: &mut Asm, over: Label) {
     asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
     asm.load(Size::Double, R7, R7, 0);

@@ -140,7 +140,7 @@ impl<'a> Tuning<'a> {
         i32::from(self.generation) << 16 | 1
     }
 
-    /// Whether which slots are set has to be looked up: not all of them are, always.
+    /// Whether the profile has to be asked which slots it sets: false if every profile sets all of them.
     pub fn has_choice(&self) -> bool {
         self.profiles.len() > 1 || self.yields
     }

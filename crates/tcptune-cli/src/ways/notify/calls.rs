@@ -38,7 +38,7 @@ pub struct Calls {
     pub threads: Threads,
     /// Whether it is told of socket(2).
     pub makes_sockets: bool,
-    /// The one before was killed, and nobody has been told yet.
+    /// The supervisor before this one was killed, and the line that says so is still to be written.
     pub taken_over: bool,
 }
 
@@ -349,7 +349,8 @@ fn passed(socket: &Socket) -> Stages {
     }
 }
 
-/// Sets what is of the time after connect, and does not disturb it; whether something has to wait.
+/// Sets the options of the time after connect that may be set before it. Returns whether others have to wait until it is
+/// over.
 fn at_connect(profile: &Profile, socket: &Socket) -> bool {
     let mut all = profile.at(Stages::CONNECT, Stages::NONE).peekable();
     if all.peek().is_none() {

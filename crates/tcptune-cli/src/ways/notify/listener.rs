@@ -119,7 +119,8 @@ impl Listener {
         };
     }
 
-    /// Waits for the next call. It is there as long as it has not been answered, whoever reads it.
+    /// Waits for the next call. The program then waits for the answer, which another supervisor may give as well if this one
+    /// is killed: it needs the call's id only.
     ///
     /// # Errors
     /// `ENOENT` where the program has been killed meanwhile, `EINTR`.

@@ -14,7 +14,7 @@ use super::attempts::{self, Attempts};
 use super::calls::Calls;
 use super::listener::Answer;
 
-/// How long one that has nobody left may take to notice.
+/// How long the other process may take to notice that the last program has ended.
 const GRACE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Works until the last program under the filter has ended. `ready` is called once the other process watches.

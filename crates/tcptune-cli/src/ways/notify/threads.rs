@@ -73,7 +73,8 @@ pub fn duplicate(pidfd: &OwnedFd, fd: c_int) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Whether the descriptors of a process can be taken. What it is asked for is no descriptor, and that is looked at last.
+/// Whether the descriptors of a process can be taken. It asks for -1: the kernel checks the permission first, so `EBADF`
+/// means yes.
 pub fn can_take(pidfd: &OwnedFd) -> bool {
     !matches!(duplicate(pidfd, -1), Err(Errno::PERM | Errno::NOSYS))
 }

@@ -1,5 +1,6 @@
-//! epoll(7): what a set asks for is said once, and a wait says nothing about it. So each descriptor that a set asks to
-//! read from has a time at which the kernel is asked about it; the first of these times bounds every wait.
+//! epoll(7). A program says by epoll_ctl(2) once what it wants to know of a descriptor, and the wait does not repeat it. So
+//! each descriptor that an epoll set watches for input has a time at which the kernel is asked how long it has been
+//! silent, and the earliest of these times bounds every wait.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -48,7 +49,8 @@ impl Silence {
     /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it.
     pub fn asked(&self, fd: c_int, events: u32) {
         let Some(slot) = self.slots.entry(fd) else { return };
-        // One that reports once, and room to write as well, has reported that by now: nobody knows when it is asked again.
+        // With EPOLLONESHOT and EPOLLOUT the one report is that there is room to write: the program then waits for nothing
+        // until it asks again.
         if events & READABLE == 0 || events & (ONESHOT | WRITABLE) == ONESHOT | WRITABLE {
             slot.want_nothing();
             return;
@@ -96,8 +98,8 @@ impl Silence {
         }
     }
 
-    /// How many nanoseconds a wait may last until a descriptor is to be looked at; what is due is looked at now. No
-    /// longer than the shortest limit, so that what another thread adds meanwhile is seen.
+    /// Looks at what is due now, and returns how many nanoseconds a wait may last until the next descriptor is due: at most
+    /// the shortest limit, so that a descriptor that another thread adds during the wait is looked at in time.
     #[inline]
     fn until_first(&self) -> u64 {
         let (now, mut first) = (milliseconds(), self.deadlines.0.load(Ordering::Relaxed));
@@ -107,7 +109,7 @@ impl Silence {
         (first - now).min(self.shortest) * NANOS
     }
 
-    /// The same for a wait that is none of epoll: an epoll descriptor may be among those it waits for.
+    /// The same for poll(2) and select(2): among the descriptors that they wait for may be one of epoll.
     #[inline]
     pub(super) fn until_due(&self) -> u64 {
         if self.deadlines.0.load(Ordering::Relaxed) == NEVER { FOREVER } else { self.until_first() }

@@ -45,7 +45,7 @@ pub struct Silence {
     slots: Slots<Slot>,
     /// One past the highest descriptor that was ever watched.
     end: AtomicI32,
-    /// How many have been ended, and nobody has been told yet.
+    /// How many connections have been ended here of which the program has not been told yet.
     untold: AtomicUsize,
     /// The shortest limit that holds for any socket, in milliseconds.
     shortest: u64,
@@ -70,8 +70,7 @@ impl Silence {
         self.slots.get(fd)
     }
 
-    /// After so many nanoseconds of a wait it is known what the program waits for, and time to look at it: the first
-    /// part of each long wait.
+    /// How many nanoseconds the first part of a long wait lasts. What is ready sooner costs no look at the entries.
     fn first_look(&self) -> u64 {
         self.shortest * NANOS / 8
     }
@@ -96,8 +95,8 @@ impl Silence {
         self.slot(fd).filter(|slot| slot.is_used())
     }
 
-    /// Forgets `fd`: it is closed, or another socket's now. Where another thread is about to end this very connection,
-    /// it is waited for, so that nobody hears of a descriptor that is closed.
+    /// Forgets `fd`: it is closed, or the number is another socket's now. If another thread is just ending this connection,
+    /// this waits until that is done, so that the other thread does not act on a number that is closed.
     #[inline]
     pub fn forget(&self, fd: c_int) {
         if let Some(slot) = self.used(fd) {
@@ -120,7 +119,8 @@ impl Silence {
         slot.clear();
     }
 
-    /// An epoll set still has a socket that another number is left of: from now on that stands for it.
+    /// A closed number may have been the one in an epoll set, which keeps watching the socket as long as it has another
+    /// number: that one takes the record over.
     fn hand_on(&self, closed: &Slot) {
         let heir = self.watched().find(|(_, slot)| !std::ptr::eq(*slot, closed) && slot.cookie() == closed.cookie());
         if let Some((_, heir)) = heir {
@@ -144,7 +144,7 @@ impl Silence {
             .filter(|(_, slot)| slot.cookie() != 0)
     }
 
-    /// Bytes have come: what the program has waited before counts no more.
+    /// Bytes have come: the count of how long the program has waited begins anew.
     #[inline]
     pub fn received(&self, fd: c_int) {
         if let Some(slot) = self.slot(fd) {
@@ -188,12 +188,12 @@ impl Silence {
         let is_silent_still =
             |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(measured(fd, slot, wait, waited), limit);
         let ended = slot.ending(|| match File::duplicate(fd) {
-            // Of a number that no other thread knows.
+            // The duplicate has a number that no other thread knows, so it stays this socket's.
             Ok(own) => is_silent_still(own.fd()) && self.end(own.fd(), slot),
             Err(_) => false,
         });
         if !ended {
-            return Some(0); // another's by now, or it cannot be done: another time
+            return Some(0); // the number is another socket's by now, or there is no free descriptor: tried again later
         }
         if let Some(peer) = peer {
             let what = if wait == Wait::Receive { "no byte came" } else { "nothing was taken" };

@@ -22,7 +22,7 @@ const PATIENCE: usize = 1000;
 /// The default is: nothing known.
 #[derive(Debug, Default)]
 pub struct Slot {
-    /// Who the socket is; 0 where none is watched.
+    /// `SO_COOKIE` of the socket; 0 where none is watched.
     cookie: AtomicU64,
     /// Milliseconds; 0 for no limit.
     receive: AtomicU32,
@@ -32,7 +32,7 @@ pub struct Slot {
     waited_to_send: AtomicU64,
     /// What the peer had acknowledged when the wait to send began, and 1; 0 if that is not known.
     start: AtomicU64,
-    /// Since when an epoll set asks for something to read, in milliseconds of the clock; 0 if none does.
+    /// Since when an epoll set watches it for input, in milliseconds of the clock; 0 if none does.
     wanted: AtomicU64,
     /// When to look again, for those that an epoll set asks for.
     due: AtomicU64,

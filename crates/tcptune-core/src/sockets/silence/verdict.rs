@@ -29,8 +29,9 @@ pub struct Facts {
     pub acknowledged: u64,
 }
 
-/// For how many of the milliseconds that the program has waited to receive, nothing can have come that it waits for. A
-/// request that has just been sent begins a new wait; the same one, sent again, does not.
+/// For how many milliseconds the peer has been silent while the program waited to receive: at most as long as the program
+/// waited, counted from the last data that came. Data that the program has sent begins the count anew, because the peer may
+/// be working on it; a retransmission of it does not.
 #[must_use]
 pub fn silent(facts: &Facts, waited: u64) -> u64 {
     if !matches!(facts.state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2) || facts.unread || facts.unsent {
