@@ -44,7 +44,7 @@ fn an_ended_connect_is_one_line_at_info() {
     let (ended, hole) = connects("info");
     for kind in ["blocking", "nonblocking"] {
         let begin = format!("fd {}: connect to {} timed out after ", ended.value(kind), hole.authority());
-        let lines: Vec<_> = ended.log.lines().filter_map(|line| line.split_once(&begin).map(|(a, b)| (a, b))).collect();
+        let lines: Vec<_> = ended.log.lines().filter_map(|line| line.split_once(&begin)).collect();
         let [(before, behind)] = lines[..] else { panic!("{kind}: one line of {begin:?}: {ended:#?}") };
         let (date, of_whom) = before.split_once(' ').expect("a time stamp");
         assert!(is_time_stamp(date) && of_whom.starts_with("tcptune[") && of_whom.ends_with("]: info: "), "{before}");
