@@ -19,7 +19,7 @@ pub static BLOCK: Block = Block::new();
 // half is zero, because the block comes after the note.
 #[cfg(target_pointer_width = "64")]
 global_asm!(
-    ".pushsection .note.tcptune,\"a\",@note",
+    ".pushsection .note.tcptune,\"a\",%note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",
@@ -29,7 +29,7 @@ global_asm!(
 );
 #[cfg(target_pointer_width = "32")]
 global_asm!(
-    ".pushsection .note.tcptune,\"a\",@note",
+    ".pushsection .note.tcptune,\"a\",%note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",

@@ -87,6 +87,37 @@ pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_voi
         ".cfi_endproc",
         before = sym before,
     );
+    #[cfg(target_arch = "riscv64")]
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "addi sp, sp, -32",
+        ".cfi_def_cfa_offset 32",
+        "sd ra, 24(sp)",
+        ".cfi_offset ra, -8",
+        "sd a0, 0(sp)",
+        "sd a1, 8(sp)",
+        "call {before}",
+        "mv t1, a0",
+        "ld a0, 0(sp)",
+        "ld a1, 8(sp)",
+        "ld ra, 24(sp)",
+        ".cfi_restore ra",
+        "addi sp, sp, 32",
+        ".cfi_def_cfa_offset 0",
+        "jr t1",
+        ".cfi_endproc",
+        before = sym before,
+    );
+    // Nothing unwinds through it.
+    #[cfg(target_arch = "arm")]
+    std::arch::naked_asm!(
+        "push {{r0, r1, r2, lr}}", // r2 aligns the stack
+        "bl {before}",
+        "mov r12, r0",
+        "pop {{r0, r1, r2, lr}}",
+        "bx r12",
+        before = sym before,
+    );
 }
 
 type Dlopen = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;

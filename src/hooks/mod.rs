@@ -127,7 +127,6 @@ pub mod time;
 #[cfg(target_pointer_width = "32")]
 mod time64;
 mod transfers;
-#[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))]
 mod variadic;
 mod waits;
 
@@ -138,7 +137,6 @@ const REQUIRED: [Wanted; 4] =
 /// up by itself can call it.
 const OPTIONAL: &[Wanted] = &[
     descriptors::optional::WANTED,
-    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))]
     variadic::WANTED,
     calls::optional::WANTED,
     waits::optional::WANTED,

@@ -66,7 +66,7 @@ fn man_pages_have_every_setting_and_no_fault() {
             assert!(!page.starts_with("tcptune") || names.contains(&page), "{name} refers to {page}");
         }
         if matches!(name.as_str(), "tcptune-run.1" | "tcptune-env.1" | "tcptune-explain.1") {
-            has_all(&name, &page.replace("\\-", "-"), "--");
+            has_all(name, &page.replace("\\-", "-"), "--");
         }
     }
 }

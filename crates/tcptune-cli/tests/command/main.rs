@@ -15,6 +15,7 @@ mod sanitizers;
 mod screens;
 mod scripts;
 mod shells;
+mod symptoms;
 mod text;
 mod units;
 mod wrappers;

@@ -133,7 +133,7 @@ while not stop:
 ";
     let mut program = Running::start(&mut python(script));
     program.line();
-    for _ in 0..12 {
+    for _ in 0..5 {
         for args in [&["--all", "--json"][..], &["--all", "--options", "all", "--json"]] {
             let ended = Ended::of(Command::new(TCPTUNE).arg("inspect").args(args));
             let all: Vec<serde_json::Value> = serde_json::from_str(&ended.stdout).expect("JSON");

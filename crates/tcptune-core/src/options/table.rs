@@ -138,6 +138,8 @@ pub enum Own {
     Rules,
     /// A file of settings and rules.
     Config,
+    /// Settings for a purpose.
+    Profile,
     /// The programs that are tuned.
     OnlyPrograms,
     /// The programs that are not.
@@ -525,6 +527,11 @@ options! {
         "RULES", Kind::Text(Expected::Rules), ANY, Target::Own(Own::Rules),
         since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "Whom settings hold for: the first rule that matches a socket lies over the other settings."
+    }
+    {
+        "PROFILE", Kind::Text(Expected::Profile), ANY, Target::Own(Own::Profile),
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL, group: Group::Library,
+        "Settings for a purpose, by name; those that are set by themselves win over it."
     }
     {
         "CONFIG", Kind::Text(Expected::Path), ANY, Target::Own(Own::Config),

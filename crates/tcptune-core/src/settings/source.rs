@@ -10,6 +10,8 @@ pub enum Source {
     System,
     /// The file of `TCPTUNE_CONFIG`.
     Config,
+    /// The profile of `TCPTUNE_PROFILE`.
+    Profile,
     /// A variable.
     Environment,
 }

@@ -52,6 +52,8 @@ pub struct Block {
     entries: [AtomicU64; 2],
     /// The file of `TCPTUNE_CONFIG`.
     config: [AtomicU64; 2],
+    /// Where the profile of `TCPTUNE_PROFILE` was found.
+    profile: [AtomicU64; 2],
     /// Lines.
     wrong: [AtomicU64; 2],
     /// Of `STATS`; 0: those below count.
@@ -117,7 +119,8 @@ impl Entry {
         let source = match place.source {
             Source::System => 0,
             Source::Config => 1,
-            Source::Environment => 2,
+            Source::Profile => 2,
+            Source::Environment => 3,
         };
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         Self { kind, row, source, line: place.line, column: place.column, padding: 0, value, text }
@@ -127,6 +130,7 @@ impl Entry {
         let source = match self.source {
             0 => Source::System,
             1 => Source::Config,
+            2 => Source::Profile,
             _ => Source::Environment,
         };
         Place { source, line: self.line, column: self.column }
@@ -148,9 +152,10 @@ impl Block {
     /// Nothing decided yet.
     #[must_use]
     pub const fn new() -> Self {
-        let [entries, config, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 3];
+        let [entries, config, profile, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 4];
         let [state, counts, rules, process] = [const { AtomicU64::new(0) }; 4];
-        Self { state, entries, config, wrong, counts, rules, process, totals: stats::Totals::none() }
+        let totals = stats::Totals::none();
+        Self { state, entries, config, profile, wrong, counts, rules, process, totals }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
@@ -170,6 +175,9 @@ impl Block {
         count.store(u64::try_from(entries.len()).unwrap_or(0), Ordering::Relaxed);
         if let Some(config) = &settings.config {
             put(&self.config, config);
+        }
+        if let Some(profile) = &settings.profile_source {
+            put(&self.profile, profile);
         }
         let state = STATES.iter().position(|known| *known == state).unwrap_or(0);
         self.state.store(u64::try_from(state).unwrap_or(0), Ordering::Release);
@@ -229,6 +237,8 @@ pub struct Told {
     pub rules: Vec<(Place, Vec<Found>)>,
     /// The file of `TCPTUNE_CONFIG`.
     pub config: String,
+    /// Where the profile of `TCPTUNE_PROFILE` was found.
+    pub profile: String,
     /// What was wrong, a line each.
     pub wrong: Vec<String>,
     /// What is counted, where sockets are tuned.
@@ -271,12 +281,25 @@ impl Told {
     pub fn read(memory: &impl Memory, block: u64) -> Option<Self> {
         let words = memory.words(block, size_of::<Block>() / size_of::<u64>())?;
         let (words, totals) = words.split_at_checked(words.len().checked_sub(stats::TOTALS)?)?;
-        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules, process] =
-            words.try_into().ok()?;
+        let [
+            state,
+            entries,
+            count,
+            config,
+            config_length,
+            profile,
+            profile_length,
+            wrong,
+            wrong_length,
+            counts,
+            all_rules,
+            process,
+        ] = words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
             all_rules,
             config: text(memory, config, config_length)?,
+            profile: text(memory, profile, profile_length)?,
             wrong: text(memory, wrong, wrong_length)?.lines().map(str::to_owned).collect(),
             ..Self::default()
         };
@@ -314,6 +337,7 @@ impl Told {
         match place.source {
             Source::System => format!("{}:{}", crate::settings::config::SYSTEM, place.line),
             Source::Config => format!("{}:{}", self.config, place.line),
+            Source::Profile => format!("{}:{}", self.profile, place.line),
             Source::Environment => "environment".to_owned(),
         }
     }

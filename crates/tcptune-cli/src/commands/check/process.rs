@@ -8,8 +8,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::named::Found;
 use tcptune_core::settings::settled::Settings;
-use tcptune_core::settings::source::Process as Named;
+use tcptune_core::settings::source::Process;
 use tcptune_core::sockets::block::{State, Told};
 use tcptune_core::system::note::RELEASE;
 
@@ -165,7 +166,11 @@ impl Announced {
     fn settings(&self) -> Settings {
         let text = |text: &OsStr| text.to_string_lossy().into_owned();
         let variables: Vec<_> = self.0.settings().map(|(name, value)| (text(name), text(value))).collect();
-        Draft::new(&variables).settle(Named::default, kernel::keepalive_defaults).0
+        let mut draft = Draft::new(&variables);
+        if let Some(found) = draft.profile().and_then(Found::built_in) {
+            draft.found(Ok(found));
+        }
+        draft.settle(Process::default, kernel::keepalive_defaults).0
     }
 
     fn shown(&self) -> [(&'static str, String, Value); 2] {

@@ -26,6 +26,7 @@ use self::which::Which;
 use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
+use crate::settings::profile;
 use crate::system::kernel::{self, Kernel, Outcome};
 use crate::ways::preload::environment::Environment;
 
@@ -89,6 +90,13 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         let text = config::read(path, Trust::User);
         sources.keep(Source::Config, &text);
         draft.file(Source::Config, text);
+    }
+    if let Some(name) = draft.profile() {
+        let found = profile::find(name);
+        if let Ok(found) = &found {
+            sources.keep(Source::Profile, &Ok(Some(found.text.to_string())));
+        }
+        draft.found(found);
     }
     let process = Process {
         names: matches.get_one::<String>("program").into_iter().cloned().collect(),

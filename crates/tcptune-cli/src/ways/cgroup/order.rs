@@ -16,6 +16,7 @@ use super::programs;
 use super::tuning::{self, LeftOut, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
 use crate::settings::flags::Given;
+use crate::settings::profile;
 
 /// Settings to be attached.
 pub struct Order {
@@ -32,6 +33,12 @@ impl Order {
         let mut rules = Vec::new();
         for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Rules)) {
             add_rules(&mut rules, "--rule", &said.text)?;
+        }
+        // One of the environment: that of a flag has become settings.
+        for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Profile)) {
+            if let Ok(found) = profile::find(&said.text) {
+                add_rules(&mut rules, &found.source, &found.text)?;
+            }
         }
         if let Some(path) = &settings.config
             && let Ok(Some(text)) = config::read(path, Trust::User)
