@@ -159,9 +159,6 @@ fn publish(settings: &'static Settings) {
     // What is logged of a connect that times out is counted with it.
     let counts = settings.stats || settings.log >= log::LevelFilter::Info;
     let stats: Option<&'static Stats> = counts.then(|| &*Box::leak(Box::default()));
-    if let Some(stats) = stats {
-        BLOCK.tell_counts(stats);
-    }
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
@@ -173,6 +170,7 @@ fn publish(settings: &'static Settings) {
         clock::use_vdso(clock);
     }
     let process = system::process::id();
+    let totals = BLOCK.tell_counts(process, stats);
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
@@ -185,6 +183,7 @@ fn publish(settings: &'static Settings) {
         silence,
         times_out: settings.profiles.iter().any(|profile| profile.limits != Limits::default()),
         process,
+        totals,
         stats,
         syn,
     }));

@@ -90,8 +90,9 @@ impl Tuning {
         let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(fd)));
         let start = self.stats.map_or(0, |_| stats::now());
         let result = self.bounded(call, mark, profile);
-        if let Some(stats) = self.stats {
-            stats.connected(fd, start, peer, result);
+        match self.stats {
+            Some(stats) => stats.connected(fd, start, peer, result),
+            None => self.totals.connected(result),
         }
         match result {
             Ok(()) => log::trace!("fd {fd}: connect: done"),

@@ -85,11 +85,10 @@ impl Tuning {
 
     /// After a getsockopt(2) of `SO_ERROR` that gave this error.
     pub fn told(&self, fd: c_int, error: c_int) {
-        if let Some(stats) = self.stats
-            && error != 0
-            && apply::never_connected(&self.real, fd)
-        {
-            stats.failed(fd, error);
+        match self.stats {
+            Some(stats) if error != 0 && apply::never_connected(&self.real, fd) => stats.failed(fd, error),
+            None if error == libc::ETIMEDOUT && apply::never_connected(&self.real, fd) => self.totals.timed_out(),
+            _ => {}
         }
     }
 

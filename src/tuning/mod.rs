@@ -21,7 +21,7 @@ use tcptune_core::sockets::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::real::Real;
 use tcptune_core::sockets::silence::Silence;
-use tcptune_core::sockets::stats::Stats;
+use tcptune_core::sockets::stats::{Stats, Totals};
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::errno;
 
@@ -52,7 +52,9 @@ pub struct Tuning {
     pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     /// The process that started: not its children.
     pub process: usize,
-    /// What is counted, if it is.
+    /// What is counted.
+    pub totals: &'static Totals,
+    /// What else is counted, if it is.
     pub stats: Option<&'static Stats>,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged: at level debug.
     pub syn: Option<(u32, u32)>,
@@ -123,12 +125,12 @@ impl Tuning {
     /// A TCP socket is here; this holds for it, if that is known yet.
     #[inline]
     fn count_seen(&self, fd: c_int, profile: Option<&Profile>) {
+        self.totals.seen();
+        if profile.is_some_and(|profile| !profile.is_empty()) {
+            self.totals.tuned();
+        }
         if let Some(stats) = self.stats {
             stats.forget(fd);
-            stats.seen();
-            if profile.is_some_and(|profile| !profile.is_empty()) {
-                stats.tuned();
-            }
         }
     }
 
@@ -177,8 +179,8 @@ impl Tuning {
         let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
-        if let (Some(stats), false) = (self.stats, mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
-            stats.tuned();
+        if !(mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
+            self.totals.tuned();
         }
         (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
     }

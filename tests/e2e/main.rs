@@ -14,6 +14,7 @@ mod identity;
 mod libraries;
 mod lookup;
 mod machines;
+mod messages;
 mod mixed;
 mod mptcp;
 mod namespaces;

@@ -67,7 +67,7 @@ fn cannot_log_to(file: &Path, library: PathBuf, error: &str) {
     let ended = Program::new("echo").args(["main"]).tuned_by(library, &settings).start().wait_unproven();
     assert_eq!(ended.succeeded(), "main\n", "{file}: the program runs on");
     assert_eq!(ended.stderr.lines().count(), 1, "{file}: one warning: {ended:#?}");
-    let warning = format!("cannot be written to ({error})");
+    let warning = format!("TCPTUNE_LOG_FILE={file}: cannot be written to ({error})");
     assert!(ended.stderr.contains(&warning), "{file}: {warning}: {ended:#?}");
 }
 
