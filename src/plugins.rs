@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::{mem, ptr};
 
 use libc::{PF_R, PF_W, PF_X, PROT_EXEC, PROT_READ, PROT_WRITE, c_char, c_int, c_void};
+use tcptune_core::sockets::block::Plugins;
 use tcptune_core::system::{errno, memory};
 
 use crate::hooks;
 use crate::lookup::{self, Object, Segments, Wanted, each_object};
+use crate::note::BLOCK;
 use crate::tuning::TUNING;
 
 /// dlopen(3).
@@ -160,8 +162,12 @@ fn reach(dlopen: Dlopen) {
     }
     match lead_here() {
         Ok(0) => {} // musl ignores the flag
-        Ok(count) => log::debug!("plugins loaded with RTLD_DEEPBIND are reached: {count} functions of libc lead here"),
+        Ok(count) => {
+            BLOCK.tell_plugins(Plugins::Reached);
+            log::debug!("plugins loaded with RTLD_DEEPBIND are reached: {count} functions of libc lead here");
+        }
         Err(error) => {
+            BLOCK.tell_plugins(Plugins::LeftAlone);
             let error = errno::Named(error);
             log::warn!("mprotect is refused with {error}: sockets of plugins loaded with RTLD_DEEPBIND are left alone");
         }

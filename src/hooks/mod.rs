@@ -122,6 +122,7 @@ mod aliases;
 pub mod calls;
 mod descriptors;
 mod parts;
+mod select;
 mod silent;
 pub mod time;
 #[cfg(target_pointer_width = "32")]

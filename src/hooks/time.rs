@@ -3,9 +3,9 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, timespec, timeval};
+pub use tcptune_core::sockets::silence::FOREVER;
 use tcptune_core::system::memory;
 
-pub const FOREVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 pub const MILLISECOND: u64 = 1_000_000;
 

@@ -125,9 +125,9 @@ impl fmt::Display for Obstacle {
                 write!(f, "for {program}, and the library is for {library}: the loader cannot load it there")
             }
             Self::Go => f.write_str("a Go program: it makes its own system calls, past libc and past the library"),
-            Self::DirectCalls => f.write_str(
-                "makes its system calls itself: neither it nor a library of it imports what connects or listens",
-            ),
+            Self::DirectCalls => {
+                f.write_str("makes its system calls itself: neither it nor a library of it imports connect")
+            }
             Self::NoLoader(path) => write!(f, "needs the loader {}, which is not there", path.display()),
             Self::NoInterpreter(path) => write!(f, "needs the interpreter {}, which is not there", path.display()),
             Self::CarriageReturn => {

@@ -229,6 +229,19 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
+        self.settle(Process::default, keepalive)
+    }
+
+    /// The same for this process, as far as its rules know it.
+    pub fn settings_of(&self, process: Process) -> Result<Settings, Error> {
+        self.settle(|| process, kernel::keepalive_defaults)
+    }
+
+    fn settle(
+        &self,
+        process: impl FnOnce() -> Process,
+        keepalive: impl FnOnce() -> KeepaliveDefaults,
+    ) -> Result<Settings, Error> {
         let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
         let mut draft = Draft::new(&variables);
         if let Some(path) = draft.config() {
@@ -239,13 +252,13 @@ impl Given {
             let found = profile::find(name);
             draft.found(found);
         }
-        let (settings, wrong) = draft.settle(Process::default, keepalive);
+        let (settings, wrong) = draft.settle(process, keepalive);
         if wrong.is_empty() { Ok(settings) } else { Err(refused(wrong)) }
     }
 }
 
 /// The library's own messages about flags, which it knows as variables.
-pub fn refused(wrong: Vec<Diagnostic>) -> Error {
+fn refused(wrong: Vec<Diagnostic>) -> Error {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Arg;
 use clap_complete::engine::ArgValueCandidates;
 use tcptune_core::options::table::{self, Own, Target};
-use tcptune_core::settings::diagnostic::Diagnostic;
+use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::named::{self, Found, SUFFIX};
@@ -14,7 +14,6 @@ use tcptune_core::settings::source::Process;
 
 use crate::screens::candidates;
 use crate::screens::error::Error;
-use crate::settings::flags;
 use crate::system::{kernel, variables};
 
 /// A profile.
@@ -70,7 +69,10 @@ impl Profile {
     pub fn load(name: &str) -> Result<Self, Error> {
         let found = match find(name) {
             Ok(found) => found,
-            Err(problem) => return Err(flags::refused(vec![problem])),
+            Err(Diagnostic { subject: Subject::File(path), problem, .. }) => {
+                return Err(Error::failed(format!("{path} {problem}")));
+            }
+            Err(Diagnostic { problem, .. }) => return Err(Error::usage(format!("profile {name}: {problem}"))),
         };
         let profile = Self { name: name.to_owned(), found };
         let wrong = profile.wrong();

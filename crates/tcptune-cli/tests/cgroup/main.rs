@@ -5,6 +5,7 @@ mod many;
 mod places;
 mod pods;
 mod programs;
+mod refused;
 mod rules;
 mod running;
 mod timeouts;

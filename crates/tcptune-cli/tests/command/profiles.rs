@@ -29,7 +29,7 @@ fn they_are_found_and_win_over_built_in_ones() {
     let env = said(&mut with(home.path(), &["env", "--profile", "server"]));
     assert!(env.ok().ends_with("libtcptune.so\nexport TCPTUNE_NODELAY=on"), "{env:?}");
     let elsewhere = said(with(home.path(), &["env", "--profile", "mine"]).env("XDG_CONFIG_HOME", "/nosuch"));
-    assert!(elsewhere.refused(2).contains("--profile=mine: no such profile; "), "{elsewhere:?}");
+    assert!(elsewhere.refused(2).contains("profile mine: no such profile; "), "{elsewhere:?}");
 }
 
 /// What the library makes of the variable, by itself and under the command.

@@ -334,7 +334,7 @@ options! {
         option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, None, Wire::Timeval, BEGUN),
         since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long a program waits for room to write: a blocking call then fails with ETIMEDOUT, or has sent a part; a \
-         connection that it has made and waits for in poll or select is ended with it. Not for connect."
+         connection that it has made and waits for in poll, select or epoll is ended with it. Not for connect."
     }
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),

@@ -44,6 +44,21 @@ const STATES: [State; 7] = [
     State::Elsewhere,
 ];
 
+/// What became of the libraries that the process loads with `RTLD_DEEPBIND` (dlopen(3)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plugins {
+    /// It has loaded none.
+    #[default]
+    None,
+    /// Their calls lead to the hooks.
+    Reached,
+    /// libc's symbols could not be written to.
+    LeftAlone,
+}
+
+/// In the order of their numbers in the block.
+const PLUGINS: [Plugins; 3] = [Plugins::None, Plugins::Reached, Plugins::LeftAlone];
+
 /// All of it. Addresses and lengths are of the process.
 #[derive(Debug)]
 #[repr(C)]
@@ -60,6 +75,7 @@ pub struct Block {
     counts: AtomicU64,
     /// How many rules there are.
     rules: AtomicU64,
+    plugins: AtomicU64,
     /// By its number, the process that has laid this down: not its children, which find a copy.
     process: AtomicU64,
     /// What is counted without `STATS`.
@@ -153,9 +169,9 @@ impl Block {
     #[must_use]
     pub const fn new() -> Self {
         let [entries, config, profile, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 4];
-        let [state, counts, rules, process] = [const { AtomicU64::new(0) }; 4];
+        let [state, counts, rules, plugins, process] = [const { AtomicU64::new(0) }; 5];
         let totals = stats::Totals::none();
-        Self { state, entries, config, profile, wrong, counts, rules, process, totals }
+        Self { state, entries, config, profile, wrong, counts, rules, plugins, process, totals }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
@@ -181,6 +197,12 @@ impl Block {
         }
         let state = STATES.iter().position(|known| *known == state).unwrap_or(0);
         self.state.store(u64::try_from(state).unwrap_or(0), Ordering::Release);
+    }
+
+    /// Says what became of plugins.
+    pub fn tell_plugins(&self, plugins: Plugins) {
+        let plugins = PLUGINS.iter().position(|known| *known == plugins).unwrap_or(0);
+        self.plugins.store(u64::try_from(plugins).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Lays down what was wrong with the settings.
@@ -243,6 +265,8 @@ pub struct Told {
     pub wrong: Vec<String>,
     /// What is counted, where sockets are tuned.
     pub counted: Option<Counted>,
+    /// What became of plugins.
+    pub plugins: Plugins,
 }
 
 /// Counts of a process.
@@ -293,10 +317,12 @@ impl Told {
             wrong_length,
             counts,
             all_rules,
+            plugins,
             process,
         ] = words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
+            plugins: *PLUGINS.get(usize::try_from(plugins).ok()?)?,
             all_rules,
             config: text(memory, config, config_length)?,
             profile: text(memory, profile, profile_length)?,
@@ -414,6 +440,7 @@ mod tests {
         block.tell_wrong(&wrong);
         block.tell(State::Tuning, Box::leak(Box::new(settings)));
         block.tell_counts(7, None).seen();
+        block.tell_plugins(Plugins::LeftAlone);
         let told = Told::read(&Own, address(block)).expect("it is there");
         assert_eq!(told.state, State::Tuning);
         assert!(told.wrong.iter().any(|line| line.contains("did you mean TCPTUNE_KEEPIDLE")), "{told:?}");
@@ -431,6 +458,7 @@ mod tests {
         assert!(names.contains(&"CONNECT_TIMEOUT") && names.contains(&"KEEPIDLE"), "{names:?}");
         assert!(told.rules[1].1.is_empty() && told.rules[1].0.column > 1, "off");
         assert_eq!(told.counted, Some(Counted { seen: 1, since: 7, ..Counted::default() }));
+        assert_eq!(told.plugins, Plugins::LeftAlone);
         let stats: &'static stats::Stats = Box::leak(Box::default());
         block.tell_counts(7, Some(stats)).tuned();
         let told = Told::read(&Own, address(block)).expect("it is there");

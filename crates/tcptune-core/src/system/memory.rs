@@ -56,10 +56,10 @@ pub fn readable(at: *const u8) -> bool {
 pub fn is_readable(at: *const u8, len: usize) -> bool {
     let last = at.addr().wrapping_add(len.saturating_sub(1));
     let pages = pages_of_stack(at.addr(), last);
-    (pages != 0 && KNOWN.load(Ordering::Relaxed) == pages)
+    is_known(&READABLE, pages)
         || (readable(at.with_addr(at.addr() / PAGE * PAGE))
             && (at.addr() / PAGE == last / PAGE || readable(at.with_addr(last / PAGE * PAGE)))
-            && remember(pages))
+            && remember(&READABLE, pages))
 }
 
 /// The same of several pointers of a program, of which null ones have no bytes.
@@ -72,7 +72,7 @@ pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
         high = high.max(at.addr().saturating_add(len.saturating_sub(1)));
     }
     let pages = pages_of_stack(low, high);
-    if pages != 0 && KNOWN.load(Ordering::Relaxed) == pages {
+    if is_known(&READABLE, pages) {
         return true;
     }
     let mut asked = usize::MAX;
@@ -82,13 +82,23 @@ pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
             asked = page;
             known
         })
-    }) && remember(pages)
+    }) && remember(&READABLE, pages)
 }
 
 /// The last pages of a stack that could be read: the number of the first one, and a bit for a second one.
-static KNOWN: AtomicUsize = AtomicUsize::new(0);
+static READABLE: AtomicUsize = AtomicUsize::new(0);
 
-/// The pages of these addresses as in [`KNOWN`], if they are on the stack in the frames of callers; 0 if not.
+/// The same of those that could be written to.
+static WRITABLE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether these pages, or two that they are among, are known.
+#[inline]
+fn is_known(known: &AtomicUsize, pages: usize) -> bool {
+    let known = known.load(Ordering::Relaxed);
+    pages != 0 && (known == pages || known & 1 != 0 && (pages == known - 1 || pages == known + 1))
+}
+
+/// The pages of these addresses as in [`READABLE`], if they are on the stack in the frames of callers; 0 if not.
 #[inline]
 fn pages_of_stack(first: usize, last: usize) -> usize {
     let frame = 0u8;
@@ -97,9 +107,9 @@ fn pages_of_stack(first: usize, last: usize) -> usize {
     if near { ((first / PAGE) << 1) | (last / PAGE - first / PAGE) } else { 0 }
 }
 
-fn remember(pages: usize) -> bool {
+fn remember(known: &AtomicUsize, pages: usize) -> bool {
     if pages != 0 {
-        KNOWN.store(pages, Ordering::Relaxed);
+        known.store(pages, Ordering::Relaxed);
     }
     true
 }
@@ -115,7 +125,8 @@ pub fn is_writable(at: *mut u8, len: usize) -> bool {
         // SAFETY: the kernel checks the pointer; no mask is set.
         unsafe { call!(rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u64>(), at, 8) }.is_ok()
     };
-    takes_8(at) && takes_8(at.wrapping_add(len - 8))
+    let pages = pages_of_stack(at.addr(), at.addr().wrapping_add(len - 1));
+    is_known(&WRITABLE, pages) || (takes_8(at) && takes_8(at.wrapping_add(len - 8)) && remember(&WRITABLE, pages))
 }
 
 /// Smallest page: what lies within so much, aligned, is there as a whole or not at all.

@@ -169,8 +169,8 @@ fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
         Tone::Plain,
         if settings.is_empty() { "none without a rule".to_owned() } else { settings.join(" ") },
     );
-    if !about.rules.is_empty() {
-        fact("rules", Tone::Plain, about.rules.join("\n"));
+    for (n, rule) in about.rules.iter().enumerate() {
+        fact(if n == 0 { "rules" } else { "" }, Tone::Plain, rule.clone());
     }
     match about.left() {
         Some(left) if left.is_zero() => fact("trial", Tone::Warning, "over: nothing is set any more".to_owned()),

@@ -11,7 +11,7 @@ use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::named::Found;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::Process;
-use tcptune_core::sockets::block::{State, Told};
+use tcptune_core::sockets::block::{Plugins, State, Told};
 use tcptune_core::system::note::RELEASE;
 
 use super::{Reason, Report, kind};
@@ -138,6 +138,12 @@ fn decided(target: &Target, told: &Told) -> Vec<(&'static str, String, Value)> {
         let lines: Vec<_> = told.wrong.iter().map(|line| format!("{line}; ignored")).collect();
         facts.push(("Wrong", lines.join("\n"), json!(told.wrong)));
     }
+    let (plugins, machine) = match told.plugins {
+        Plugins::None => ("none loaded with RTLD_DEEPBIND", None),
+        Plugins::Reached => ("reached", Some(true)),
+        Plugins::LeftAlone => ("left alone, for mprotect was refused", Some(false)),
+    };
+    facts.push(("Plugins", plugins.to_owned(), json!(machine)));
     facts.push(("Counts", stats::line(target, told.counted.as_ref()), stats::json(target, told.counted.as_ref())));
     facts
 }

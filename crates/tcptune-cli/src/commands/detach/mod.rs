@@ -79,6 +79,9 @@ fn detach(cgroup: &Cgroup) -> Result<bool, Error> {
     attached.stop()?;
     let longest = Duration::from_millis(attached.about().map_or(0, |about| about.longest));
     let deadline = Instant::now() + longest + LATE;
+    if !longest.is_zero() {
+        thread::sleep(PAUSE); // a program that runs just now has not seen it, and may begin an attempt
+    }
     while attached.pending() > 0 && Instant::now() < deadline {
         thread::sleep(PAUSE);
     }

@@ -396,7 +396,10 @@ fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
             limits.receive,
             "their own; not accepted ones (CLIENT_TIMEOUT), MPTCP, io_uring, or stdio, which says EAGAIN.",
         ),
-        (limits.send, "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll or select."),
+        (
+            limits.send,
+            "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll, select or epoll.",
+        ),
         (
             limits.client,
             "CLIENT_TIMEOUT reaches programs that wait in poll, select or epoll; idle clients are ended as well.",

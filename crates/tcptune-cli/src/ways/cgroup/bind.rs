@@ -35,9 +35,8 @@ pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
     if tuning.is_trial {
         steps::unless_over(asm, out);
     }
-    if tuning.count() > 1 {
-        comparisons::server(asm, tuning, &SERVER, "bind");
-    }
+    comparisons::choose(asm, tuning, comparisons::server, &SERVER, "bind", true);
+    steps::any_index(asm, tuning, out);
     steps::address_of_profile(asm, tuning);
     steps::slots_to_set(asm, tuning, false);
     for slot in tuning.slots.iter().filter(|slot| slot.is_of_bind()) {

@@ -27,6 +27,17 @@ impl Threads {
     /// # Errors
     /// `EBADF` where it has none of this number, `ESRCH` where it has ended, `EPERM` where it may not be looked into.
     pub fn descriptor(&mut self, thread: i32, fd: c_int, is_there: impl Fn() -> bool) -> Result<OwnedFd, Errno> {
+        match self.taken(thread, fd, &is_there) {
+            // The limit is inherited, and a program may have a low one.
+            Err(Errno::MFILE) if !self.kept.is_empty() => {
+                self.kept.clear();
+                self.taken(thread, fd, &is_there)
+            }
+            result => result,
+        }
+    }
+
+    fn taken(&mut self, thread: i32, fd: c_int, is_there: &impl Fn() -> bool) -> Result<OwnedFd, Errno> {
         if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == thread) {
             match duplicate(&self.kept[at].1, fd) {
                 Err(Errno::SRCH) => drop(self.kept.remove(at)),

@@ -6,6 +6,7 @@
 const ESTABLISHED: u8 = 1;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
+const CLOSE_WAIT: u8 = 8;
 
 /// The kernel's times are those of its clock ticks, of which the longest takes so many milliseconds.
 const TICK: u64 = 10;
@@ -45,7 +46,7 @@ pub fn silent(facts: &Facts, waited: u64) -> u64 {
 /// when the wait began.
 #[must_use]
 pub fn stuck(facts: &Facts, waited: u64, before: u64) -> u64 {
-    if facts.state == ESTABLISHED && facts.acknowledged == before { waited } else { 0 }
+    if matches!(facts.state, ESTABLISHED | CLOSE_WAIT) && facts.acknowledged == before { waited } else { 0 }
 }
 
 /// Whether so many milliseconds of silence reach a limit.
@@ -93,7 +94,10 @@ mod tests {
         let full = Facts { unsent: true, ..QUIET };
         assert_eq!(stuck(&full, 2000, 7), 2000);
         assert_eq!(stuck(&full, 2000, 6), 0);
-        assert_eq!(stuck(&Facts { state: 2, ..full }, 2000, 7), 0);
+        assert_eq!(stuck(&Facts { state: CLOSE_WAIT, ..full }, 2000, 7), 2000);
+        for state in [2, 3, 4, 5, 7] {
+            assert_eq!(stuck(&Facts { state, ..full }, 2000, 7), 0, "{state}");
+        }
     }
 
     #[test]
