@@ -59,7 +59,8 @@ impl Terminal {
 
     /// Types this on an empty line.
     fn types(&self, keys: &str) {
-        self.tmux(&["send-keys", "C-c"]);
+        // No C-c: it would end a completion that still goes on, or be taken for later.
+        self.tmux(&["send-keys", "C-u"]);
         self.tmux(&["send-keys", "C-l"]);
         self.shows("an empty screen", &["ready>"]);
         self.tmux(&["send-keys", "-l", keys]);
