@@ -170,7 +170,7 @@ print('%s:%d' % f.getsockname(), flush=True); sys.stdin.read()";
 #[test]
 fn every_tuned_process_counts() {
     let script = "
-import errno, os, select, socket, sys
+import errno, os, select, socket, sys, time
 l = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(l.getsockname())
 f = socket.socket(); f.bind(('127.0.0.1', 0)); f.listen(0); full = []
 for _ in range(2):
@@ -178,10 +178,12 @@ for _ in range(2):
 s = socket.socket(); assert s.connect_ex(f.getsockname()) == errno.ETIMEDOUT
 for s in full:
     select.select([], [s], []); s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+connected, told = os.pipe()
 child = os.fork()
 if child == 0:
-    s = socket.create_connection(l.getsockname())
-print(child, flush=True); sys.stdin.read()";
+    s = socket.create_connection(l.getsockname()); os.write(told, b'1')
+    time.sleep(60); os._exit(0)
+os.read(connected, 1); print(child, flush=True); sys.stdin.read(); os.kill(child, 9)";
     let (mut child, forked) = counting(script, &["--connect-timeout", "300ms", "--congestion", "no-such"]);
     let counts = |pid: &str| {
         let stats: Value = serde_json::from_str(said(&mut tcptune(["stats", pid, "--json"])).ok()).expect("JSON");
