@@ -113,7 +113,8 @@ class Request:
             except OSError:
                 data = b""
             self.answered = time.monotonic()
-            self.answer = data.decode("latin-1").partition("\r\n")[0][:40]
+            # Of HTTP the status.
+            self.answer = data.decode("latin-1").split()[1] if data.startswith(b"HTTP/") else None
 
 
 def watch(program, peer, mute):
@@ -131,13 +132,13 @@ def watch(program, peer, mute):
         now = time.monotonic()
         if request:
             request.look()
-            ended = ended if request.answered is None else request.answer
+            ended = ended if request.answered is None else True
         if first is None and peer.seen():
             first = peer.seen()[0][0]
             # What tcptune has ended may be tried again: a little more, to see it.
             deadline = first + LOOK + (4 if program.job["tuned"] else 0)
         # While it is there: a program may set its own options after connect.
-        if mute and options is None and first and now > first + 1 and peer.seen()[0][1] is None:
+        if mute and options is None and any(end is None and now > begin + 1 for begin, end in peer.seen()):
             seen = program.sockets(program.port)
             options = next((it["options"] for it in seen if (it["peer"] or "").endswith(f":{program.port}")), None)
     if first is None:
@@ -164,7 +165,7 @@ def serve(program):
     listener = next(it for it in program.sockets(program.port) if it["state"] == "LISTEN")
     seen = {"backlog": listener["send_queue"]}
 
-    client = socket.create_connection((network.HOST, program.port), timeout=LOOK)
+    client = connected(program)
     begin = time.monotonic()
     time.sleep(1)
     accepted = [it for it in program.sockets(program.port) if it["state"] == "ESTABLISHED" and it["fds"]]
@@ -172,7 +173,7 @@ def serve(program):
     seen["idle"] = until_end(client, begin + LOOK, begin)
     client.close()
 
-    client = socket.create_connection((network.HOST, program.port), timeout=LOOK)
+    client = connected(program)
     until_end(client, time.monotonic() + 0.7, 0)  # what it says first is read, so that nothing is left unread
     # All of this namespace but this process: the server goes without closing anything itself.
     os.kill(-1, 9)
@@ -188,6 +189,12 @@ def serve(program):
     time.sleep(0.3)
     seen["restarts"] = network.listens(program.port)
     return seen
+
+
+def connected(program):
+    client = socket.create_connection((network.HOST, program.port), timeout=LOOK)
+    client.sendall(program.row.get("request", "").encode())
+    return client
 
 
 def until_end(client, deadline, begin):
@@ -207,6 +214,9 @@ def until_end(client, deadline, begin):
 def main():
     job = json.loads(sys.argv[1])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # Of its own: what programs of the same kind, which run at the same time, would take from each other.
+    for directory in ("/run", "/dev/shm"):
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
     try:
         program = Program(job)
         seen = {}

@@ -8,6 +8,6 @@ SERVER = KEEPALIVE | {
     "BACKLOG": str(BACKLOG), "REUSEADDR": "on", "CLIENT_TIMEOUT": f"{SILENCE}s", "RECV_TIMEOUT": f"{SILENCE}s",
 }
 # In seconds: until a program does something, and then.
-START, LOOK = 60, 8
+START, LOOK = 120, 8
 # Where a client connects to and a server listens (unless its row has another port), and where a proxy listens.
 PORT, LISTEN = 7001, 7002

@@ -55,24 +55,33 @@ def client(judged, runs):
 
 def bounded(alone, tuned, limit):
     """Whether the first attempt ended when tcptune should end it; a program's own shorter limit may come first."""
-    without, within = alone["attempts"][0][1], tuned["attempts"][0][1]
+    without, within = duration(alone), duration(tuned)
     own = without is not None and without < limit + EARLY and within is not None and abs(within - without) < LATE
     return own or (without is None or without > limit + EARLY) and within is not None and limit - EARLY < within < limit + LATE
 
 
+def first(run):
+    """The first attempt that it waits for: some connect and close at once, to see whether they can."""
+    return next((it for it in run["attempts"] if it[1] is None or it[1] - it[0] > 0.5), run["attempts"][0])
+
+
+def duration(run):
+    begin, end = first(run)
+    return None if end is None else end - begin
+
+
 def waited(run):
     """How long the first attempt was waited for, and what came then."""
-    first = run["attempts"][0][1]
-    if first is None:
+    if duration(run) is None:
         return f"> {LOOK} s"
-    text = f"{first:.1f} s"
-    again = sum(begin >= first - 0.05 for begin, _ in run["attempts"][1:])
+    text = f"{duration(run):.1f} s"
+    again = sum(begin >= first(run)[1] - 0.05 for begin, _ in run["attempts"])
     if again and run["ended"] is not None:
         text += f", {again + 1} tries, {run['ended']:.1f} s"
     elif again:
         text += ", tries again"
     if run.get("answer"):
-        text += f" ({run['answer']})"
+        text += f" (answers {run['answer']})"
     return text
 
 

@@ -33,9 +33,9 @@ fn rows(text: &str) -> Vec<Vec<&str>> {
 
 /// A script needs tomllib, which came with Python 3.11, and namespaces.
 fn cannot_run() -> bool {
-    let missing = [["/usr/bin/python3", "-c", "import tomllib"], ["unshare", "--net", "true"]]
-        .into_iter()
-        .find(|[program, rest @ ..]| !Command::new(program).args(rest).output().is_ok_and(|ended| ended.status.success()));
+    let missing = [["/usr/bin/python3", "-c", "import tomllib"], ["unshare", "--net", "true"]].into_iter().find(
+        |[program, rest @ ..]| !Command::new(program).args(rest).output().is_ok_and(|ended| ended.status.success()),
+    );
     if let Some(missing) = missing {
         println!("skipped: this machine cannot run {}", missing.join(" "));
     }
@@ -47,7 +47,8 @@ fn programs_are_as_the_matrix_says() {
     if cannot_run() {
         return;
     }
-    let (tcptune, programs) = (tcptune(), ["curl", "wget", "git", "psql", "redis-cli", "busybox wget", "nginx proxy_pass"]);
+    let (tcptune, programs) =
+        (tcptune(), ["curl", "wget", "git", "psql", "redis-cli", "busybox wget", "nginx proxy_pass"]);
     let mut arguments = vec!["--jobs", "14", "--tcptune", tcptune.to_str().expect("UTF-8")];
     arguments.extend(programs);
     let ended = matrix(&arguments);
