@@ -1,13 +1,18 @@
 """What was seen of each row, kept between runs."""
 
+import functools
 import hashlib
 import json
 
 
+@functools.cache
+def binaries(tcptune):
+    return tcptune.read_bytes() + tcptune.with_name("libtcptune.so").read_bytes()
+
+
 def key(row, tcptune):
     """Another entry, or another tcptune, is another run."""
-    library = tcptune.with_name("libtcptune.so").read_bytes()
-    return hashlib.sha256(json.dumps(row).encode() + tcptune.read_bytes() + library).hexdigest()
+    return hashlib.sha256(json.dumps(row).encode() + binaries(tcptune)).hexdigest()
 
 
 def file(cache, row):
