@@ -17,8 +17,8 @@ TITLES = {"client": "Clients", "proxy": "Proxies: programs that connect for a cl
 PAGE = """\
 # Programs, and what holds in them
 
-Written by `scripts/matrix`, nothing by hand: {programs} programs, run on {date} on {system}, Linux {kernel},
-with {tcptune}. `scripts/matrix NAME` runs one of them again; a program is added by one entry
+Written by `scripts/matrix`, nothing by hand: {programs} programs, each as it was last run with this tcptune, by {date}, on
+{system}, Linux {kernel}, with {tcptune}. `scripts/matrix NAME` runs one of them again; a program is added by one entry
 ([scripts/matrix.d](../scripts/matrix.d/README.md)).
 
 {summary}
@@ -36,7 +36,10 @@ A cell `a → b` is without tcptune → with it.
 - **Restart**: whether it can listen again on its port, which has a connection in TIME_WAIT, with `REUSEADDR`.
 - **Idle client**: when it is rid of a client that says nothing, with `CLIENT_TIMEOUT` of {silence} s.
 
-The settings, all of them at the same time: clients and proxies {clients}; servers {servers}.
+The settings, all of them at the same time:
+
+- clients and proxies: {clients};
+- servers: {servers}.
 """
 
 
@@ -68,8 +71,8 @@ def summary(judged):
         return f"{sum(it.good[what] for it in asked)} of {len(asked)}"
 
     text = (f"Keepalive is as set in {count(judged, 'keepalive')}. A dead host is given up in time by "
-            f"{count(clients, 'connect')}, a silent server by {count(clients, 'silence')}. A server has the backlog in "
-            f"{count(servers, 'backlog')}, starts again on its port in {count(servers, 'restart')}, and is rid of an idle "
+            f"{count(clients, 'connect')},\na silent server by {count(clients, 'silence')}. A server has the backlog in "
+            f"{count(servers, 'backlog')}, starts again on its port in {count(servers, 'restart')},\nand is rid of an idle "
             f"client in {count(servers, 'idle')}. Where not, the cell says why.")
     missing = [it.row["name"] for it in judged if not it.good]
     return text + (f" Not run: {', '.join(missing)}." if missing else "")

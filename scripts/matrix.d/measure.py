@@ -72,7 +72,7 @@ class Program:
 
     def command(self, *arguments):
         plain = {name: value for name, value in self.environment.items() if not name.startswith("TCPTUNE_")}
-        ended = subprocess.run([self.job["tcptune"], *arguments], env=plain, capture_output=True, text=True, timeout=30)
+        ended = subprocess.run([self.job["tcptune"], *arguments], env=plain, capture_output=True, text=True, timeout=START)
         return ended.stdout or "[]"
 
     def wait_for_listener(self, port):
