@@ -77,9 +77,8 @@ if [ -d /usr/lib64 ] && [ ! -d "/usr/lib/$directory" ] && [ ! -L /usr/lib64 ]; t
     put lib/i386-linux-gnu/libtcptune.so lib/libtcptune.so 644
 fi
 if [ $uninstall = yes ]; then
-    # What is not empty has become somebody else's.
     while read -r made; do
-        rmdir "$made" 2>/dev/null || true
+        rmdir "$made" 2>/dev/null || true # what is not empty has become somebody else's
     done <"$list"
 else
     # An update makes few or none.

@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <math.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -26,6 +28,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -236,6 +239,13 @@ static void close_connected(int fd) {
 static void tcp(void) { close(tcp_socket(0)); }
 static void udp(void) { close(socket(AF_INET, SOCK_DGRAM, 0)); }
 static void call(void) { syscall(SYS_getppid); }
+/* What the kernel takes for each call of a process with any seccomp filter. */
+static void allow_all(void) {
+    struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {1, &allow};
+    check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
+    check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) == 0, "seccomp");
+}
 static void local(void) { close(socket(AF_UNIX, SOCK_STREAM, 0)); }
 
 /* A command of a shell script, without its exec. */
@@ -460,7 +470,8 @@ static int storm(const char *kind) {
 static int work(const char *name, const char *style, const char *keepalive) {
     static const struct { const char *name; void (*run)(void); int connections; } workloads[] = {
         {"tcp", tcp, 0}, {"udp", udp, 0}, {"unix", local, 0}, {"blocking", blocking, 0}, {"blocking6", blocking, 0},
-        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"call", call, 0}, {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
+        {"nonblocking", nonblocking, 0}, {"fork", forked, 0}, {"call", call, 0}, {"filtered", call, 0},
+        {"poll", wait_by_poll, 1}, {"poll10", wait_by_poll, 10},
         {"select", wait_by_select, 1}, {"select10", wait_by_select, 10}, {"epoll", wait_by_epoll, 1},
         {"epoll9900", wait_by_epoll, 9900}, {0}}, *w;
     double times[BLOCKS];
@@ -477,6 +488,8 @@ static int work(const char *name, const char *style, const char *keepalive) {
         w++;
     check(w->name != NULL, name);
     listen_on_loopback(OPERATIONS);
+    if (!strcmp(name, "filtered"))
+        allow_all();
     if (w->connections)
         connect_to_wait(w->connections);
     if (!strcmp(keepalive, "connected")) {

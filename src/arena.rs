@@ -24,7 +24,8 @@ static ARENA: Arena = Arena {
     memory: UnsafeCell::new([0; SIZE]),
 };
 
-/// In this order: the first bytes are in a page that holds other variables, and those behind the memory would not be.
+/// The order of the fields matters: the first ones share a page with other variables that start-up writes to; a field
+/// behind `memory` would be on a page of its own.
 #[repr(C)]
 struct Arena {
     /// Where the next block begins: in `memory` at first, then in what is mapped.
@@ -68,7 +69,7 @@ unsafe impl GlobalAlloc for Arena {
         if cfg!(debug_assertions) && self.sealed.load(Ordering::Relaxed) {
             std::process::abort();
         }
-        // Large blocks have mappings of their own; they are given back, and what follows stays dense.
+        // A large block gets a mapping of its own, which can be given back; the small ones stay close together.
         if layout.size() > SIZE / 2 {
             return memory::map(layout.size());
         }
@@ -80,7 +81,7 @@ unsafe impl GlobalAlloc for Arena {
         }
         let more = memory::map(MORE);
         if more.is_null() {
-            return memory::map(layout.size()); // less may still be there
+            return memory::map(layout.size()); // there may still be room for this block alone
         }
         self.begin(more, MORE);
         self.place(layout).unwrap_or(ptr::null_mut())
@@ -92,7 +93,7 @@ unsafe impl GlobalAlloc for Arena {
             unsafe { memory::unmap(block, layout.size()) };
             return;
         }
-        // Only the newest block can be given back; a string that grows is that.
+        // Only the newest block can be given back: most often a string that grows.
         let (start, end) = (block.addr(), block.addr() + layout.size());
         let _ = self.next.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed);
     }

@@ -21,8 +21,8 @@ macro_rules! export {
 #[cfg(target_arch = "x86")]
 pub(crate) use export;
 
-/// The body of a function, naked on i386, that calls another one with the caller's arguments, eight words at most, and an
-/// aligned stack. What unwinds (thread cancellation) finds the caller.
+/// The body of a function. On i386 it is a naked one that aligns the stack and calls another function with the caller's
+/// arguments, eight words at most; unwinding (thread cancellation) still finds the caller's frame.
 #[cfg(target_arch = "x86")]
 macro_rules! realigned {
     ($function:ident) => {

@@ -1,4 +1,5 @@
-//! Tells whoever looks at the file what it is, and whoever looks at a process where to read on.
+//! An ELF note of the library. In the file it tells the command which library and release this is; in a process it tells
+//! where the block lies in which the library has laid down what it decided.
 
 use std::arch::global_asm;
 
@@ -14,11 +15,11 @@ static NOTE: Note = Note::new();
 #[unsafe(link_section = ".data")]
 pub static BLOCK: Block = Block::new();
 
-// Where the block is, from this word on: known to the linker, so that it costs no relocation. The upper half of what has 32
-// bits is zero, as the block is behind the note.
+// The distance from this word to the block: the linker knows it, so no relocation is needed. On a 32-bit machine the upper
+// half is zero, because the block comes after the note.
 #[cfg(target_pointer_width = "64")]
 global_asm!(
-    ".pushsection .note.tcptune,\"a\",@note",
+    ".pushsection .note.tcptune,\"a\",%note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",
@@ -28,7 +29,7 @@ global_asm!(
 );
 #[cfg(target_pointer_width = "32")]
 global_asm!(
-    ".pushsection .note.tcptune,\"a\",@note",
+    ".pushsection .note.tcptune,\"a\",%note",
     ".balign 4",
     ".long 8, 8, 2",
     ".asciz \"tcptune\"",

@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::{mem, ptr};
 
 use libc::{PF_R, PF_W, PF_X, PROT_EXEC, PROT_READ, PROT_WRITE, c_char, c_int, c_void};
+use tcptune_core::sockets::block::Plugins;
 use tcptune_core::system::{errno, memory};
 
 use crate::hooks;
 use crate::lookup::{self, Object, Segments, Wanted, each_object};
+use crate::note::BLOCK;
 use crate::tuning::TUNING;
 
 /// dlopen(3).
@@ -87,6 +89,37 @@ pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_voi
         ".cfi_endproc",
         before = sym before,
     );
+    #[cfg(target_arch = "riscv64")]
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "addi sp, sp, -32",
+        ".cfi_def_cfa_offset 32",
+        "sd ra, 24(sp)",
+        ".cfi_offset ra, -8",
+        "sd a0, 0(sp)",
+        "sd a1, 8(sp)",
+        "call {before}",
+        "mv t1, a0",
+        "ld a0, 0(sp)",
+        "ld a1, 8(sp)",
+        "ld ra, 24(sp)",
+        ".cfi_restore ra",
+        "addi sp, sp, 32",
+        ".cfi_def_cfa_offset 0",
+        "jr t1",
+        ".cfi_endproc",
+        before = sym before,
+    );
+    // Nothing unwinds through it.
+    #[cfg(target_arch = "arm")]
+    std::arch::naked_asm!(
+        "push {{r0, r1, r2, lr}}", // r2 aligns the stack
+        "bl {before}",
+        "mov r12, r0",
+        "pop {{r0, r1, r2, lr}}",
+        "bx r12",
+        before = sym before,
+    );
 }
 
 type Dlopen = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
@@ -129,8 +162,12 @@ fn reach(dlopen: Dlopen) {
     }
     match lead_here() {
         Ok(0) => {} // musl ignores the flag
-        Ok(count) => log::debug!("plugins loaded with RTLD_DEEPBIND are reached: {count} functions of libc lead here"),
+        Ok(count) => {
+            BLOCK.tell_plugins(Plugins::Reached);
+            log::debug!("plugins loaded with RTLD_DEEPBIND are reached: {count} functions of libc lead here");
+        }
         Err(error) => {
+            BLOCK.tell_plugins(Plugins::LeftAlone);
             let error = errno::Named(error);
             log::warn!("mprotect is refused with {error}: sockets of plugins loaded with RTLD_DEEPBIND are left alone");
         }

@@ -1,11 +1,13 @@
 //! The constructor: everything that happens before main.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
 
 use tcptune_core::options::table::PREFIX;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::named::{self, Found};
 use tcptune_core::settings::profile::Limits;
 use tcptune_core::settings::settled::{Settings, Summary};
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
@@ -71,6 +73,10 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
         let text = config::read(path, Trust::User);
         draft.file(Source::Config, text);
     }
+    if let Some(name) = draft.profile() {
+        let profile = profile(name);
+        draft.found(profile);
+    }
     let (settings, wrong) = draft.settle(process, keepalive_defaults);
     let file = settings.log_file.as_deref().and_then(leaked);
     let journal = environment(b"JOURNAL_STREAM=").next().filter(|_| !secure);
@@ -102,6 +108,14 @@ fn configure(variables: &[(&str, &str)], system: Result<Option<String>, String>,
     if !settings.leaves_all_alone() {
         publish(settings);
     }
+}
+
+/// The profile of a name. Where the operator's own are is said by variables: in secure execution there is no name either.
+#[cold]
+fn profile(name: &str) -> Result<Found, Diagnostic> {
+    let path = |variable| environment(variable).next().map(OsStr::from_bytes);
+    let directories = named::directories(path(b"XDG_CONFIG_HOME="), path(b"HOME="));
+    named::find(name, directories)?.ok_or_else(|| named::unknown(name, named::names()))
 }
 
 #[cold]

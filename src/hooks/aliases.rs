@@ -8,7 +8,7 @@ use libc::{
     ssize_t, timespec, timeval,
 };
 
-use super::{calls, descriptors, receiving, sending, settled, silent};
+use super::{calls, descriptors, receiving, select as sets, sending, settled, silent};
 
 hooks! {
     optional;
@@ -50,7 +50,7 @@ hooks! {
         count: c_int, read: *mut libc::fd_set, write: *mut libc::fd_set, except: *mut libc::fd_set, time: *mut timeval
     ) -> c_int {
         // SAFETY: as above.
-        |_forward| silent::select(count, [read, write, except], time, |time| unsafe {
+        |_forward| sets::select(count, [read, write, except], time, |time| unsafe {
             real()(count, read, write, except, time)
         })
     }

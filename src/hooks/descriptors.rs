@@ -46,7 +46,7 @@ hooks! {
     // glibc 2.34
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         |forward| {
-            // With the one nothing is closed, with the other only what this thread has for itself.
+            // With CLOEXEC nothing is closed yet, with UNSHARE only in a copy of the table that this thread gets.
             if flags.cast_unsigned() & (libc::CLOSE_RANGE_CLOEXEC | libc::CLOSE_RANGE_UNSHARE) == 0 {
                 closing_all(first, last);
             }
@@ -84,7 +84,8 @@ fn ending(tuning: &Tuning, fd: c_int, real: Close) -> c_int {
         tuning.attempts.close(&tuning.real, fd);
     }
     tuning.descriptors.forget(fd);
-    // A child of vfork(2) closes descriptors of its own, and what is known is the parent's.
+    // A child of vfork(2) has its own table of descriptors, but the memory of its parent: what is recorded is about
+    // the parent's descriptors.
     if let Some(silence) = &tuning.silence
         && silence.knows(fd)
         && process::id() == tuning.process

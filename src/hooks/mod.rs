@@ -43,7 +43,8 @@ macro_rules! hooks {
 
             const COUNT: usize = [$(stringify!($name)),*].len();
             const NAMES: &str = concat!($(stringify!($name), "\0",)*);
-            // In a page that relocation has written to, as all that start-up writes: behind the arena it would be one more.
+            // In .data, on a page that relocation has written to already: in .bss, behind the arena, it would be one page
+            // more.
             // SAFETY: a section of initialised variables.
             #[unsafe(link_section = ".data")]
             pub static REAL: [AtomicPtr<c_void>; COUNT] = [const { AtomicPtr::new(ptr::null_mut()) }; COUNT];
@@ -121,22 +122,22 @@ mod aliases;
 pub mod calls;
 mod descriptors;
 mod parts;
+mod select;
 mod silent;
 pub mod time;
 #[cfg(target_pointer_width = "32")]
 mod time64;
 mod transfers;
-#[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))]
 mod variadic;
 mod waits;
 
 /// What every supported libc has: glibc 2.17 and musl 1.2. Where one is missing, nothing is tuned.
 const REQUIRED: [Wanted; 4] =
     [calls::required::WANTED, descriptors::required::WANTED, waits::required::WANTED, transfers::required::WANTED];
-/// What is missing of these answers `ENOSYS`, to a program that looked only for the name.
+/// Functions that a libc may lack. A hook without its real function answers `ENOSYS`: only a program that looked the name
+/// up by itself can call it.
 const OPTIONAL: &[Wanted] = &[
     descriptors::optional::WANTED,
-    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))]
     variadic::WANTED,
     calls::optional::WANTED,
     waits::optional::WANTED,
@@ -156,8 +157,8 @@ static CLEANUP: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()
 const CLEANUP_WANTED: Wanted =
     Wanted { names: CLEANUP_NAMES, list: &const { lookup::list::<2>(CLEANUP_NAMES) }, found: &CLEANUP };
 
-/// What connect waits by: libc's own, since libfaketime stretches the waits that it sees; and since it is a cancellation
-/// point, no system call.
+/// The functions by which connect waits. libc's own, because libfaketime interposes these names and stretches the waits;
+/// functions and not system calls, because connect is a cancellation point (pthreads(7)).
 const OWN_WAITS_NAMES: &str = "poll\0ppoll\0";
 // SAFETY: as with REAL.
 #[unsafe(link_section = ".data")]
@@ -225,7 +226,7 @@ fn attempting() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.attempts.any())
 }
 
-/// Before a call on `fd`.
+/// Makes a call on `fd`; if an attempt on it is over by now, its user timeout is put back before.
 #[inline]
 fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
     if let Some(tuning) = attempting() {
@@ -234,7 +235,7 @@ fn settled<T>(fd: c_int, forward: impl FnOnce() -> T) -> T {
     forward()
 }
 
-/// Before a call on `fd` that sends or receives with these flags, and may wait.
+/// The same for a call that sends or receives with these flags, and may wait.
 #[inline]
 fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
     match attempting() {
@@ -243,13 +244,13 @@ fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T
     }
 }
 
-/// The same, of one that receives.
+/// The same for a call that receives.
 #[inline]
 fn receiving<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
     silent::received(fd, flags, transferring(fd, flags, forward))
 }
 
-/// The same, of one that sends.
+/// The same for a call that sends.
 #[inline]
 fn sending<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T) -> T {
     silent::sent(fd, flags, transferring(fd, flags, forward))

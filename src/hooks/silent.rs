@@ -1,22 +1,22 @@
 //! Waits that a silent peer ends, and what the program is told of it. Without such a setting each costs one load.
 //!
-//! `call` is the real function. Each wait that is made here may be made in [`parts`], for an attempt that goes on.
+//! `call` is the real function. While a nonblocking connect goes on, [`parts`] may cut each wait made here into shorter
+//! ones.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::ptr;
 
-use libc::{c_int, epoll_event, nfds_t, pollfd, sigset_t, timespec, timeval};
-use tcptune_core::sockets::silence::select::{Sets, can_be_read};
-use tcptune_core::sockets::silence::{FOREVER, Silence};
-use tcptune_core::system::memory;
+use libc::{c_int, epoll_event, nfds_t, pollfd, sigset_t, timespec};
+use tcptune_core::sockets::silence::Silence;
 
-use super::time::{in_timeval, milliseconds, of_milliseconds, of_timespec, of_timeval, with_timespec};
+use super::time::{milliseconds, of_milliseconds, of_timespec, with_timespec};
 use super::{Failure, parts};
 use crate::tuning::{TUNING, Tuning};
 
+/// Whose silence ends waits, if a setting says so.
 #[inline]
-fn watching() -> Option<&'static Silence> {
+pub fn watching() -> Option<&'static Silence> {
     TUNING.get()?.silence.as_ref()
 }
 
@@ -44,54 +44,15 @@ pub fn ppoll(
 ) -> c_int {
     let mut part = |time| parts::ppoll(fds, count, time, mask, &mut call);
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
-        Some((silence, time)) => parts::held_back(mask, &mut || {
-            // SAFETY: the call is of these entries.
-            unsafe { silence.poll(fds, count, time, &mut |time| with_timespec(time, &mut part)) }
-        }),
-        None => part(timeout),
-    }
-}
-
-/// select(2), which writes back what is left of the time.
-#[inline]
-pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
-    let mut part = |time| parts::select(count, sets, time, &mut call);
-    let time = (timeout.cast_const().cast(), size_of::<timeval>());
-    let watching = watching().filter(|_| can_be_read(count, sets, time));
-    let Some((silence, limit)) = watching.and_then(|watching| Some((watching, of_timeval(timeout)?))) else {
-        return part(timeout);
-    };
-    // SAFETY: the call is of these sets, which can be read.
-    let (result, waited) = unsafe {
-        silence.select(count, sets, limit, &mut |time| {
-            let mut time = (time != FOREVER).then(|| in_timeval(time));
-            part(time.as_mut().map_or(ptr::null_mut(), ptr::from_mut))
-        })
-    };
-    if !timeout.is_null() && can_be_written(timeout, sets) {
-        // SAFETY: it can be written to.
-        unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };
-    }
-    result
-}
-
-/// pselect(2).
-#[inline]
-pub fn pselect(
-    count: c_int,
-    sets: Sets,
-    timeout: *const timespec,
-    mask: *const sigset_t,
-    mut call: impl FnMut(*const timespec) -> c_int,
-) -> c_int {
-    let mut part = |time| parts::pselect(count, sets, time, mask, &mut call);
-    let time = (timeout.cast(), size_of::<timespec>());
-    let watching = watching().filter(|_| can_be_read(count, sets, time));
-    match watching.and_then(|watching| Some((watching, of_timespec(timeout)?))) {
-        Some((silence, time)) => parts::held_back(mask, &mut || {
-            // SAFETY: the call is of these sets, which can be read.
-            unsafe { silence.select(count, sets, time, &mut |time| with_timespec(time, &mut part)) }.0
-        }),
+        Some((silence, time)) => {
+            let mut call = |time| with_timespec(time, &mut part);
+            // Only a wait needs the signals held back: what is ready comes first.
+            match if mask.is_null() && time != 0 { 0 } else { call(0) } {
+                // SAFETY: the call is of these entries.
+                0 if time != 0 => parts::held_back(mask, &mut || unsafe { silence.poll(fds, count, time, &mut call) }),
+                ready => ready,
+            }
+        }
         None => part(timeout),
     }
 }
@@ -102,7 +63,11 @@ pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) 
     let mut part = |time| parts::epoll(time, mask, &mut call);
     match watching() {
         Some(silence) => {
-            parts::held_back(mask, &mut || silence.epoll(of_milliseconds(timeout), |time| part(milliseconds(time))))
+            let (time, mut call) = (of_milliseconds(timeout), |time| part(milliseconds(time)));
+            match silence.epoll_at_once(time, &mut call) {
+                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(time, &mut call)),
+                ready => ready,
+            }
         }
         None => part(timeout),
     }
@@ -118,7 +83,11 @@ pub fn epoll_pwait2(
     let mut part = |time| parts::with_mask(time, mask, &mut call);
     match watching().and_then(|watching| Some((watching, of_timespec(timeout)?))) {
         Some((silence, time)) => {
-            parts::held_back(mask, &mut || silence.epoll(time, |time| with_timespec(time, &mut part)))
+            let mut call = |time| with_timespec(time, &mut part);
+            match silence.epoll_at_once(time, &mut call) {
+                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(time, &mut call)),
+                ready => ready,
+            }
         }
         None => part(timeout),
     }
@@ -126,12 +95,12 @@ pub fn epoll_pwait2(
 
 /// After an epoll_ctl(2).
 #[inline]
-pub fn asked(operation: c_int, fd: c_int, event: *const epoll_event, result: c_int) -> c_int {
+pub fn asked(set: c_int, operation: c_int, fd: c_int, event: *const epoll_event, result: c_int) -> c_int {
     if let (0, Some(silence)) = (result, watching()) {
         let forgotten = operation == libc::EPOLL_CTL_DEL || event.is_null();
         // SAFETY: the kernel has just read it; the structure has no alignment on x86.
         let events = if forgotten { 0 } else { unsafe { ptr::read_unaligned(event) }.events };
-        silence.asked(fd, events);
+        silence.asked(set, fd, events);
     }
     result
 }
@@ -163,13 +132,4 @@ pub fn sent<T: Failure + PartialEq>(fd: c_int, flags: c_int, result: T) -> T {
 #[inline]
 fn timing_out() -> Option<&'static Tuning> {
     TUNING.get().filter(|tuning| tuning.times_out)
-}
-
-/// Whether the time of a select(2) may be written to: a program may have it in constants. The kernel has written to the
-/// sets, and to the pages that they are on.
-fn can_be_written(time: *mut timeval, sets: Sets) -> bool {
-    let page = |at: usize| at / 4096;
-    let (first, last) = (time.addr(), time.addr() + size_of::<timeval>() - 1);
-    page(first) == page(last) && sets.iter().any(|set| !set.is_null() && page(set.addr()) == page(first))
-        || memory::is_writable(time.cast(), size_of::<timeval>())
 }

@@ -3,9 +3,9 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, timespec, timeval};
+pub use tcptune_core::sockets::silence::FOREVER;
 use tcptune_core::system::memory;
 
-pub const FOREVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 pub const MILLISECOND: u64 = 1_000_000;
 
@@ -42,7 +42,7 @@ pub fn of_timeval(time: *const timeval) -> Option<u64> {
 }
 
 fn readable<T>(time: *const T) -> Option<*const T> {
-    memory::are_readable(&[(time.cast(), size_of::<T>())]).then_some(time)
+    memory::is_readable(time.cast(), size_of::<T>()).then_some(time)
 }
 
 fn sum(seconds: i64, nanoseconds: i64) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! What a program with a 64-bit `time_t` calls on a machine of 32 bits: glibc 2.34 and musl 1.2 have names of their own for
-//! it. The hooks are those of the other names, with times made narrower on the way in, and wider again on the way out.
+//! it, glibc's in `64`, musl's in `time64`. The hooks are those of the other names, with times made narrower on the way in,
+//! and wider again on the way out.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -9,9 +10,10 @@ use libc::{
     c_int, c_long, c_uint, c_ulong, c_void, epoll_event, fd_set, mmsghdr, msghdr, nfds_t, pollfd, sigset_t, size_t,
     socklen_t, ssize_t, timespec, timeval,
 };
+use tcptune_core::sockets::silence::select::Sets;
 use tcptune_core::system::memory;
 
-use super::{calls, descriptors, receiving, sending, settled, silent, transfers};
+use super::{calls, descriptors, receiving, select as sets, sending, settled, silent, transfers};
 
 /// `struct timespec` with a `time_t` of 64 bits.
 #[repr(C)]
@@ -41,7 +43,7 @@ fn with_spec(
     wait: impl FnOnce(*const timespec, &mut dyn FnMut(*const timespec) -> c_int) -> c_int,
     real: impl Fn(*const Spec) -> c_int,
 ) -> c_int {
-    if time.is_null() || !memory::are_readable(&[(time.cast(), size_of::<Spec>())]) {
+    if time.is_null() || !memory::is_readable(time.cast(), size_of::<Spec>()) {
         // Without a time, or for the kernel's answer.
         return wait(ptr::null(), &mut |part| match widened(part) {
             Some(part) => real(&raw const part),
@@ -67,11 +69,11 @@ fn widened(part: *const timespec) -> Option<Spec> {
 /// select(2), which writes back what is left of the time.
 fn select(
     count: c_int,
-    sets: [*mut fd_set; 3],
+    given: Sets,
     time: *mut Val,
     call: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut Val) -> c_int,
 ) -> c_int {
-    let [read, write, except] = sets;
+    let [read, write, except] = given;
     if !time.is_null() && !memory::is_writable(time.cast(), size_of::<Val>()) {
         // SAFETY: the program's own call, with its arguments.
         return unsafe { call(count, read, write, except, time) };
@@ -90,15 +92,40 @@ fn select(
         result
     };
     if time.is_null() {
-        return silent::select(count, sets, ptr::null_mut(), part_of);
+        return sets::select(count, given, ptr::null_mut(), part_of);
     }
     // SAFETY: it can be read and written to.
     let asked = unsafe { time.read_unaligned() };
     let mut left = timeval { tv_sec: narrow(asked.tv_sec), tv_usec: narrow(asked.tv_usec) };
-    let result = silent::select(count, sets, &raw mut left, &mut part_of);
+    let result = sets::select(count, given, &raw mut left, &mut part_of);
     // SAFETY: as above.
     unsafe { time.write_unaligned(Val { tv_sec: left.tv_sec.into(), tv_usec: left.tv_usec.into() }) };
     result
+}
+
+fn pselect(
+    count: c_int,
+    [read, write, except]: Sets,
+    time: *const Spec,
+    mask: *const sigset_t,
+    call: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *const Spec, *const sigset_t) -> c_int,
+) -> c_int {
+    with_spec(
+        time,
+        |time, part| sets::pselect(count, [read, write, except], time, mask, part),
+        // SAFETY: the program's own call, but for the time.
+        |time| unsafe { call(count, read, write, except, time, mask) },
+    )
+}
+
+fn ppoll(
+    fds: *mut pollfd,
+    count: nfds_t,
+    time: *const Spec,
+    mask: *const sigset_t,
+    call: impl Fn(*const Spec) -> c_int,
+) -> c_int {
+    with_spec(time, |time, part| silent::ppoll(fds, count, time, mask, part), call)
 }
 
 hooks! {
@@ -138,32 +165,19 @@ hooks! {
         count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *const Spec,
         mask: *const sigset_t
     ) -> c_int {
-        |_forward| with_spec(
-            time,
-            |time, part| silent::pselect(count, [read, write, except], time, mask, part),
-            // SAFETY: the program's own call, but for the time.
-            |time| unsafe { real()(count, read, write, except, time, mask) }
-        )
+        |_forward| pselect(count, [read, write, except], time, mask, real())
     }
 
     fn __ppoll64(fds: *mut pollfd, count: nfds_t, time: *const Spec, mask: *const sigset_t) -> c_int {
-        |_forward| with_spec(
-            time,
-            |time, part| silent::ppoll(fds, count, time, mask, part),
-            // SAFETY: the program's own call, but for the time.
-            |time| unsafe { real()(fds, count, time, mask) }
-        )
+        // SAFETY: the program's own call, but for the time.
+        |_forward| ppoll(fds, count, time, mask, |time| unsafe { real()(fds, count, time, mask) })
     }
 
     fn __ppoll64_chk(
         fds: *mut pollfd, count: nfds_t, time: *const Spec, mask: *const sigset_t, room: size_t
     ) -> c_int {
-        |_forward| with_spec(
-            time,
-            |time, part| silent::ppoll(fds, count, time, mask, part),
-            // SAFETY: the program's own call, but for the time.
-            |time| unsafe { real()(fds, count, time, mask, room) }
-        )
+        // SAFETY: the program's own call, but for the time.
+        |_forward| ppoll(fds, count, time, mask, |time| unsafe { real()(fds, count, time, mask, room) })
     }
 
     fn __epoll_pwait2_time64(
@@ -201,20 +215,11 @@ hooks! {
         count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *const Spec,
         mask: *const sigset_t
     ) -> c_int {
-        |_forward| with_spec(
-            time,
-            |time, part| silent::pselect(count, [read, write, except], time, mask, part),
-            // SAFETY: the program's own call, but for the time.
-            |time| unsafe { real()(count, read, write, except, time, mask) }
-        )
+        |_forward| pselect(count, [read, write, except], time, mask, real())
     }
 
     fn __ppoll_time64(fds: *mut pollfd, count: nfds_t, time: *const Spec, mask: *const sigset_t) -> c_int {
-        |_forward| with_spec(
-            time,
-            |time, part| silent::ppoll(fds, count, time, mask, part),
-            // SAFETY: the program's own call, but for the time.
-            |time| unsafe { real()(fds, count, time, mask) }
-        )
+        // SAFETY: the program's own call, but for the time.
+        |_forward| ppoll(fds, count, time, mask, |time| unsafe { real()(fds, count, time, mask) })
     }
 }

@@ -102,6 +102,42 @@ macro_rules! variadic {
                 before = sym before,
             )
         }
+
+        /// See libc's. Arguments beyond the named ones are never in floating-point registers.
+        #[cfg(target_arch = "riscv64")]
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name() {
+            std::arch::naked_asm!(
+                "addi sp, sp, -80", "sd ra, 64(sp)",
+                "sd a0, 0(sp)", "sd a1, 8(sp)", "sd a2, 16(sp)", "sd a3, 24(sp)",
+                "sd a4, 32(sp)", "sd a5, 40(sp)", "sd a6, 48(sp)", "sd a7, 56(sp)",
+                concat!("li a1, ", $index),
+                "call {before}",
+                "mv t1, a0",
+                "ld a0, 0(sp)", "ld a1, 8(sp)", "ld a2, 16(sp)", "ld a3, 24(sp)",
+                "ld a4, 32(sp)", "ld a5, 40(sp)", "ld a6, 48(sp)", "ld a7, 56(sp)",
+                "ld ra, 64(sp)", "addi sp, sp, 80",
+                "jr t1",
+                before = sym before,
+            )
+        }
+
+        /// See libc's. Arguments beyond the named ones are never in floating-point registers.
+        #[cfg(target_arch = "arm")]
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name() {
+            std::arch::naked_asm!(
+                "push {{r0, r1, r2, r3, r4, lr}}", // r4 aligns the stack
+                concat!("mov r1, #", $index),
+                "bl {before}",
+                "mov r12, r0",
+                "pop {{r0, r1, r2, r3, r4, lr}}",
+                "bx r12",
+                before = sym before,
+            )
+        }
     )*};
 }
 

@@ -4,7 +4,7 @@
 
 use libc::{c_int, epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
-use super::{settled, silent};
+use super::{select as sets, settled, silent};
 
 hooks! {
     required;
@@ -21,7 +21,7 @@ hooks! {
 
     fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, time: *mut timeval) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| silent::select(count, [read, write, except], time, |time| unsafe {
+        |_forward| sets::select(count, [read, write, except], time, |time| unsafe {
             real()(count, read, write, except, time)
         })
     }
@@ -31,7 +31,7 @@ hooks! {
         mask: *const sigset_t
     ) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| silent::pselect(count, [read, write, except], time, mask, |time| unsafe {
+        |_forward| sets::pselect(count, [read, write, except], time, mask, |time| unsafe {
             real()(count, read, write, except, time, mask)
         })
     }
@@ -49,7 +49,7 @@ hooks! {
     }
 
     fn epoll_ctl(fd: c_int, operation: c_int, watched: c_int, event: *mut epoll_event) -> c_int {
-        |forward| silent::asked(operation, watched, event, settled(watched, forward))
+        |forward| silent::asked(fd, operation, watched, event, settled(watched, forward))
     }
 }
 

@@ -66,11 +66,10 @@ impl Tuning {
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
     fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
-        let more = self.everywhere.is_none_or(|profile| has_more(profile) || profile.source != Addresses::default());
-        if more || self.everywhere.is_some_and(|profile| profile.connect_timeout.is_some()) {
-            return self.confirmed(fd, mark, !more);
-        }
-        mark
+        let changes = |profile: &Profile| {
+            profile.connect_timeout.is_some() || has_more(profile) || profile.source != Addresses::default()
+        };
+        if self.everywhere.is_none_or(changes) { self.confirmed(fd, mark) } else { mark }
     }
 
     fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {
@@ -79,7 +78,8 @@ impl Tuning {
         let (profile, mark) = self.settle(fd, mark, peer.map(Endpoint::Client));
         if let Some(profile) = profile {
             self.bind_source(fd, mark, profile, peer);
-            // Ours would end a connect of the same socket that has to wait.
+            // A blocking connect ends after SO_SNDTIMEO (socket(7)): the one that we set after an earlier connect of this
+            // socket is taken off.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
                 && !apply::is_programs(&self.real, profile, fd, mark, planned)
@@ -117,8 +117,8 @@ impl Tuning {
             || self.tells_rules()
     }
 
-    /// Whether connect has done what it can. A blocking one that a timeout has ended is to be called again; for one that
-    /// a signal has ended, programs wait.
+    /// Whether the connection stands or will. After a timeout the program has to call a blocking connect again; after a
+    /// signal the attempt goes on, and programs wait for it.
     fn has_begun(&self, call: &Call<'_>, result: Result<(), c_int>) -> bool {
         match result {
             Ok(()) | Err(libc::EISCONN | libc::EINTR) => true,
@@ -141,7 +141,7 @@ impl Tuning {
             Bound::Leave(_) => call.connect(),
             Bound::Poll(ms) => {
                 let result = connect::within(call, ms);
-                self.attempts.settle(&self.real, fd); // one that began when the socket did not block
+                self.attempts.settle(&self.real, fd); // an attempt from before the socket was made blocking
                 result
             }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),

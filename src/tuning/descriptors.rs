@@ -22,10 +22,9 @@ impl Tuning {
     }
 
     /// What is known of `fd`, which is to be changed: a mark of TCP may be that of an earlier owner of the number, so
-    /// the kernel is asked. Where `little` is changed, in one system call.
-    pub(super) fn confirmed(&self, fd: c_int, mark: Mark, little: bool) -> Mark {
-        let found = if little { apply::has_protocol_of } else { apply::is };
-        if found(fd, mark) {
+    /// the kernel is asked.
+    pub(super) fn confirmed(&self, fd: c_int, mark: Mark) -> Mark {
+        if apply::is(fd, mark) {
             return mark;
         }
         self.descriptors.forget(fd);
@@ -51,7 +50,7 @@ impl Tuning {
             (address::peer(fd).map(Endpoint::Client), Stages::CONNECT)
         };
         if endpoint.is_some() {
-            // What is of bind(2) comes too late.
+            // Too late for the options of bind(2): they count as applied.
             let (profile, settled) = self.settle(fd, mark.with(Fact::passed(Stages::BIND)), endpoint);
             mark = profile.map_or(settled, |profile| self.pass(fd, settled, profile, stage));
         }
@@ -120,7 +119,7 @@ impl Tuning {
             .filter(|planned| !errno::preserved(|| apply::is_shorter(&self.real, fd, planned)));
         if let Some(planned) = follow_up {
             // Only TCP has taken an option of its level.
-            if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark, false)) {
+            if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark)) {
                 return;
             }
             let name = planned.row().map_or("", Opt::name);
@@ -130,7 +129,8 @@ impl Tuning {
             && (is_timeout(level, optname)
                 || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
         {
-            // Where rules look at addresses, one of them may still let the program's values win. A shorter timeout does.
+            // It is remembered where it may count later: where a rule that is not known yet may let the program's values
+            // win, and for timeouts, of which the program's wins if it is shorter.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
     }

@@ -41,8 +41,8 @@ impl Tuning {
         ours
     }
 
-    /// Whether something may be set before bind(2) or listen(2). The mark may be that of an earlier owner of the
-    /// number, and REUSEADDR lets two UDP sockets share a port.
+    /// Whether something may be set before bind(2) or listen(2). The kernel is asked, because the mark may be of an earlier
+    /// socket with this number: REUSEADDR on a UDP socket would let a second one take its port.
     fn may_pass(&self, fd: c_int, mark: Mark, stage: Stages) -> bool {
         let nothing = self.everywhere.is_some_and(|profile| {
             profile.at(stage, mark.passed()).next().is_none() && (stage != Stages::LISTEN || profile.backlog.is_none())
@@ -63,7 +63,7 @@ impl Tuning {
         self.count_seen(fd, profile);
         let Some(profile) = profile else { return };
         let changes = on_listener.is(Fact::ADOPTED) || profile.at(Stages::ACCEPT, Stages::NONE).next().is_some();
-        if changes && !is_tcp(self.confirmed(fd, mark, false)) {
+        if changes && !is_tcp(self.confirmed(fd, mark)) {
             return;
         }
         if on_listener.is(Fact::ADOPTED) && !apply::inherited(&self.real, profile, listener, fd) {

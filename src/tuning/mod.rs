@@ -59,7 +59,7 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    // The program's own arguments come first, where they are already.
+    // The program's arguments come first: they are in the right registers then.
 
     /// socket(2) of what is not TCP.
     #[inline]

@@ -59,8 +59,9 @@ impl Tuning {
         self.attempts.settle(&self.real, fd);
     }
 
-    /// Before a call on `fd` that sends or receives. One that would wait for the attempt to be over waits here first: the
-    /// kernel's would go on with what it sends. Whether a handler has interrupted that; `errno` says so then.
+    /// Before a call on `fd` that sends or receives. A call that would wait for the attempt to be over waits here first:
+    /// the kernel would let it send before the user timeout is put back. Returns whether a signal handler has
+    /// interrupted this wait; `errno` is `EINTR` then.
     #[inline(never)]
     pub fn is_interrupted(&self, fd: c_int, flags: c_int) -> bool {
         if !self.attempts.settle(&self.real, fd) || flags & libc::MSG_DONTWAIT != 0 || !self.blocks(fd) {

@@ -64,7 +64,7 @@ fn a_socket_costs_a_few_dozen_instructions() {
 }
 
 /// Measured as above: of 1,000 rules that do not match each costs 7 instructions where the peer's network differs, 11
-/// where only the port does, and 15 where only the own address does; the first 280, with its look at the peer's address.
+/// where only the port does, and 15 where only the own address does; the first 375, with its look at the peer's address.
 #[test]
 fn a_rule_costs_a_few_instructions_of_a_connect() {
     let none = under("connect", &file(0, by_network));

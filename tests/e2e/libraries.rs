@@ -36,39 +36,68 @@ for _ in range(int(sys.argv[1])):
     peer, _ = listener.accept()
     peer.recv(peer.recv(2)[1])
     peer.sendall(b'\\5\\0')
-    request = peer.recv(5, socket.MSG_WAITALL) # the address is a name, with its length before it
-    name, port = (peer.recv(size, socket.MSG_WAITALL) for size in (request[4], 2))
-    print('asked=%s:%d' % (name.decode(), int.from_bytes(port, 'big')), flush=True)
+    kind = peer.recv(4, socket.MSG_WAITALL)[3] # an IPv4 address, or a name with its length before it
+    name = peer.recv(4 if kind == 1 else peer.recv(1)[0], socket.MSG_WAITALL)
+    name = socket.inet_ntoa(name) if kind == 1 else name.decode()
+    port = peer.recv(2, socket.MSG_WAITALL)
+    print('asked=%s:%d' % (name, int.from_bytes(port, 'big')), flush=True)
     peer.sendall(b'\\5\\0\\0\\1\\0\\0\\0\\0\\0\\0hello')
     peer.close()
 ";
 
-/// torsocks has a `syscall` of its own, which crashes until its constructor has run.
-#[test]
-fn torsocks_and_ours_both_work() {
-    let torsocks = packaged("torsocks/libtorsocks.so");
-    let Some(namespace) = Namespace::or_skip("torsocks_and_ours_both_work") else { return };
+/// A connect goes through a library that leads it to a SOCKS server, and its socket is tuned, in both orders and with both of
+/// our libraries. `config`: the variable that names that library's file, and what is in it for a port.
+fn led_by(other: &Path, test: &str, (variable, config): (&str, fn(&str) -> String)) {
+    let Some(namespace) = Namespace::or_skip(test) else { return };
     let server = Program::python(SOCKS).args(["4"]).limit(Duration::from_secs(90)).inside(&namespace).start();
     server.printed("port=");
     let port = server.stdout().trim().split_once('=').expect("a port").1.to_owned();
-    let config = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(&config, format!("TorAddress 127.0.0.1\nTorPort {port}\n")).expect("written");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, config(&port)).expect("written");
     let client = "import socket; s = socket.socket(); s.connect(('198.51.100.7', 80)); \
         print('said=%s\\nidle=%d' % (s.recv(5).decode(), s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)))";
     for ours in [library(), debug_library()] {
-        for preload in both_orders(&ours, &torsocks) {
+        for preload in both_orders(&ours, other) {
             let ended = Program::python(client)
                 .inside(&namespace)
                 .tuned_by(ours.clone(), &[("KEEPIDLE", "77"), ("CONNECT_TIMEOUT", "5")])
                 .env("LD_PRELOAD", preload)
-                .env("TORSOCKS_CONF_FILE", config.path())
+                .env(variable, file.path())
                 .run();
             ended.succeeded();
             assert_eq!((ended.value("said"), ended.number("idle")), ("hello", 77), "{ended:#?}");
         }
     }
     let asked = server.wait().stdout.lines().filter(|line| *line == "asked=198.51.100.7:80").count();
-    assert_eq!(asked, 4, "all of them went through torsocks");
+    assert_eq!(asked, 4, "all of them went through {}", other.display());
+}
+
+/// torsocks has a `syscall` of its own, which crashes until its constructor has run.
+#[test]
+fn torsocks_and_ours_both_work() {
+    let torsocks = packaged("torsocks/libtorsocks.so");
+    let config = |port: &str| format!("TorAddress 127.0.0.1\nTorPort {port}\n");
+    led_by(&torsocks, "torsocks_and_ours_both_work", ("TORSOCKS_CONF_FILE", config));
+}
+
+#[test]
+fn proxychains_and_ours_both_work() {
+    let proxychains = packaged("libproxychains.so.4");
+    let config = |port: &str| format!("strict_chain\nquiet_mode\n[ProxyList]\nsocks5 127.0.0.1 {port}\n");
+    led_by(&proxychains, "proxychains_and_ours_both_work", ("PROXYCHAINS_CONF_FILE", config));
+}
+
+/// Both give the program memory before they are started themselves.
+#[test]
+fn jemalloc_and_ours_both_work() {
+    for preload in both_orders(&library(), &packaged("libjemalloc.so.2")) {
+        let settings = [("KEEPIDLE", "77")];
+        let program = Program::probe("secure").tuned(&settings).env("LD_PRELOAD", &preload);
+        let ended = program.env("MALLOC_CONF", "stats_print:true").run();
+        ended.succeeded();
+        assert_eq!(ended.number("idle"), 77, "{ended:#?}");
+        assert!(ended.stderr.contains("jemalloc statistics"), "it was at work: {ended:#?}");
+    }
 }
 
 /// libfaketime has the clocks and the waits of libc: it stops time, slows it down, or lets it run away.

@@ -93,6 +93,20 @@ fn libc_is_left_alone_where_no_plugin_needs_it() {
     assert!(protections(&[], true) > protections(&[], false), "two for each library whose symbols are written to");
 }
 
+/// A sandbox may keep a process from making memory writable.
+#[test]
+fn where_libc_cannot_be_written_to_plugins_are_left_alone() {
+    let directory = TempDir::new().expect("temporary directory");
+    let plugin = plugin(&directory);
+    let plain = host(&plugin, &["refused"]).run();
+    plain.succeeded();
+    let ended = host(&plugin, &["refused"]).tuned(&[("KEEPIDLE", "77")]).run();
+    ended.succeeded();
+    assert_eq!((ended.number("own"), ended.number("idle")), (77, plain.number("idle")), "{ended:#?}");
+    let warnings: Vec<_> = ended.log.lines().filter(|line| line.contains(": warn: ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("mprotect is refused with EPERM"), "{warnings:#?}");
+}
+
 /// A library behind ours that looks for the next function late would find our hook in libc, which calls that library.
 #[test]
 fn a_library_behind_ours_does_not_call_itself() {
@@ -114,32 +128,13 @@ fn twenty_threads_load_plugins() {
     assert_eq!(ended.number("wrong"), 0, "{ended:#?}");
 }
 
+const EXTENSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/probes/extensions.php");
+
 /// Debian's PHP loads its extensions so.
 #[test]
 fn php_extensions_are_tuned() {
     let hole = BlackHole::v4();
-    let script = "<?php
-        $s = socket_create(AF_INET, SOCK_STREAM, SOL_TCP);
-        echo 'idle=', socket_get_option($s, SOL_TCP, 4), PHP_EOL;
-        [$ip, $port] = array_slice($argv, 1);
-        foreach (['curl', 'pgsql', 'sockets'] as $extension) {
-            $begun = microtime(true);
-            if ($extension == 'curl') {
-                $c = curl_init(\"http://$ip:$port/\");
-                curl_setopt($c, CURLOPT_TIMEOUT, 15);
-                curl_exec($c);
-            } elseif ($extension == 'pgsql') {
-                @pg_connect(\"host=$ip port=$port connect_timeout=15\");
-            } else {
-                @socket_connect($s, $ip, (int)$port);
-            }
-            echo $extension, '=', (int)((microtime(true) - $begun) * 1000), PHP_EOL;
-        }";
-    let directory = TempDir::new().expect("temporary directory");
-    let file = directory.path().join("extensions.php");
-    fs::write(&file, script).expect("written");
-    let php =
-        || Program::new("php").args([file.as_os_str()]).args([hole.ip(), hole.port()]).limit(Duration::from_secs(60));
+    let php = || Program::new("php").args([EXTENSIONS]).args([hole.ip(), hole.port()]).limit(Duration::from_secs(60));
     let ended = php().tuned(&[("KEEPIDLE", "77"), ("CONNECT_TIMEOUT", "1")]).run();
     ended.succeeded();
     assert_eq!(ended.number("idle"), 77, "{ended:#?}");

@@ -38,12 +38,13 @@ fn secure_execution_takes_nothing_from_the_environment() {
         };
         let right = [("KEEPIDLE", OsStr::new("33")), ("LOG", OsStr::new("trace")), ("LOG_FILE", log.as_os_str())];
         let wrong = [("KEEPIDLE", OsStr::new("x")), ("STRICT", OsStr::new("1"))];
+        let profile = [("PROFILE", OsStr::new("server"))];
         let facts = |ended: &Ended| ["secure", "mapped", "keepalive", "idle"].map(|name| ended.number(name));
 
         let untouched = run("plain", &[]).number("idle");
         assert_ne!(untouched, 33);
         for name in ["setuid", "setgid"] {
-            for settings in [&right[..], &wrong[..], &[right[2], wrong[0], wrong[1]]] {
+            for settings in [&right[..], &wrong[..], &[right[2], wrong[0], wrong[1]], &profile] {
                 let ended = run(name, settings);
                 assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{name}: {ended:#?}");
                 assert_eq!(facts(&ended), [1, 1, 0, untouched], "{name}: {ended:#?}");
@@ -55,6 +56,7 @@ fn secure_execution_takes_nothing_from_the_environment() {
         assert_eq!(facts(&ended), [0, 1, 1, 33], "{ended:#?}");
         assert!(fs::read_to_string(&log).expect("a log file").contains("KEEPIDLE=33s"));
         assert_eq!(run("plain", &wrong).code(), Some(78));
+        assert_eq!(run("plain", &profile).number("idle"), 300);
     });
 }
 

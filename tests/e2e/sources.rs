@@ -20,7 +20,7 @@ use crate::rules::{CLIENT, kernels_idle, server};
 use crate::transparent::calls;
 
 /// The directory that is /etc while `steps` run, and one beside it, in a file system that is gone afterwards.
-fn with_own_etc(test: &str, steps: impl FnOnce(&Path, &Path) + Send + 'static) {
+pub fn with_own_etc(test: &str, steps: impl FnOnce(&Path, &Path) + Send + 'static) {
     let (library, probe) = (library(), probe("secure")); // built before /etc changes
     assert!(library.is_file() && probe.is_file());
     with_own_mounts(test, move || {

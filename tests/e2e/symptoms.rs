@@ -32,7 +32,7 @@ def ask():
     try: s.sendall(b'x'); return 'answered' if s.recv(1) == b'x' else 'closed'
     except OSError as e: return type(e).__name__
     finally: s.settimeout(None)
-print('first=' + ask()); time.sleep(float(sys.argv[1])); print('second=' + ask())
+print('first=' + ask(), flush=True); time.sleep(float(sys.argv[1])); print('second=' + ask())
 ";
 
 fn server(namespace: &Namespace, settings: Settings) -> Running {
@@ -158,6 +158,43 @@ time.sleep(30)";
         assert_eq!(established(&namespace), left);
         server.kill();
     }
+}
+
+#[test]
+fn a_server_accepts_and_says_nothing() {
+    let Some(namespace) = Namespace::or_skip("a_server_accepts_and_says_nothing") else { return };
+    // Its kernel accepts, and answers keepalive probes.
+    let listener = namespace.listener("127.0.0.1:7002");
+    let ask = |settings: Settings| {
+        let url = ["--silent", "--show-error", "--noproxy", "*", "http://127.0.0.1:7002/"];
+        Program::new("curl").args(url).inside(&namespace).limit(Duration::from_secs(5)).with(settings).run()
+    };
+    assert!(ask(Some(&[("KEEPIDLE", "1"), ("KEEPINTVL", "1"), ("KEEPCNT", "2")])).killed, "keepalive does not help");
+    let ended = ask(Some(&[("RECV_TIMEOUT", "2s")]));
+    assert!(!ended.killed && ended.code() != Some(0), "{ended:#?}");
+    assert_on_time(ended.elapsed, Duration::from_secs(2), Duration::from_secs(2));
+    drop(listener);
+}
+
+/// A link is down for 4 s: keepalive of 1 s + 1 s × 2 gives the peer up, 1 s + 1 s × 20 does not.
+#[test]
+fn a_peer_that_sleeps_outlives_a_larger_keepcnt() {
+    let Some(namespace) = Namespace::or_skip("a_peer_that_sleeps_outlives_a_larger_keepcnt") else { return };
+    let server = server(&namespace, None);
+    for (count, then) in [("2", "TimeoutError"), ("20", "answered")] {
+        let settings = [("KEEPIDLE", "1"), ("KEEPINTVL", "1"), ("KEEPCNT", count)];
+        let client = Program::python(CLIENT).args(["7"]).inside(&namespace).tuned(&settings).start();
+        client.printed("first=answered");
+        namespace.run(
+            "nft",
+            &["table inet asleep { chain in { type filter hook input priority 0; tcp dport 7000 drop; }; }"],
+        );
+        std::thread::sleep(Duration::from_secs(4));
+        namespace.run("nft", &["delete table inet asleep"]);
+        let ended = client.wait();
+        assert_eq!(ended.value("second"), then, "KEEPCNT={count}: {ended:#?}");
+    }
+    server.kill();
 }
 
 /// The page names each test of this file, and each case of the page names its test.

@@ -108,6 +108,16 @@ The file of
 .B TCPTUNE_CONFIG
 has the same form.
 Variables win over that file, and that file over this one.
+.TP
+.I $XDG_CONFIG_HOME/tcptune/NAME.conf
+.TQ
+.I ~/.config/tcptune/NAME.conf
+.TQ
+.I /etc/tcptune/NAME.conf
+Profiles of your own, of the same form, which
+.B TCPTUNE_PROFILE
+names; the first one counts, and takes the place of a built-in one of that name.
+Variables win over a profile, and a profile over the other files.
 .SH EXIT STATUS
 That of the program.
 With
@@ -140,6 +150,14 @@ A connect that gives up after three seconds, and a probe after a minute of silen
 .in +4n
 .EX
 LD_PRELOAD=libtcptune.so TCPTUNE_CONNECT_TIMEOUT=3 TCPTUNE_KEEPIDLE=60 curl https://example.com/
+.EE
+.in
+.PP
+The settings of a built-in profile, by one variable:
+.PP
+.in +4n
+.EX
+LD_PRELOAD=libtcptune.so TCPTUNE_PROFILE=cloud\-nat curl https://example.com/
 .EE
 .in
 .PP

@@ -3,7 +3,7 @@
 //!
 //! - [`sockets`]: a hooked call. What the descriptor is, what is decided, what is set, how long a connect may take.
 //! - [`settings`]: from text (environment, files, rules) to what holds for a socket.
-//! - [`options`]: the option table; and [`system`]: the kernel by hand.
+//! - [`options`]: the option table; and [`system`]: system calls, made without libc.
 //!
 //! This crate never defines a libc name, and never calls one that the shim hooks: the real functions reach it as
 //! [`sockets::real::Real`]. So tests and the command are not interposed.

@@ -12,7 +12,7 @@ use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
 const KERNEL: KeepaliveDefaults = KeepaliveDefaults { idle: 7200, interval: 75, count: 9 };
 
-/// What the three sources say.
+/// What the sources say.
 #[derive(Default)]
 struct Said<'a> {
     system: Option<&'a str>,

@@ -1,6 +1,8 @@
 //! A server that accepts and falls silent: what `RECV_TIMEOUT`, `SEND_TIMEOUT` and `CLIENT_TIMEOUT` do in programs that
 //! wait before they read.
 
+mod cost;
+mod nginx;
 mod pools;
 mod programs;
 mod sets;
@@ -21,12 +23,18 @@ const SLACK: Duration = Duration::from_millis(1500);
 enum Answer {
     /// Not at all.
     None,
-    /// With the first bytes of an answer.
+    /// With the first bytes of an answer in HTTP.
     Half,
+    /// With these bytes to the first request.
+    Bytes(&'static [u8]),
+    /// With these bytes, before there is a request.
+    First(&'static [u8]),
     /// With a whole one to each request, on a connection that stays open.
     Whole,
     /// A byte after each so many milliseconds.
     Slowly(u64),
+    /// Not at all; it reads so many KiB every tenth of a second.
+    Takes(usize),
     /// It does not even read for so many milliseconds; then it answers with the number of bytes that came.
     Late(u64),
 }
@@ -56,18 +64,29 @@ fn talk(mut connection: TcpStream, answer: Answer) {
             let _ = write!(connection, "{bytes}");
             return;
         }
+        Answer::Takes(kib) => {
+            while let Ok(1..) = connection.read(&mut vec![0; kib << 10]) {
+                thread::sleep(Duration::from_millis(100));
+            }
+            return;
+        }
         Answer::Slowly(ms) => {
             while connection.write_all(b"x").is_ok() {
                 thread::sleep(Duration::from_millis(ms));
             }
             return;
         }
-        Answer::None | Answer::Half | Answer::Whole => {}
+        Answer::First(bytes) => {
+            let _ = connection.write_all(bytes);
+        }
+        Answer::None | Answer::Half | Answer::Bytes(_) | Answer::Whole => {}
     }
+    let mut bytes = if let Answer::Bytes(bytes) = answer { bytes } else { &[] };
     while let Ok(1..) = connection.read(&mut room) {
         let length = match answer {
             Answer::Half => 1000,
             Answer::Whole => 4,
+            _ if connection.write_all(std::mem::take(&mut bytes)).is_err() => return,
             _ => continue,
         };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");

@@ -1,7 +1,10 @@
 //! Pools of idle connections: ended, and made again without a word.
 
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
+use super::nginx::Nginx;
 use super::{Answer, serve};
 use crate::harness::{Program, python};
 
@@ -59,4 +62,16 @@ asyncio.run(main())
         let port = serve(Answer::Whole).to_string();
         assert_both_are_answered(module, Program::new(python).args(["-c", script, &port]));
     }
+}
+
+#[test]
+fn nginx_makes_a_new_connection() {
+    let settings = [("RECV_TIMEOUT", "0.5"), ("LOG", "debug")];
+    let Some(nginx) = Nginx::start("nginx_makes_a_new_connection", serve(Answer::Whole), &settings) else { return };
+    let first = nginx.ask();
+    thread::sleep(Duration::from_millis(1300));
+    let second = nginx.ask();
+    let ended = nginx.end();
+    assert_eq!((first.stdout.as_str(), second.stdout.as_str()), ("200", "200"), "{ended:#?}");
+    assert!(ended.log.contains("the connection is ended"), "the pool's was: {ended:#?}");
 }

@@ -2,27 +2,52 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
+use super::nginx::Nginx;
 use super::{Answer, LIMIT, SLACK, serve};
-use crate::harness::{Ended, Program, eventually, python};
+use crate::harness::{Ended, Program, python};
 
-/// A program that asks a server for something: its name, how it is started, and what it says after a silence, before and
-/// after half of an answer.
+/// A program that asks a server for something: its name, how it is started, half of an answer in its language, and what it
+/// says after a silence, before and after that.
 struct Case {
     name: &'static str,
     command: Vec<String>,
+    half_an_answer: Answer,
     nothing: &'static str,
     half: &'static str,
 }
 
 fn case(name: &'static str, command: &[&str], nothing: &'static str, half: &'static str) -> Case {
-    Case { name, command: command.iter().map(|word| (*word).to_owned()).collect(), nothing, half }
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
+    Case { name, command, half_an_answer: Answer::Half, nothing, half }
+}
+
+impl Case {
+    fn answered(self, half_an_answer: Answer) -> Self {
+        Self { half_an_answer, ..self }
+    }
+
+    /// Whether the program, and the module that it takes, is installed.
+    fn is_there(&self) -> bool {
+        let (program, rest) = self.command.split_first().expect("a program");
+        let module = match (program.as_str(), rest) {
+            ("perl", [module, ..]) if module.starts_with("-M") => vec![module.as_str(), "-e1"],
+            ("/usr/bin/python3", [.., script]) => vec!["-c", script.lines().next().unwrap_or_default()],
+            _ => vec!["--version"],
+        };
+        let there = Command::new(program).args(module).output();
+        let there = there.is_ok_and(|output| output.status.success() || program == "ldapsearch");
+        if !there {
+            println!("skipped: {} is not installed", self.name);
+        }
+        there
+    }
 }
 
 /// `PORT` stands for the server's port.
@@ -40,6 +65,17 @@ fn cases() -> Vec<Case> {
     let fetch = "fetch('http://127.0.0.1:PORT/').then(r => r.text()).then(console.log, e => console.log(e.cause.code))";
     let php = "$f = stream_socket_client('tcp://127.0.0.1:PORT'); fwrite($f, \"GET / HTTP/1.1\\r\\n\\r\\n\"); \
                while (!feof($f)) { $b = fread($f, 100); if ($b === false || $b === '') { echo 'failed'; break; } }";
+    let postgres = "host=127.0.0.1 port=PORT user=x dbname=x sslmode=disable gssencmode=disable";
+    let lost = "system error: 110";
+    let lwp = "my $r = LWP::UserAgent->new(timeout => 60)->get('http://127.0.0.1:PORT/'); \
+               print $r->status_line, ' ', $r->header('X-Died') // '', qq(\n);";
+    let aiohttp = "import aiohttp
+import asyncio
+async def main():
+    async with aiohttp.ClientSession() as s:
+        async with s.get('http://127.0.0.1:PORT/') as r: print(await r.text())
+asyncio.run(main())";
+    let requests = "import requests\nprint(requests.get('http://127.0.0.1:PORT/', timeout=60).text)";
     let bash = "exec 3<>/dev/tcp/127.0.0.1/PORT; printf 'GET / HTTP/1.1\\r\\n\\r\\n' >&3; cat <&3";
     vec![
         case("curl", &["curl", "-sS", "--noproxy", "*", url], timed_out, timed_out),
@@ -50,8 +86,21 @@ fn cases() -> Vec<Case> {
         case("node fetch", &["node", "-e", fetch], "ETIMEDOUT", "ETIMEDOUT"),
         case("php", &["php", "-r", php], "failed", "failed"),
         case("git", &["git", "ls-remote", url], timed_out, timed_out),
-        case("redis-cli", &["redis-cli", "-p", "PORT", "ping"], "Error", "Error"),
-        case("psql", &["psql", "-h", "127.0.0.1", "-p", "PORT", "-U", "x", "x"], timed_out, "invalid response"),
+        case("redis-cli", &["redis-cli", "-p", "PORT", "ping"], "recv timeout", "recv timeout")
+            .answered(Answer::Bytes(b"$100\r\nhalf")),
+        case("psql", &["psql", postgres], timed_out, timed_out).answered(Answer::Bytes(b"R\0\0\0")),
+        case("mariadb", &["mariadb", "-h127.0.0.1", "-PPORT", "-ux", "--skip-ssl"], lost, lost)
+            .answered(Answer::First(b"\x4a\0\0\0\x0a5.5.5")),
+        case(
+            "ldapsearch",
+            &["ldapsearch", "-x", "-H", "ldap://127.0.0.1:PORT"],
+            "Can't contact LDAP server",
+            "Can't contact LDAP server",
+        )
+        .answered(Answer::Bytes(b"\x30\x0c\x02\x01")),
+        case("LWP", &["perl", "-MLWP::UserAgent", "-e", lwp], timed_out, timed_out),
+        case("aiohttp", &["/usr/bin/python3", "-I", "-c", aiohttp], timed_out, "payload is not completed"),
+        case("requests", &["/usr/bin/python3", "-I", "-c", requests], "TimeoutError", "timed out"),
         script("recv", &then("while s.recv(100): pass"), "TimeoutError"),
         script("makefile", &then("print(s.makefile('rb').read())"), "TimeoutError"),
         script(
@@ -92,15 +141,15 @@ fn run(case: &Case, port: u16, settings: Option<&[(&str, &str)]>, limit: Duratio
 
 /// What each says of both servers, a few at a time.
 fn each(settings: Option<&[(&str, &str)]>, limit: Duration, check: impl Fn(&Case, &str, &Ended) + Sync) {
-    let (silent, half) = (serve(Answer::None), serve(Answer::Half));
-    let cases = cases();
+    let silent = serve(Answer::None);
+    let cases: Vec<_> = cases().into_iter().filter(Case::is_there).collect();
     thread::scope(|scope| {
         for part in cases.chunks(cases.len().div_ceil(8)) {
             let check = &check;
             scope.spawn(move || {
                 for case in part {
                     check(case, case.nothing, &run(case, silent, settings, limit));
-                    check(case, case.half, &run(case, half, settings, limit));
+                    check(case, case.half, &run(case, serve(case.half_an_answer), settings, limit));
                 }
             });
         }
@@ -113,17 +162,55 @@ fn each_program_says_that_it_timed_out() {
     each(Some(settings), Duration::from_secs(15), |case, says, ended| {
         let output = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!ended.killed && output.contains(says), "{}: {says}: {ended:#?}", case.name);
-        let at_once = says == "invalid response" || case.name == "redis-cli";
-        assert!(at_once || ended.elapsed >= LIMIT, "{}: {ended:#?}", case.name);
+        assert!(ended.elapsed >= LIMIT, "{}: {ended:#?}", case.name);
     });
 }
 
 #[test]
 fn without_the_setting_they_wait() {
-    // Those that the half answer tells something do not.
     let settings: &[_] = &[("SEND_TIMEOUT", "1"), ("NODELAY", "on")];
     each(Some(settings), Duration::from_millis(2500), |case, _, ended| {
-        assert!(ended.killed || matches!(case.name, "redis-cli" | "psql"), "{}: {ended:#?}", case.name);
+        assert!(ended.killed, "{}: {ended:#?}", case.name);
+    });
+}
+
+/// To a server that takes nothing.
+#[test]
+fn uploads_say_so_as_well() {
+    let data = NamedTempFile::new().expect("a file");
+    data.as_file().set_len(64 << 20).expect("as large as that");
+    let asyncio = "
+import asyncio
+async def main():
+    reader, writer = await asyncio.open_connection('127.0.0.1', PORT)
+    while True:
+        writer.write(bytes(1 << 20))
+        await writer.drain()
+asyncio.run(main())";
+    let node = "const s = require('net').connect(PORT, '127.0.0.1', () => { s.write(Buffer.alloc(1 << 26)) });
+        s.on('error', e => console.log(e.code))";
+    let perl = "use IO::Socket; $SIG{PIPE} = 'IGNORE'; my $s = IO::Socket::INET->new('127.0.0.1:PORT') or die; \
+                while (1) { defined syswrite($s, 'x' x 1048576) or die \"$!\\n\" }";
+    let file = format!("@{}", data.path().display());
+    let curl = ["curl", "-sS", "--noproxy", "*", "-HExpect:", "--data-binary", &file, "http://127.0.0.1:PORT/"];
+    let cases = [
+        case("curl", &curl, "timed out", ""),
+        case("perl", &["perl", "-e", perl], "Connection timed out", ""),
+        case("node", &["node", "-e", node], "ETIMEDOUT", ""),
+        case("asyncio", &["python3", "-I", "-c", asyncio], "TimeoutError", ""),
+    ];
+    let port = serve(Answer::Late(60_000));
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || {
+                let ended = run(&case, port, Some(&[("SEND_TIMEOUT", "1")]), Duration::from_secs(15));
+                let output = format!("{}{}", ended.stdout, ended.stderr);
+                assert!(!ended.killed && output.contains(case.nothing), "{}: {ended:#?}", case.name);
+                assert!(ended.elapsed >= LIMIT, "{}: {ended:#?}", case.name);
+                let plain = run(&case, port, Some(&[("RECV_TIMEOUT", "1")]), Duration::from_secs(4));
+                assert!(plain.killed, "an upload that stalls is no silence: {}: {plain:#?}", case.name);
+            });
+        }
     });
 }
 
@@ -182,40 +269,28 @@ public class Ask {
 
 #[test]
 fn nginx_answers_502_for_a_silent_upstream() {
-    let nginx = ["nginx", "/usr/sbin/nginx"].into_iter().find(|nginx| Command::new(nginx).arg("-v").output().is_ok());
-    let Some(nginx) = nginx else {
-        println!("skipped: nginx_answers_502_for_a_silent_upstream: no nginx here");
-        return;
-    };
-    let directory = TempDir::new().expect("a directory");
-    let own = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-    let upstream = serve(Answer::None);
-    fs::write(
-        directory.path().join("nginx.conf"),
-        format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr;
-            events {{ worker_connections 64; }}
-            http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-                uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-                server {{ listen 127.0.0.1:{own}; location / {{ proxy_pass http://127.0.0.1:{upstream}; }} }} }}"
-        ),
-    )
-    .expect("written");
-    let ask = || {
-        let url = format!("http://127.0.0.1:{own}/");
-        Program::new("curl").args(["-s", "-m", "10", "--noproxy", "*", "-o/dev/null", "-w%{http_code}", &url]).run()
-    };
-    let path = directory.path().to_str().expect("UTF-8");
-    let args = ["-p", path, "-c", "nginx.conf"];
-    let running = Program::new(nginx).args(args).tuned(&[("RECV_TIMEOUT", "1"), ("LOG", "debug")]).start();
-    eventually("nginx listens", || TcpStream::connect(("127.0.0.1", own)).is_ok());
+    let name = "nginx_answers_502_for_a_silent_upstream";
+    let settings = [("RECV_TIMEOUT", "1"), ("LOG", "debug")];
+    let Some(nginx) = Nginx::start(name, serve(Answer::None), &settings) else { return };
     // A client that says nothing: nginx waits for it as long as nginx does.
-    let mut idle = TcpStream::connect(("127.0.0.1", own)).expect("connected");
-    let answer = ask();
-    assert_eq!(answer.stdout, "502", "{answer:#?}: {:#?}", running.kill());
+    let mut idle = TcpStream::connect(("127.0.0.1", nginx.port)).expect("connected");
+    let answer = nginx.ask();
+    assert_eq!(answer.stdout, "502", "{answer:#?}: {:#?}", nginx.end());
     assert!(answer.elapsed >= LIMIT && answer.elapsed < LIMIT + SLACK, "{answer:#?}");
     idle.set_nonblocking(true).expect("set");
     let read = idle.read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(read, Err(ErrorKind::WouldBlock), "the client is still connected");
-    running.kill();
+    nginx.end();
+}
+
+#[test]
+fn nginx_cuts_half_an_answer_of_an_upstream() {
+    let name = "nginx_cuts_half_an_answer_of_an_upstream";
+    let Some(nginx) = Nginx::start(name, serve(Answer::Half), &[("RECV_TIMEOUT", "1")]) else { return };
+    let answer = nginx.ask();
+    // curl(1), 18: partial file.
+    assert_eq!((answer.code(), answer.stdout.as_str()), (Some(18), "200"), "{answer:#?}: {:#?}", nginx.end());
+    assert!(answer.elapsed >= LIMIT && answer.elapsed < LIMIT + SLACK, "{answer:#?}");
+    let ended = nginx.end();
+    assert!(ended.stderr.contains("Connection timed out"), "{ended:#?}");
 }

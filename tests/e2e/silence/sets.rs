@@ -7,6 +7,7 @@ use super::{Answer, LIMIT, SLACK, serve};
 use crate::harness::{Ended, assert_on_time};
 
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
+const EAGAIN: i64 = libc::EAGAIN as i64;
 const RECEIVE: &[(&str, &str)] = &[("RECV_TIMEOUT", "1")];
 
 /// `ends` waits until the set reports the socket, and reads from it.
@@ -32,6 +33,18 @@ fn assert_ended(ended: &Ended, name: &str) {
     let took = ended.milliseconds(&format!("{name}_took"));
     assert!(took + Duration::from_millis(150) >= LIMIT && took <= LIMIT + SLACK, "{name}: {ended:#?}");
 }
+
+const SEND: &[(&str, &str)] = &[("SEND_TIMEOUT", "1")];
+
+/// `fill` sends until there is no room.
+const FILL: &str = "
+def fill(s):
+    s.setblocking(False)
+    for _ in range(4):
+        try:
+            while s.send(bytes(1 << 18)): pass
+        except BlockingIOError: time.sleep(0.05)
+";
 
 fn assert_each_ends(script: &str, names: &[&str]) {
     let ended = run(&format!("{PRELUDE}{script}"), serve(Answer::None), RECEIVE);
@@ -91,10 +104,28 @@ def another():
     threading.Timer(0.2, lambda: e.register(s, IN)).start()
     time.sleep(0.2)
     ends('another', s, e.poll)
-all_at_once(level, edge, oneshot, nested, duplicated, in_poll, in_select, short, before, another)
+def two_sets():
+    s, room = connect(), select.epoll()
+    e = epoll(s)
+    room.register(s, OUT | ONESHOT)
+    room.poll()
+    room.unregister(s)
+    ends('two_sets', s, e.poll)
+all_at_once(level, edge, oneshot, nested, duplicated, in_poll, in_select, short, before, another, two_sets)
 ";
-    let names =
-        ["level", "edge", "oneshot", "nested", "duplicated", "in_poll", "in_select", "short", "before", "another"];
+    let names = [
+        "level",
+        "edge",
+        "oneshot",
+        "nested",
+        "duplicated",
+        "in_poll",
+        "in_select",
+        "short",
+        "before",
+        "another",
+        "two_sets",
+    ];
     assert_each_ends(script, &names);
 }
 
@@ -172,20 +203,21 @@ ends('other', other, e.poll)
 #[test]
 fn what_a_set_does_not_ask_for_goes_on() {
     let script = "
-only_out, fired, removed, forgotten, unread = [connect() for _ in range(5)]
+only_out, fired, removed, forgotten, hangup = [connect() for _ in range(5)]
 e = epoll(only_out, events=OUT | ET)
 e.register(fired, IN | OUT | ONESHOT)
 e.register(removed, IN)
 e.modify(removed, 0)
 e.register(forgotten, IN)
 e.unregister(forgotten)
+e.register(hangup, select.EPOLLRDHUP)
 end = time.monotonic() + 1.6
 while time.monotonic() < end: e.poll(0.2)
-for name, s in ('only_out', only_out), ('fired', fired), ('removed', removed), ('forgotten', forgotten):
+for name, s in ('only_out', only_out), ('fired', fired), ('removed', removed), ('forgotten', forgotten), ('hangup', hangup):
     call(name, s.send, b'x')
 ";
     let ended = run(&format!("{PRELUDE}{script}"), serve(Answer::None), RECEIVE);
-    for name in ["only_out", "fired", "removed", "forgotten"] {
+    for name in ["only_out", "fired", "removed", "forgotten", "hangup"] {
         assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
     }
 }
@@ -246,4 +278,116 @@ print('rounds=%d' % rounds[0])
     assert!(ended.number("rounds") > 5, "{ended:#?}");
     let ends = ended.log.matches("the connection is ended").count();
     assert!(ends > 20, "some were closed before their deadline and some after: {ends}");
+}
+
+#[test]
+fn a_set_that_asks_for_room_reports_the_end() {
+    let script = "
+def until_ended(name, s, wait):
+    events = call(name, wait)
+    print('%s_events=%s' % (name, bool(events)))
+    call(name + '_send', s.send, b'x')
+def level():
+    s = connect()
+    fill(s)
+    until_ended('level', s, epoll(s, events=OUT).poll)
+def both():
+    s = connect()
+    e = epoll(s)
+    fill(s)
+    e.modify(s, IN | OUT)
+    until_ended('both', s, e.poll)
+def edge():
+    s = connect()
+    e = epoll(s, events=IN | OUT | ET)
+    e.poll()
+    fill(s)
+    until_ended('edge', s, e.poll)
+def oneshot():
+    s = connect()
+    fill(s)
+    until_ended('oneshot', s, epoll(s, events=OUT | ONESHOT).poll)
+def in_poll():
+    s = connect()
+    fill(s)
+    until_ended('in_poll', s, lambda e=epoll(s, events=OUT): poll(e, 60000))
+def before():
+    s = socket.socket()
+    s.setblocking(False)
+    e = epoll(s, events=OUT | ET)
+    e.poll(0)
+    s.connect_ex(('127.0.0.1', port))
+    e.poll()
+    fill(s)
+    until_ended('before', s, e.poll)
+def closed_number():
+    s = connect()
+    fill(s)
+    e = epoll(s, events=OUT)
+    other = s.dup()
+    s.close()
+    until_ended('closed_number', other, e.poll)
+all_at_once(level, both, edge, oneshot, in_poll, before, closed_number)
+";
+    let ended = run(&format!("{PRELUDE}{FILL}{script}"), serve(Answer::Late(60_000)), SEND);
+    for name in ["level", "both", "edge", "oneshot", "in_poll", "before", "closed_number"] {
+        assert_ended(&ended, name);
+        assert_eq!(ended.value(&format!("{name}_events")), "True", "{name}: {ended:#?}");
+        assert_eq!(ended.number(&format!("{name}_send")), ETIMEDOUT, "{name}: {ended:#?}");
+    }
+}
+
+#[test]
+fn a_set_that_has_room_or_does_not_ask_for_it_goes_on() {
+    let script = "
+idle, some, only_in, none, fired, removed, rearmed = [connect() for _ in range(7)]
+some.send(bytes(1 << 14))
+for s in only_in, none, removed: fill(s)
+e = epoll(idle, some, events=IN | OUT | ET)
+e.register(only_in, IN)
+e.register(none, OUT)
+e.modify(none, 0)
+e.register(fired, IN | OUT | ONESHOT)
+e.register(removed, OUT)
+e.unregister(removed)
+e.register(rearmed, OUT | ONESHOT)
+e.poll()
+fill(fired), fill(rearmed)
+end = time.monotonic() + 2
+while time.monotonic() < end: e.poll(0.2)
+for name, s in ('idle', idle), ('some', some): call(name, s.send, b'x')
+for name, s in ('only_in', only_in), ('none', none), ('fired', fired), ('removed', removed), ('rearmed', rearmed):
+    call(name, s.send, b'x')
+e.modify(rearmed, OUT | ONESHOT)
+call('again', e.poll)
+call('again_send', rearmed.send, b'x')
+";
+    let ended = run(&format!("{PRELUDE}{FILL}{script}"), serve(Answer::Late(60_000)), SEND);
+    for name in ["idle", "some"] {
+        assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
+    }
+    for name in ["only_in", "none", "fired", "removed", "rearmed"] {
+        assert_eq!(ended.number(name), EAGAIN, "{name}: {ended:#?}");
+    }
+    assert_eq!(ended.number("again_send"), ETIMEDOUT, "{ended:#?}");
+}
+
+#[test]
+fn a_peer_that_takes_something_now_and_then_is_kept() {
+    let script = "
+s = connect()
+e = epoll(s, events=OUT | ET)
+fill(s)
+sent, end = 0, time.monotonic() + 3
+while time.monotonic() < end:
+    e.poll(60)
+    try:
+        while True: sent += s.send(bytes(1 << 16))
+    except BlockingIOError: pass
+print('sent=%d' % sent)
+call('alive', s.getpeername)
+";
+    let ended = run(&format!("{PRELUDE}{FILL}{script}"), serve(Answer::Takes(512)), SEND);
+    assert!(ended.number("sent") > 0, "{ended:#?}");
+    assert_eq!(ended.number("alive"), 0, "{ended:#?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Answer, LIMIT, SLACK, serve};
-use crate::harness::{Ended, Program, assert_on_time};
+use crate::harness::{Ended, Program, assert_on_time, debug_library, library};
 
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
 const EAGAIN: i64 = libc::EAGAIN as i64;
@@ -360,4 +360,135 @@ call('poll', poll, s, 60000)
     let lines: Vec<_> = ended.log.lines().filter(|line| line.contains(&format!("127.0.0.1:{port}: "))).collect();
     assert!(lines.iter().any(|line| line.contains("nothing came for 1.000 s: ETIMEDOUT")), "{ended:#?}");
     assert!(lines.iter().any(|line| line.contains("no byte came for 1.")), "{ended:#?}");
+}
+
+/// Programs make larger sets than `fd_set` is: those are the kernel's affair.
+#[test]
+fn a_select_of_more_than_1024_descriptors_is_as_ever() {
+    let script = "
+import resource
+libc = ctypes.CDLL(None, use_errno=True)
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+s = connect()
+WORDS, GUARD = 3000 // 64 + 1, 0xa5a5a5a5a5a5a5a5
+def sets(fd):
+    room = (ctypes.c_uint64 * (WORDS + 2))(*[0] * (WORDS + 2))
+    room[WORDS] = room[WORDS + 1] = GUARD
+    room[fd // 64] = 1 << fd % 64
+    return room
+def wait(name, fd, seconds):
+    read, write = sets(fd), sets(fd)
+    left = (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1e6))
+    number = WORDS * 64
+    print('%s=%d' % (name, libc.select(number, read, write if 'both' in name else None, None, left)))
+    intact = all(r[WORDS] == r[WORDS + 1] == GUARD for r in (read, write))
+    print('%s_intact=%d\\n%s_set=%s' % (name, intact, name, [i for i in range(WORDS) if read[i]] == []))
+    print('%s_left=%d' % (name, left[0] * 1000 + left[1] // 1000))
+high = os.dup2(s.fileno(), 2999)
+low = connect()
+for name, fd in ('high', high), ('low', low.fileno()):
+    wait(name, fd, 1.5)
+    wait(name + '_both', fd, 5)
+for name, s in ('high', socket.socket(fileno=high)), ('low', low):
+    s.setblocking(False)
+    call(name + '_recv', s.recv, 1)
+";
+    let port = serve(Answer::None);
+    for settings in [&[("NODELAY", "on")], RECEIVE] {
+        let ended = run(script, port, settings);
+        for name in ["high", "low"] {
+            let number = |what| ended.number(&format!("{name}{what}"));
+            assert_eq!((number(""), number("_both"), number("_recv")), (0, 1, EAGAIN), "{name}: {ended:#?}");
+            assert_eq!((number("_intact"), number("_both_intact")), (1, 1), "{name}: {ended:#?}");
+            assert_eq!(ended.value(&format!("{name}_set")), "True", "{name}: {ended:#?}");
+            assert!(number("_left") == 0 && number("_both_left") > 3000, "{name}: {ended:#?}");
+        }
+    }
+}
+
+/// The kernel cannot end such a connection so that the program hears of an error: only calls that block are bounded.
+#[test]
+fn waits_for_multipath_tcp_are_as_ever() {
+    let has_mptcp = std::fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|enabled| enabled.trim() == "1");
+    if !has_mptcp {
+        println!("skipped: waits_for_multipath_tcp_are_as_ever: no MPTCP here");
+        return;
+    }
+    let script = "
+def made():
+    s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    s.connect(('127.0.0.1', port))
+    return s
+s = made()
+e = select.epoll()
+e.register(s, select.EPOLLIN)
+print('poll=%s' % poll(s, 1500))
+print('select=%s' % (select.select([s], [], [], 1.5)[0],))
+print('epoll=%s' % e.poll(1.5))
+s.setblocking(False)
+call('recv', s.recv, 1)
+s.setblocking(True)
+call('blocking', s.recv, 1)
+call('send', s.send, b'x')
+";
+    let ended = run(script, serve(Answer::None), &[("RECV_TIMEOUT", "1"), ("SEND_TIMEOUT", "1")]);
+    for wait in ["poll", "select", "epoll"] {
+        assert_eq!(ended.value(wait), "[]", "{ended:#?}");
+    }
+    let errors = ["recv", "blocking", "send"].map(|name| ended.number(name));
+    assert_eq!(errors, [EAGAIN, ETIMEDOUT, 0], "{ended:#?}");
+    assert_ended(&ended, "blocking");
+}
+
+/// poll(2) of nothing is a sleep.
+#[test]
+fn a_wait_for_nothing_is_a_sleep() {
+    let script = "
+libc = ctypes.CDLL(None, use_errno=True)
+def sleep(name, function):
+    start = time.monotonic()
+    print('%s=%d' % (name, function()))
+    print('%s_took=%d' % (name, (time.monotonic() - start) * 1000))
+idle = connect()
+sleep('poll', lambda: libc.poll(None, 0, 1300))
+sleep('select', lambda: libc.select(0, None, None, None, (ctypes.c_long * 2)(1, 300000)))
+sleep('pselect', lambda: libc.pselect(0, None, None, None, (ctypes.c_long * 2)(1, 300000000), None))
+sleep('ppoll', lambda: libc.ppoll(None, 0, (ctypes.c_long * 2)(1, 300000000), None))
+sleep('negative', lambda: libc.poll(struct.pack('ihh', -5, 1, 0), 1, 1300))
+";
+    let port = serve(Answer::None);
+    for library in [library(), debug_library()] {
+        let program = Program::python(&format!("{PRELUDE}{script}")).args([port.to_string()]);
+        let ended = program.tuned_by(library, RECEIVE).run();
+        ended.succeeded();
+        for wait in ["poll", "select", "pselect", "ppoll", "negative"] {
+            assert_eq!(ended.number(wait), 0, "{wait}: {ended:#?}");
+            assert_on_time(ended.milliseconds(&format!("{wait}_took")), Duration::from_millis(1300), SLACK);
+        }
+    }
+}
+
+#[test]
+fn waits_at_the_same_time_count_once() {
+    let script = "
+twice, threads, closed = connect(), connect(), connect()
+time.sleep(1)
+libc = ctypes.CDLL(None, use_errno=True)
+entry = lambda s: struct.pack('ihh', s.fileno(), select.POLLIN, 0)
+print('twice=%d' % libc.poll(entry(twice) * 3, 3, 700))
+polls = [threading.Thread(target=poll, args=(threads, 700)) for _ in range(3)]
+for t in polls: t.start()
+for t in polls: t.join()
+for name, s in ('of_twice', twice), ('of_threads', threads):
+    s.setblocking(False)
+    call(name, s.recv, 1)
+other = closed.dup()
+call('poll', poll, closed, 60000)
+closed.close()
+call('other', other.recv, 1)
+";
+    let ended = run(script, serve(Answer::None), RECEIVE);
+    assert_eq!(["twice", "of_twice", "of_threads"].map(|name| ended.number(name)), [0, EAGAIN, EAGAIN], "{ended:#?}");
+    assert_ended(&ended, "poll");
+    assert_eq!(ended.number("other"), ETIMEDOUT, "the number that it was ended by is closed: {ended:#?}");
 }

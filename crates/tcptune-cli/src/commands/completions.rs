@@ -64,7 +64,7 @@ fn pages(command: &Command, date: &str, directory: &Path) -> io::Result<()> {
         Man::new(command.clone().mut_args(with_aliases)).date(date).source(concat!("tcptune ", clap::crate_version!()));
     let mut text = Vec::new();
     page.render(&mut text)?;
-    // What it writes between paragraphs makes mandoc(1) warn.
+    // mandoc(1) warns of the line breaks that the generator writes between paragraphs.
     let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.sp\n");
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     let others = if name == "tcptune" { "" } else { ".BR tcptune (1),\n" };

@@ -86,7 +86,7 @@ pub fn run_shell(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> 
     let shell = variables::own().shell().unwrap_or(OsStr::new("/bin/sh"));
     let name = Path::new(shell).file_name().and_then(OsStr::to_str).unwrap_or_default();
     let mut words = vec![shell.to_owned()];
-    // What sets the prompt comes after the shell's own files, which set one as well.
+    // The prompt is set after the shell has read its own files, which set one as well.
     let prompt = match name {
         "fish" => {
             words.push("-C".into());
@@ -99,7 +99,7 @@ pub fn run_shell(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> 
     start(&words, prompt, false, matches, out)
 }
 
-/// Does it: where all goes well, the program takes the place of this process.
+/// Starts the program: if all goes well, it takes the place of this process and this never returns.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
     start(&words, None, matches.get_flag("dry-run"), matches, out)
@@ -215,7 +215,7 @@ fn become_it(path: &Path, words: &[OsString], may_be_script: bool) -> Error {
     }
 }
 
-/// What would not work is said before anything is started.
+/// Refuses a program that the chosen way does not reach, before anything is started.
 fn refuse(program: &Program, choice: &Choice, force: bool) -> Result<(), Error> {
     if choice.obstacles.is_empty() {
         return Ok(());
@@ -286,7 +286,7 @@ pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
         let of_run = find(&run);
         is_run |= of_run.is_some();
         let Some(found) = of_run.or_else(|| find(whole)) else {
-            // A mistake is named beside the flags of `run`, of which it is likely one.
+            // A mistyped flag is most likely one of `run`, whose parser then suggests the right one.
             is_run |= long.starts_with("--") && !matches!(long, "--help" | "--version");
             break;
         };

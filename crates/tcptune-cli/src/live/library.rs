@@ -1,7 +1,7 @@
 //! The library in a process: where it is, and what it says that it decided.
 //!
 //! All of it is read from the memory of the process (process_vm_readv(2)); no file that the process names is opened. What
-//! is read is as little to be believed as any text of others.
+//! is read is not trusted: another program may have written it.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct Library {
     pub path: PathBuf,
     /// Its version.
     pub version: String,
-    /// What it says, if it is of the version of this command.
+    /// What it says, if library and command are of the same version.
     pub told: Option<Told>,
 }
 
@@ -57,7 +57,7 @@ fn files(maps: &MemoryMaps) -> impl Iterator<Item = (u64, PathBuf)> {
     })
 }
 
-/// Version and address of the block, of a library that begins so.
+/// The version of a library, and the address of its block, from its first bytes.
 fn notes(head: &[u8], base: u64) -> Option<(String, Option<u64>)> {
     match FileKind::parse(head).ok()? {
         FileKind::Elf64 => notes_of::<elf::FileHeader64<Endianness>>(head, base),
@@ -83,7 +83,7 @@ fn notes_of<H: FileHeader<Endian = Endianness>>(head: &[u8], base: u64) -> Optio
                     version = Some(String::from_utf8_lossy(text).into_owned());
                 }
                 note::BLOCK => {
-                    // It says how far behind itself the block is.
+                    // The note holds the distance from itself to the block.
                     let at = value.as_ptr().addr().checked_sub(head.as_ptr().addr())?;
                     let distance = i64::from_ne_bytes(value.try_into().ok()?);
                     block = base.checked_add(u64::try_from(at).ok()?)?.checked_add_signed(distance);

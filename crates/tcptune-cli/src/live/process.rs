@@ -147,7 +147,7 @@ impl Target {
                     }
                     // Who may list the directory may not always read the links in it.
                     (_, Err(error)) if error.raw_os_error() == Some(libc::EACCES) => refused = Some(error),
-                    // One that is closed meanwhile is an error of its own, and none of ours.
+                    // A descriptor that is closed meanwhile is no failure.
                     _ => {}
                 }
             }
@@ -169,8 +169,8 @@ impl Target {
         Ok(sockets)
     }
 
-    /// Whether a descriptor of this socket is one of TCP (sockfs has it as an extended attribute, so that none has to be
-    /// duplicated): none if not, or else whether it is MPTCP, and of IPv6. sock_diag lists a subflow for an MPTCP socket.
+    /// None if the socket is not TCP; else whether it is MPTCP, and whether it is of IPv6. sockfs tells by an extended attribute,
+    /// so no duplicate is needed; sock_diag would show a subflow in place of an MPTCP socket.
     pub fn kind(&self, descriptor: &Descriptor) -> Option<(bool, bool)> {
         let mut name = [0_u8; 32];
         let path = format!("/proc/{}/fd/{}", self.pid, descriptor.fds.first()?);
@@ -206,7 +206,7 @@ impl Target {
     /// A duplicate of a descriptor of this socket, for a moment; none if it is closed by now, or the process has ended.
     pub fn duplicate(&self, descriptor: &Descriptor) -> Result<Option<Socket>, Error> {
         for fd in &descriptor.fds {
-            // The number may be another socket's by now, which shall not be held open even for a moment.
+            // The number may be another socket's by now: a duplicate would hold that one open for a moment.
             let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid)).ok();
             if link.as_deref().and_then(inode) != Some(descriptor.inode) {
                 continue;

@@ -93,7 +93,7 @@ impl Selection {
             }
         }
         for pid in found {
-            // One that has ended meanwhile was never meant.
+            // A process that has ended meanwhile is left out, without a word.
             match Target::open(pid) {
                 Ok(target) if target.is_open_to_us() => selected.targets.push(target),
                 Ok(_) => selected.denied += 1,

@@ -29,7 +29,7 @@ pub struct Snapshot {
     pub ended: bool,
 }
 
-/// Of which sockets options are read. It takes a duplicate, which keeps the socket open for a moment.
+/// Of which sockets the options are read: that takes a duplicate, which keeps a socket open for a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     Nothing,

@@ -44,7 +44,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Of a socket that sock_diag does not list: neither bound nor connected. Its kind is MPTCP or not, of IPv6 or not.
+    /// The facts of a socket that is neither bound nor connected, which sock_diag does not list. Its kind is (MPTCP, IPv6).
     pub fn unconnected((mptcp, v6): (bool, bool)) -> Self {
         Self { mptcp, v6, state: State::CLOSE, local: None, peer: None, timer: None, queues: None, info: None }
     }
@@ -65,7 +65,7 @@ impl Facts {
         self.v6 && address.is_none_or(|address| address.is_ipv6())
     }
 
-    /// Level and name of what says it of this socket's packets; none if this option is not of its family.
+    /// Level and name of the option for the kind of packets that this socket sends; none if it has no such option.
     fn level_and_name(&self, option: &Sockopt) -> Option<(c_int, c_int)> {
         match option.v6 {
             Some(v6) if self.sends_v6() => Some((libc::IPPROTO_IPV6, v6)),
@@ -199,7 +199,7 @@ impl Socket {
     }
 }
 
-/// Of two rows that are one option, the one that is meant for such a socket.
+/// Two rows may be the same socket option: whether this is the one that is meant for such a socket.
 fn is_told(row: usize, opt: &Opt, facts: &Facts) -> bool {
     let Target::Socket(option) = opt.target else { return false };
     let same = |other: &Opt| matches!(other.target, Target::Socket(o) if (o.level, o.optname) == (option.level, option.optname));

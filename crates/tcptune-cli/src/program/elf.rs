@@ -53,8 +53,8 @@ const WAITS: [&str; 12] = [
 pub struct Imports {
     /// Where libraries are looked for first (`DT_RUNPATH`, `DT_RPATH`).
     pub search: Vec<OsString>,
-    /// Whether connect(2), bind(2) or listen(2) is among its imports.
-    pub sockets: bool,
+    /// Whether connect(2) is among its imports.
+    pub connect: bool,
     /// Whether dlopen(3) is.
     pub dlopen: bool,
     /// Whether the machine's instruction for a system call is in it.
@@ -234,7 +234,7 @@ impl Elf {
         for symbol in symbols.iter().filter(|symbol| symbol.is_undefined(endian)) {
             let Ok(name) = symbol.name(endian, symbols.strings()) else { continue };
             match name {
-                b"connect" | b"bind" | b"listen" => found.imports.sockets = true,
+                b"connect" => found.imports.connect = true,
                 b"dlopen" => found.imports.dlopen = true,
                 _ => found.waits.extend(WAITS.into_iter().filter(|wait| wait.as_bytes() == name)),
             }

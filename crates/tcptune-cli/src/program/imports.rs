@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::Elf;
 
-/// So many libraries are looked at; what needs more imports nearly everything.
+/// How many libraries are looked at: a program with more imports nearly everything.
 const LIBRARIES: usize = 256;
 
 /// Libraries of libc itself: what they import is how they call each other.
@@ -26,14 +26,15 @@ const OF_LIBC: [&str; 10] = [
 ];
 
 /// Whether a dynamic program reaches its sockets past libc: it makes system calls itself, or through io_uring, and
-/// neither it nor a library of it imports what connects or listens. Where that cannot be told, it does not.
+/// neither it nor a library of it imports what connects. Of bind and listen that says nothing: Rust's standard library
+/// makes listeners by libc, also for those who connect past it (smol). Where it cannot be told, it does not.
 pub fn past_libc(path: &Path, elf: &Elf) -> bool {
     let mut seen = HashSet::new();
     let mut next = vec![(path.to_owned(), elf.clone())];
     let mut makes_calls = false;
     while let Some((path, elf)) = next.pop() {
-        // What loads others later may get at libc through them.
-        if elf.imports.sockets || elf.imports.dlopen || seen.len() > LIBRARIES {
+        // A program that loads libraries later may make its socket calls in those.
+        if elf.imports.connect || elf.imports.dlopen || seen.len() > LIBRARIES {
             return false;
         }
         makes_calls |= elf.imports.makes_calls && seen.is_empty();

@@ -50,10 +50,11 @@ impl Obstacle {
         matches!(self, Self::Static | Self::Go | Self::DirectCalls)
     }
 
-    /// Whether it keeps this way out.
+    /// Whether this way cannot reach the program because of it.
     pub fn hinders(&self, way: Way) -> bool {
         match self {
-            // What cannot be started at all, and what a service starts, which is no child of this process.
+            // A program that cannot be started at all, or that a service starts, which is no child of this process: no way
+            // helps.
             Self::NoLoader(_)
             | Self::NoInterpreter(_)
             | Self::CarriageReturn
@@ -124,9 +125,9 @@ impl fmt::Display for Obstacle {
                 write!(f, "for {program}, and the library is for {library}: the loader cannot load it there")
             }
             Self::Go => f.write_str("a Go program: it makes its own system calls, past libc and past the library"),
-            Self::DirectCalls => f.write_str(
-                "makes its system calls itself: neither it nor a library of it imports what connects or listens",
-            ),
+            Self::DirectCalls => {
+                f.write_str("makes its system calls itself: neither it nor a library of it imports connect")
+            }
             Self::NoLoader(path) => write!(f, "needs the loader {}, which is not there", path.display()),
             Self::NoInterpreter(path) => write!(f, "needs the interpreter {}, which is not there", path.display()),
             Self::CarriageReturn => {

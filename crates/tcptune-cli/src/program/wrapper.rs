@@ -16,7 +16,7 @@ pub enum Behind {
 /// How the variables are lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// By an environment of its own; how it is called.
+    /// It starts the program with an environment of its own. The command, for the message.
     Environment(String),
     /// It asks another process to start it.
     Manager(String),

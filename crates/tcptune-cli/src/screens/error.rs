@@ -107,7 +107,7 @@ fn write(line: &str) {
 }
 
 impl From<io::Error> for Error {
-    /// Of standard output: everything else says what it was about.
+    /// Errors of standard output: all other errors are made with a message that says what they are about.
     fn from(error: io::Error) -> Self {
         Self::failed(format!("cannot write the output: {error}"))
     }

@@ -34,7 +34,9 @@ fn dashed(name: &str) -> String {
 
 /// The flags of the rows that are wanted.
 pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
-    OPTIONS.iter().zip(&DOCS).filter(move |(opt, _)| wanted(opt)).map(|(opt, doc)| {
+    // It has a flag that is read before all others: `profile::arg`.
+    let is_profile = |opt: &Opt| opt.target == Target::Own(Own::Profile);
+    OPTIONS.iter().zip(&DOCS).filter(move |(opt, _)| wanted(opt) && !is_profile(opt)).map(|(opt, doc)| {
         let is_rule = matches!(opt.target, Target::Own(Own::Rules));
         let help = format!("{} {}", doc.help, capitalised(&opt.kind.accepted(opt.range).to_string()));
         Arg::new(opt.name())
@@ -188,12 +190,19 @@ impl Given {
         self.0.push(Said { row, text, origin });
     }
 
+    /// Whether it names a profile, which takes the place of that of the environment.
+    pub fn has_profile(&self) -> bool {
+        self.0.iter().any(|said| matches!(said.origin, Origin::Profile(_)))
+    }
+
     /// With those of the environment below them, as a program would find both.
     pub fn over_environment(mut self) -> Self {
+        let has_profile = self.has_profile();
         for (name, value) in variables::own().settings() {
             let found = name.to_str().zip(value.to_str()).and_then(|(name, value)| Some((table::find(name)?, value)));
             if let Some(((row, opt), value)) = found
                 && !self.0.iter().any(|said| OPTIONS[said.row].target == opt.target)
+                && !(has_profile && opt.target == Target::Own(Own::Profile))
             {
                 self.0.push(Said { row, text: value.to_owned(), origin: Origin::Flag });
             }
@@ -213,23 +222,36 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
+        self.settle(Process::default, keepalive)
+    }
+
+    /// The same for this process, as far as its rules know it.
+    pub fn settings_of(&self, process: Process) -> Result<Settings, Error> {
+        self.settle(|| process, kernel::keepalive_defaults)
+    }
+
+    fn settle(
+        &self,
+        process: impl FnOnce() -> Process,
+        keepalive: impl FnOnce() -> KeepaliveDefaults,
+    ) -> Result<Settings, Error> {
         let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
         let mut draft = Draft::new(&variables);
         if let Some(path) = draft.config() {
             let text = config::read(path, Trust::User);
             draft.file(Source::Config, text);
         }
-        let (settings, wrong) = draft.settle(Process::default, keepalive);
-        refuse(wrong)?;
-        Ok(settings)
+        if let Some(name) = draft.profile() {
+            let found = profile::find(name);
+            draft.found(found);
+        }
+        let (settings, wrong) = draft.settle(process, keepalive);
+        if wrong.is_empty() { Ok(settings) } else { Err(refused(wrong)) }
     }
 }
 
 /// The library's own messages about flags, which it knows as variables.
-pub fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
-    if wrong.is_empty() {
-        return Ok(());
-    }
+fn refused(wrong: Vec<Diagnostic>) -> Error {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {
@@ -242,5 +264,5 @@ pub fn refuse(wrong: Vec<Diagnostic>) -> Result<(), Error> {
         }
         diagnostic.to_string()
     });
-    Err(Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed"))
+    Error::usage(lines.collect::<Vec<_>>()).hint("nothing is started or changed")
 }

@@ -93,6 +93,9 @@ fn left_out(way: Way, settings: &Settings) -> Vec<String> {
             let needs_accept = matches!(opt.target, Target::Socket(option) if option.stages.contains(Stages::ACCEPT));
             if !doc.ways.contains(way.of_table()) {
                 Some(opt.name().to_owned())
+            } else if way == Way::Notify && matches!(opt.name(), "RECV_TIMEOUT" | "SEND_TIMEOUT") {
+                // There it is SO_RCVTIMEO or SO_SNDTIMEO alone, which only calls that block look at (socket(7)).
+                Some(format!("{} of accepted sockets, nor in poll, select, epoll and Go", opt.name()))
             } else if way == Way::Notify && needs_accept {
                 Some(format!("{} of accepted sockets", opt.name()))
             } else {
@@ -133,6 +136,8 @@ mod tests {
         let found = choice(&[Obstacle::Static], &settings);
         assert_eq!(found.left_out, ["ACCEPT_TIMEOUT", "PRIORITY of accepted sockets", "MPTCP"]);
         assert!(choice(&[], &settings).left_out.is_empty());
+        let waits = choice(&[Obstacle::Go], &[("RECV_TIMEOUT", "3")]).left_out;
+        assert_eq!(waits, ["RECV_TIMEOUT of accepted sockets, nor in poll, select, epoll and Go"]);
         let rules = [("RULES", "dst=::1 : QUICKACK=on")];
         assert_eq!(choice(&[Obstacle::Go], &rules).left_out, ["QUICKACK of accepted sockets"]);
     }

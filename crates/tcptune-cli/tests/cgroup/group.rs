@@ -32,14 +32,8 @@ impl Group {
 
     fn new() -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mounts = fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
-        let mount = mounts.lines().find_map(|line| {
-            let fields: Vec<_> = line.split(' ').collect();
-            (fields.get(2) == Some(&"cgroup2")).then(|| PathBuf::from(fields[1]))
-        });
-        let mount = mount.ok_or("no cgroup file system of version 2 is mounted")?;
         let name = format!("tcptune-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = mount.join(name);
+        let path = mount()?.join(name);
         fs::create_dir(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(Self(path))
     }
@@ -129,6 +123,16 @@ impl Drop for Group {
             eventually("the cgroup can be removed", || fs::remove_dir(&self.0).is_ok());
         }
     }
+}
+
+/// Where the hierarchy of version 2 is.
+pub fn mount() -> Result<PathBuf, String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
+    let mount = mounts.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(' ').collect();
+        (fields.get(2) == Some(&"cgroup2")).then(|| PathBuf::from(fields[1]))
+    });
+    mount.ok_or_else(|| "no cgroup file system of version 2 is mounted".to_owned())
 }
 
 /// Why no BPF program can be attached here.

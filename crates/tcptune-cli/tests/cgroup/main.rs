@@ -3,12 +3,16 @@
 mod group;
 mod many;
 mod places;
+mod pods;
 mod programs;
+mod refused;
 mod rules;
 mod running;
 mod timeouts;
 mod trial;
 
+#[path = "../../../../tests/e2e/deploy/cluster.rs"]
+mod cluster;
 #[path = "../live/harness.rs"]
 #[allow(dead_code, reason = "the tests of inspect and apply use more of it")]
 mod harness;
@@ -18,3 +22,5 @@ mod hole;
 #[path = "../../../../tests/e2e/harness/namespace.rs"]
 #[allow(dead_code, reason = "the end-to-end tests of the library use more of it")]
 mod namespace;
+#[path = "../../../../tests/e2e/deploy/root.rs"]
+mod root;

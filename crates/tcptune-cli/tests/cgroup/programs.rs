@@ -49,6 +49,35 @@ fn static_c_by_system_call_and_by_io_uring() {
 }
 
 #[test]
+fn connections_of_mptcp_are_tuned_and_what_the_program_reads() {
+    let Some(group) = Group::or_skip("connections_of_mptcp_are_tuned_and_what_the_program_reads") else { return };
+    let script = "import json, socket, subprocess, sys\nl = socket.socket(socket.AF_INET, socket.SOCK_STREAM, int(sys.argv[1]))\n\
+                  l.bind(('127.0.0.1', 0))\nl.listen()\nc = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)\n\
+                  c.connect(l.getsockname())\nss = ['ss', '-tnoiH', 'dport', '=', ':%d' % l.getsockname()[1]]\n\
+                  print(json.dumps([subprocess.run(ss, capture_output=True, text=True).stdout, c.getsockopt(6, 4), \
+                  c.getsockopt(6, 6)]))";
+    let said = |protocol: &str| {
+        let mut command = Command::new(real_python());
+        group.enter(command.args(["-I", "-c", script, protocol]));
+        let said = Ended::of(&mut command).json();
+        let connection = said[0].as_str().expect("a line").to_owned();
+        (connection.contains("timer:(keepalive,"), said[1].as_i64(), said[2].as_i64())
+    };
+    assert_eq!(said("262"), (false, Some(7200), Some(9)));
+    group.attach(&SETTINGS);
+    assert_eq!(
+        said("0"),
+        (true, Some(61), Some(7)),
+        "the peer has TCP only: the program reads what its connection has"
+    );
+    assert_eq!(
+        said("262"),
+        (true, Some(7200), Some(9)),
+        "it reads what the MPTCP socket has, and its connection is tuned"
+    );
+}
+
+#[test]
 fn the_environment_wins_or_the_program() {
     let Some(group) = Group::or_skip("the_environment_wins_or_the_program") else { return };
     let (_v4, port) = listener("127.0.0.1");

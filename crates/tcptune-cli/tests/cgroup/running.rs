@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::group::{Group, client, listener};
+use crate::group::{Group, client, listener, mount};
 use crate::harness::{Ended, Running, TCPTUNE, eventually, inspect, real_python, socket};
 
 #[test]
@@ -50,12 +50,9 @@ fn a_listener_that_is_open_already_accepts_tuned_connections() {
 }
 
 fn cgroup_of_run(pid: u32) -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-    let mount = mounts.lines().find(|line| line.contains(" cgroup2 ")).expect("cgroups");
-    let mount = mount.split(' ').nth(1).expect("a mount point");
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
     let name = groups.lines().find_map(|line| line.strip_prefix("0::/")).expect("a cgroup");
-    PathBuf::from(mount).join(name)
+    mount().expect("a mount").join(name)
 }
 
 #[test]

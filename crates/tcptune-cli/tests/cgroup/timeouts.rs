@@ -38,7 +38,7 @@ fn connect_ends_in_time_and_the_user_timeout_is_as_it_was() {
         group.attach(&["--connect-timeout", timeout]);
         let said = soon(|| group.client(&[&v4.ip(), &v4.port()]), ms);
         assert_eq!(said["user_timeout"], 0, "{said}");
-        let said = soon(|| group.client(&[&v4.ip(), &v4.port(), "nonblocking", "timeout=7777"]), ms);
+        let said = soon(|| group.client(&[&v6.ip(), &v6.port(), "nonblocking", "timeout=7777"]), ms);
         assert_eq!(said["user_timeout"], 7777, "{said}");
     }
     group.attach(&["--connect-timeout", "400ms"]);

@@ -78,6 +78,16 @@ fn processes() {
     }
 }
 
+/// PHP loads its extensions with `RTLD_DEEPBIND`.
+#[test]
+fn plugins_of_a_process() {
+    let php = ["--keepidle", "77", "--", "php", "-r", "echo fread(STDIN, 1); sleep(60);"];
+    for (args, plugins) in [(&["--keepidle", "77", "cat"][..], Value::Null), (&php, true.into())] {
+        let (report, _) = Waiting::start(&mut tcptune(args)).check();
+        assert_eq!((&report["plugins"], &report["tuned"]), (&plugins, &Value::Bool(true)), "{report}");
+    }
+}
+
 #[test]
 fn processes_without_the_library() {
     let plain = Waiting::start(clean(&mut Command::new("cat")));

@@ -88,7 +88,8 @@ pub fn compiled_source(directory: &Path, name: &str, source: &str) -> PathBuf {
     compile(directory, name, &[], source)
 }
 
-fn compile(directory: &Path, name: &str, options: &[&str], source: &str) -> PathBuf {
+/// The same with options.
+pub fn compile(directory: &Path, name: &str, options: &[&str], source: &str) -> PathBuf {
     let program = directory.join(name);
     let mut cc = Command::new("cc")
         .args(["-x", "c", "-", "-o"])

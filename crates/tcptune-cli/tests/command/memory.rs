@@ -41,7 +41,14 @@ fn a_process_title_over_the_environment_hides_nothing() {
     let config = directory.path().join("settings");
     fs::write(&config, "\nnodelay = on\n").expect("written");
     let mut command = tcptune(["--keepidle", "77", "--rule", rules, "--config"]);
-    let waiting = Waiting::start(command.arg(&config).arg(&program).env("TCPTUNE_KEEPIDEL", "1").stderr(Stdio::null()));
+    let waiting = Waiting::start(
+        command
+            .arg(&config)
+            .arg(&program)
+            .env("TCPTUNE_KEEPIDEL", "1")
+            .env("TCPTUNE_PROFILE", "server")
+            .stderr(Stdio::null()),
+    );
     let environ = fs::read(format!("/proc/{}/environ", waiting.0.id())).expect("it runs");
     assert!(!environ.windows(8).any(|bytes| bytes == b"TCPTUNE_"), "the title is over it");
     // What the file says by now is not what the library has read.
@@ -51,6 +58,10 @@ fn a_process_title_over_the_environment_hides_nothing() {
     assert_eq!((&report["settings"]["KEEPIDLE"], &report["settings"]["NODELAY"]), (&"77s".into(), &"on".into()));
     assert_eq!(report["sources"]["KEEPIDLE"], "environment");
     assert_eq!(report["sources"]["NODELAY"].as_str(), Some(&*format!("{}:2", config.display())));
+    assert!(
+        report["sources"]["BACKLOG"].as_str().is_some_and(|from| from.starts_with("profile server:")),
+        "{report:#}"
+    );
     assert_eq!((&report["rules"], &report["version"]), (&2.into(), &"0.1.0".into()), "{report:#}");
     assert!(report["wrong"][0].as_str().is_some_and(|wrong| wrong.contains("TCPTUNE_KEEPIDEL")), "{report:#}");
     let table = said(&mut tcptune(["check", &waiting.0.id().to_string()])).stdout;

@@ -86,16 +86,12 @@ fn another_machine() {
     let directory = directory();
     let program = compiled(directory.path(), "program", &[]);
     let mut image = fs::read(&program).expect("read");
-    image[18] = 183; // e_machine: aarch64
+    // e_machine: s390, which is big-endian. So no emulator is registered for such a file (binfmt_misc).
+    image[18] = 22;
     let program = script(directory.path(), "other", image);
     let refused = said(&mut tcptune([&program]));
-    assert!(refused.refused(126).contains("for aarch64, 64 bit, and the library is for x86-64, 64 bit"), "{refused:?}");
-    // The kernel refuses it, too, unless an emulator is registered for it (binfmt_misc).
-    let emulators = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
-    if emulators.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("aarch64")) {
-        println!("skipped: the half of another_machine about the kernel: it has an emulator for it");
-        return;
-    }
+    assert!(refused.refused(126).contains("for s390, 64 bit, and the library is for x86-64, 64 bit"), "{refused:?}");
+    // The kernel refuses it, too.
     let forced = said(tcptune(["--force"]).arg(&program));
     assert!(forced.refused(126).contains("Exec format error"), "{forced:?}");
 }
@@ -196,7 +192,7 @@ fn wrong_settings() {
             "--rule:2:10: keepidel=5: no such setting; did you",
         ),
         (&["--config", "/nosuch"], "/nosuch: no such file"),
-        (&["--profile", "nosuch"], "no profile \"nosuch\"; there are cloud-nat, "),
+        (&["--profile", "nosuch"], "profile nosuch: no such profile; there are cloud-nat, "),
     ] {
         for subcommand in ["run", "env", "explain"] {
             let program = (subcommand == "run").then_some("true");

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{compiled, directory, library, said, tcptune};
+use crate::harness::{clean, compile, compiled, directory, library, said, tcptune};
 
 fn runtime() -> String {
     let found = Command::new("cc").arg("-print-file-name=libasan.so").output().expect("cc runs");
@@ -28,4 +28,25 @@ fn a_program_with_a_sanitizer_runs_with_the_library_behind_it() {
     assert_eq!(said(tcptune([&program]).env("LD_PRELOAD", &runtime)).ok(), "started");
     let lines = said(tcptune(["env"]).env("LD_PRELOAD", &runtime));
     assert_eq!(lines.ok(), format!("export LD_PRELOAD={runtime}:{}", library().display()));
+}
+
+/// Plugins with `RTLD_DEEPBIND` are none of ours there: the run-time library ends who loads one.
+#[test]
+fn a_sanitizer_refuses_plugins_as_it_does_without() {
+    let directory = directory();
+    let source = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <stdio.h>\n\
+                  int main(int argc, char **argv) {\n\
+                  void *library = dlopen(\"libm.so.6\", argc > 1 ? RTLD_NOW | RTLD_DEEPBIND : RTLD_NOW);\n\
+                  return puts(library ? \"loaded\" : \"none\") < 0;\n}\n";
+    let program = compile(directory.path(), "loads", &["-fsanitize=address"], source);
+    let tuned = |flag: &[&str]| {
+        let mut command = tcptune(["--keepidle", "77", "--"]);
+        said(command.arg(&program).args(flag).env("LD_PRELOAD", runtime()))
+    };
+    assert_eq!(tuned(&[]).ok(), "loaded");
+    let (plain, with) = (said(clean(&mut Command::new(&program)).arg("flag")), tuned(&["flag"]));
+    assert_eq!((plain.code, &plain.stdout), (with.code, &with.stdout), "{plain:?} {with:?}");
+    for said in [plain, with] {
+        assert!(said.code != Some(0) && said.stderr.contains("RTLD_DEEPBIND flag which is incompatible"), "{said:?}");
+    }
 }

@@ -4,13 +4,16 @@
 #[allow(dead_code, reason = "what the tests of the other screens need")]
 #[path = "../command/harness.rs"]
 mod command;
+mod container;
 mod ending;
 mod harness;
 #[path = "../../../../tests/e2e/harness/hole.rs"]
 #[allow(dead_code, reason = "what the tests of the library need")]
 mod hole;
 mod options;
+mod php;
 mod protected;
+mod rust;
 mod supervisors;
 mod timeouts;
 mod way;

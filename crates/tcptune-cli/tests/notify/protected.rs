@@ -1,6 +1,7 @@
 //! Programs whose descriptors cannot be taken: the supervisor makes their sockets, or says that it cannot.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::command::{clean, said};
@@ -55,6 +56,33 @@ fn where_no_descriptor_can_be_taken_sockets_are_made() {
     }
 }
 
+/// A kernel without Yama as one with it: what Yama refuses for children is refused here for a program that protects
+/// itself.
+#[test]
+fn where_yama_may_keep_programs_apart_all_sockets_are_watched() {
+    if !is_root() {
+        println!("skipped: where_yama_may_keep_programs_apart_all_sockets_are_watched: only root can say so in /proc");
+        return;
+    }
+    let server = Server::start();
+    for (scope, tuned) in [("1", true), ("0", false)] {
+        let inner = run(
+            0,
+            &["--backend", "notify", "--keepidle", "77"],
+            &probe("static-glibc"),
+            &["undumpable", server.port()],
+        );
+        let script = format!(
+            "mount -t tmpfs tmpfs /proc/sys/kernel && mkdir /proc/sys/kernel/yama && \
+             echo {scope} >/proc/sys/kernel/yama/ptrace_scope && exec setpriv --reuid {NOBODY} --clear-groups \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+        let said = said(clean(&mut command).current_dir("/"));
+        assert_eq!((numbers(&said.stdout)[3] == 77, said.code), (tuned, Some(0)), "{said:?}");
+    }
+}
+
 #[test]
 fn there_a_connect_timeout_is_a_number_of_retransmissions() {
     let hole = BlackHole::v4();
@@ -80,6 +108,34 @@ fn what_gains_rights_is_refused_to_ordinary_users() {
     assert!(said.stderr.contains("setuid of user 0"), "{said:?}");
     let by_root = output(0, &["--backend", "notify", "--keepidle", "77"], &program, &["blocking", server.port()]);
     assert_eq!(numbers(&by_root)[3], 77);
+}
+
+/// As sudo would be.
+#[test]
+fn what_would_gain_rights_below_runs_without_them() {
+    if !is_root() {
+        println!("skipped: what_would_gain_rights_below_runs_without_them: only root can make such a program");
+        return;
+    }
+    let directory = crate::command::directory();
+    let id = crate::command::installed(Path::new("/usr/bin/id"), &directory.path().join("id"));
+    std::fs::set_permissions(&id, std::fs::Permissions::from_mode(0o4755)).expect("chmod");
+    let below = |user, flags: &[&str]| {
+        let flags = [&["--backend", "notify", "--keepidle", "77"], flags].concat();
+        let script = format!("{} -u; exit 7", id.display());
+        said(&mut run(user, &flags, Path::new("/bin/busybox"), &["sh", "-c", &script]))
+    };
+    let plain = said(as_nobody(Command::new(&id).arg("-u")));
+    assert_eq!(plain.ok(), "0", "it gains them without a supervisor");
+    let (quiet, told) = (below(NOBODY, &[]), below(NOBODY, &["--log", "info"]));
+    assert_eq!((quiet.stdout.trim(), quiet.stderr.as_str(), quiet.code), ("65534", "", Some(7)));
+    assert!(told.stderr.contains("no_new_privs is set: setuid programs such as sudo gain nothing"), "{told:?}");
+    assert!(!below(0, &["--log", "info"]).stderr.contains("no_new_privs"), "root needs none");
+}
+
+fn as_nobody(command: &mut Command) -> &mut Command {
+    as_user(command, NOBODY);
+    command
 }
 
 #[test]

@@ -16,6 +16,24 @@ fn sixty_four_threads() {
     }
 }
 
+/// The supervisor inherits the program's limit.
+#[test]
+fn few_descriptors() {
+    let server = Server::start();
+    for kind in STATIC {
+        let inner = run(
+            users()[0],
+            &["--backend", "notify", "--keepidle", "77"],
+            &probe(kind),
+            &["threads", server.port(), "5"],
+        );
+        let mut command = std::process::Command::new("prlimit");
+        command.arg("--nofile=68:68").arg(inner.get_program()).args(inner.get_args());
+        let said = said(crate::command::clean(&mut command).current_dir("/"));
+        assert_eq!(numbers(said.ok()), [0, 0], "{kind}");
+    }
+}
+
 #[test]
 fn a_fork_storm() {
     let server = Server::start();

@@ -1,5 +1,8 @@
 //! The connect timeout: in time for every kind of program, and it never becomes a user timeout of the connection.
 
+use std::path::Path;
+use std::time::Instant;
+
 use crate::command::said;
 use crate::harness::{STATIC, Server, go, numbers, output, probe, run, users};
 use crate::hole::BlackHole;
@@ -7,7 +10,7 @@ use crate::hole::BlackHole;
 const TIMED_OUT: i64 = libc::ETIMEDOUT as i64;
 
 /// Not too early, and not so late that it could be the kernel's own.
-fn is_in_time(ms: i64, seconds: i64) {
+pub fn is_in_time(ms: i64, seconds: i64) {
     assert!((seconds * 1000..seconds * 1000 + 3000).contains(&ms), "{ms} ms for {seconds} s");
 }
 
@@ -31,13 +34,23 @@ fn a_connect_to_a_dead_host_ends_in_time() {
 }
 
 #[test]
-fn go_gives_up_in_time() {
+fn go_and_busybox_give_up_in_time() {
     let hole = BlackHole::v4();
-    let flags = ["--backend", "notify", "--connect-timeout", "1s"];
-    let dialled = output(users()[0], &flags, &go(), &["dial", &hole.authority()]);
-    let (ms, error) = dialled.split_once(' ').expect("two words");
-    is_in_time(ms.parse().expect("a number"), 1);
-    assert!(error.contains("connection timed out"), "{dialled}");
+    for user in users() {
+        for seconds in [1, 3] {
+            let timeout = format!("{seconds}s");
+            let flags = ["--backend", "notify", "--connect-timeout", &timeout];
+            let dialled = output(user, &flags, &go(), &["dial", &hole.authority()]);
+            let (ms, error) = dialled.split_once(' ').expect("two words");
+            is_in_time(ms.parse().expect("a number"), seconds);
+            assert!(error.contains("connection timed out"), "{dialled}");
+            let start = Instant::now();
+            let wget = ["wget", "-O", "-", &format!("http://{}/", hole.authority())];
+            let said = said(&mut run(user, &flags, Path::new("/bin/busybox"), &wget));
+            is_in_time(start.elapsed().as_millis().try_into().expect("a number"), seconds);
+            assert!(said.code == Some(1) && said.stderr.contains("Connection timed out"), "{said:?}");
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value as Json;
 
 use crate::command::said;
-use crate::harness::{Server, eventually, go, ordinary, place, probe, tcptune};
+use crate::harness::{Server, eventually, go, ordinary, place, probe, rust, tcptune};
 
 fn check(program: &Path) -> Json {
     let said = said(tcptune(ordinary()).args(["check", "--json"]).arg(program));
@@ -44,6 +44,8 @@ fn the_way_follows_from_how_a_program_calls() {
         (probe("static-musl"), "notify"),
         (go(), "notify"),
         (direct(), "notify"),
+        (rust("on-rustix"), "notify"),
+        (rust("on-smol"), "notify"),
         (probe("dynamic"), "preload"),
         ("/bin/sh".into(), "preload"),
         ("/bin/cat".into(), "preload"),

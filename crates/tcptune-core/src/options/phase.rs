@@ -77,7 +77,8 @@ impl Phases {
         self.0 & phase.0 != 0
     }
 
-    /// In which an option of these stages can be set: the shim has a reason not to do it earlier, or not later.
+    /// The phases in which an option of these stages has an effect: its stage is in the table because it cannot be set
+    /// earlier, or would do nothing later.
     #[must_use]
     pub const fn of(stages: Stages) -> Self {
         let mut phases = Self(0);

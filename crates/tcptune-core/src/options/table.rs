@@ -95,12 +95,12 @@ pub enum Target {
 /// A socket option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sockopt {
-    /// `SOL_SOCKET`, `IPPROTO_TCP`, … What is of `IPPROTO_IPV6` is for IPv6 sockets only.
+    /// `SOL_SOCKET`, `IPPROTO_TCP`, … An option of level `IPPROTO_IPV6` is for IPv6 sockets only.
     pub level: c_int,
     /// `SO_KEEPALIVE`, `TCP_KEEPIDLE`, …
     pub optname: c_int,
-    /// What says the same of the IPv6 packets of an IPv6 socket, which may send both kinds: an option of
-    /// `IPPROTO_IPV6`.
+    /// The option of `IPPROTO_IPV6` that says the same for IPv6 packets: an IPv6 socket may send both kinds, and gets both
+    /// options.
     pub v6: Option<c_int>,
     /// The type of its value.
     pub wire: Wire,
@@ -138,6 +138,8 @@ pub enum Own {
     Rules,
     /// A file of settings and rules.
     Config,
+    /// Settings for a purpose.
+    Profile,
     /// The programs that are tuned.
     OnlyPrograms,
     /// The programs that are not.
@@ -157,7 +159,7 @@ pub enum Own {
 }
 
 impl Own {
-    /// Whether it can be another one for each socket, and so stand in a rule.
+    /// Whether each socket can have a value of its own, so that it may stand in a rule.
     #[must_use]
     pub const fn is_of_a_socket(self) -> bool {
         matches!(
@@ -178,7 +180,7 @@ pub const fn no_setting(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What needs the program's own calls: a supervisor sees them as well.
+/// Rows that need the program's own calls: the library and the supervisor see those.
 const CALLS: Ways = Ways::PRELOAD.or(Ways::NOTIFY);
 /// What bpf_setsockopt refuses (measured on 6.18).
 const NOT_CGROUP: Ways = Ways::ALL.but(Ways::CGROUP);
@@ -205,7 +207,7 @@ const fn option(level: c_int, optname: c_int, v6: Option<c_int>, wire: Wire, sta
     Target::Socket(Sockopt { level, optname, v6, wire, stages, live: Phases::of(stages) })
 }
 
-/// What the handshake alone looks at: no later setting has an effect.
+/// An option that only the handshake looks at: set later, it has no effect.
 const fn handshake(optname: c_int, live: Phases) -> Target {
     let (level, wire) = (libc::IPPROTO_TCP, Wire::Int);
     Target::Socket(Sockopt { level, optname, v6: None, wire, stages: Stages::SOCKET, live })
@@ -219,7 +221,7 @@ const fn socket(optname: c_int, stages: Stages) -> Target {
     option(libc::SOL_SOCKET, optname, None, Wire::Int, stages)
 }
 
-/// Of an IPv6 socket, too: both families share it.
+/// An option of `IPPROTO_IP` that IPv6 sockets have as well.
 const fn ip(optname: c_int, stages: Stages) -> Target {
     option(libc::IPPROTO_IP, optname, None, Wire::Int, stages)
 }
@@ -242,7 +244,7 @@ macro_rules! options {
         /// The name of each row, and its aliases; for the compiler alone.
         const ROWS: &[&[&str]] = &[$(&[$name, $($alias),*]),*];
 
-        /// The same, one after the other.
+        /// All of these names, one after the other, for the shim.
         const NAMES: &str = concat!($($name, $($alias,)*)*);
 
         /// The rows, as the shim needs them.
@@ -332,7 +334,7 @@ options! {
         option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, None, Wire::Timeval, BEGUN),
         since: Since(2, 4, 0), source: "socket(7) SO_SNDTIMEO", ways: NOT_CGROUP, group: Group::Timeouts,
         "How long a program waits for room to write: a blocking call then fails with ETIMEDOUT, or has sent a part; a \
-         connection that it has made and waits for in poll or select is ended with it. Not for connect."
+         connection that it has made and waits for in poll, select or epoll is ended with it. Not for connect."
     }
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
@@ -527,6 +529,11 @@ options! {
         "Whom settings hold for: the first rule that matches a socket lies over the other settings."
     }
     {
+        "PROFILE", Kind::Text(Expected::Profile), ANY, Target::Own(Own::Profile),
+        since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL, group: Group::Library,
+        "Settings for a purpose, by name; those that are set by themselves win over it."
+    }
+    {
         "CONFIG", Kind::Text(Expected::Path), ANY, Target::Own(Own::Config),
         since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
         "File of settings (name = value) and rules, one a line."
@@ -647,7 +654,8 @@ const fn is_before(names: &[u8], a: Named, b: Named) -> bool {
     a.len < b.len
 }
 
-/// The index of a name in [`NAMED`], and that of its row; behind the last ones, if no row has it. For the compiler.
+/// The index of a name in [`NAMED`], and of its row; one past the end if no row has this name, so that the compiler
+/// refuses it.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn place(name: &str) -> (u8, usize) {
     let (mut n, mut row) = (0, 0);

@@ -132,7 +132,8 @@ fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i64> {
     i64::try_from(nanoseconds.div_ceil(stored.nanoseconds())).ok()
 }
 
-/// A whole number with a unit or without one, as most durations are: fundu's code need not be loaded for it.
+/// A whole number with or without a unit, as most durations are. fundu is not needed for these: its code is on pages that
+/// an exec then does not load.
 fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;

@@ -36,6 +36,8 @@ impl Choice {
 /// What is expected of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
+    /// The name of a profile.
+    Profile,
     /// The path of a file.
     Path,
     /// Names of programs.
@@ -49,6 +51,9 @@ impl Expected {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
+            Self::Profile => {
+                "the name of a profile: cloud-nat, database-client, fast-fail, interactive, server or one of your own"
+            }
             Self::Path => "a path",
             Self::Programs => "names of programs with commas between; * stands for any characters",
             Self::Rules => "rules, MATCH=VALUE... : SETTING=VALUE... with ; between",

@@ -67,12 +67,12 @@ impl Values {
         }
     }
 
-    /// Which value is of the same socket option: that of TOS or DSCP, or of an alias.
+    /// The value that is there already for the same socket option, by this name or by its twin (TOS and DSCP).
     fn rival(&self, row: usize) -> Option<usize> {
         self.0.iter().position(|other| say_the_same(other.row, row))
     }
 
-    /// Over what was said before.
+    /// In place of a value that an earlier source has given.
     fn put(&mut self, chosen: Chosen) {
         if let Some(rival) = self.rival(chosen.row) {
             self.0.remove(rival);
@@ -103,7 +103,7 @@ impl Values {
         Ok(())
     }
 
-    /// With others over them.
+    /// These values with others laid over them.
     #[cold]
     pub fn under(&self, over: Self) -> Self {
         if self.0.is_empty() {

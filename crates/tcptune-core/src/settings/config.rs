@@ -1,6 +1,8 @@
 //! Reads configuration files.
 
 use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use libc::c_int;
 
@@ -17,7 +19,7 @@ const LARGEST: usize = 16 << 20;
 /// Whose files are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Those of root that nobody else can write to: it holds for other people's programs.
+    /// Files of root that nobody else can write to: the system's file holds for everybody's programs.
     Root,
     /// Any that the process can read: its own user has named it.
     User,
@@ -29,6 +31,22 @@ pub enum Trust {
 /// Why it is not read, for the operator.
 pub fn read(path: &str, trust: Trust) -> Result<Option<String>, String> {
     CString::new(path).map_or(Ok(None), |path| text(File::open(&path, FLAGS, 0), trust))
+}
+
+/// The text of a file of the user's, if there is one. There is none either where no such directory can be, or where this
+/// process may not look into it: a program may have another user's `HOME`.
+///
+/// # Errors
+/// As `read`.
+#[cold]
+pub fn read_if_there(path: &Path) -> Result<Option<String>, String> {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Ok(None) };
+    match File::open(&path, FLAGS, 0) {
+        Err(libc::ENOTDIR | libc::ENAMETOOLONG) => Ok(None),
+        // It needs no right to the file itself (open(2)).
+        Err(libc::EACCES) if File::open(&path, libc::O_PATH, 0).is_err() => Ok(None),
+        file => text(file, Trust::User),
+    }
 }
 
 /// The text of [`SYSTEM`]. Where there is no such file, as on most machines, an exec touches no other page for it.

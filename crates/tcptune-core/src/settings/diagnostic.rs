@@ -90,21 +90,21 @@ pub(crate) fn unknown(name: &str, suggest: bool, shown: fn(&str) -> String) -> S
     if let Some(known) = bare.strip_prefix(PREFIX).filter(|bare| find(bare).is_some()) {
         return format!("no such setting; without {PREFIX} it is {}", shown(known));
     }
-    match Some(name).filter(|_| suggest).and_then(nearest) {
+    match Some(name.to_ascii_uppercase())
+        .filter(|_| suggest)
+        .and_then(|name| nearest(&name, NAMED.iter().map(|named| named.text())))
+    {
         Some(near) => format!("no such setting; did you mean {}?", shown(near)),
         None => "no such setting".to_owned(),
     }
 }
 
-/// The name or alias that differs least from `name`, if it could be a slip of the hand.
-fn nearest(name: &str) -> Option<&'static str> {
+/// The one that differs least from `name`, if it could be a slip of the hand.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > SHOWN {
         return None; // the distance takes time with the product of the lengths
     }
-    let name = &*name.to_ascii_uppercase();
-    NAMED
-        .iter()
-        .map(|named| named.text())
+    known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)
@@ -117,6 +117,7 @@ mod tests {
 
     #[test]
     fn a_typo_finds_the_right_name() {
+        let near = |name| nearest(name, NAMED.iter().map(|named| named.text()));
         for (typo, want) in [
             ("KEEPIDEL", "KEEPIDLE"),
             ("KEEPALIV", "KEEPALIVE"),
@@ -126,10 +127,10 @@ mod tests {
             ("SYNCOUNT", "SYNCNT"),
             ("LOGFILE", "LOG_FILE"),
         ] {
-            assert_eq!(nearest(typo), Some(want), "{typo}");
+            assert_eq!(near(typo), Some(want), "{typo}");
         }
-        assert_eq!(nearest("COLOUR"), None);
-        assert_eq!(nearest(""), None);
+        assert_eq!(near("COLOUR"), None);
+        assert_eq!(near(""), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! From the sources of settings to [`Settings`]: the system's file, the user's file, the environment; the last one wins.
+//! From the sources of settings to [`Settings`]: the system's file, the user's file, a profile, the environment; the last
+//! one wins.
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,6 +17,7 @@ use crate::settings::chosen::{
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
 use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
+use crate::settings::named;
 use crate::settings::profile::{InForce, Profile};
 use crate::settings::rules::Rules;
 use crate::settings::settled::{Backend, Settings};
@@ -62,6 +65,7 @@ struct Layer {
 struct Files {
     system: Layer,
     config: Layer,
+    profile: Layer,
 }
 
 /// A text with settings and rules that has not been read, or why it cannot be had.
@@ -82,6 +86,9 @@ pub struct Draft {
     /// What the rules set that this process can meet.
     lists: Vec<Values>,
     config: Option<String>,
+    profile: Option<String>,
+    /// Where it was found.
+    profile_source: Option<String>,
     wrong: Vec<Diagnostic>,
     suggested: usize,
 }
@@ -96,6 +103,8 @@ impl Draft {
             texts: Vec::new(),
             lists: Vec::new(),
             config: None,
+            profile: None,
+            profile_source: None,
             wrong: Vec::new(),
             suggested: 0,
         };
@@ -160,6 +169,9 @@ impl Draft {
             Target::Own(Own::Config) => {
                 self.config = Some(text.trim_ascii().to_owned()).filter(|path| !is_unset(path));
             }
+            Target::Own(Own::Profile) => {
+                self.profile = Some(text.trim_ascii().to_owned()).filter(|name| !is_unset(name));
+            }
             _ => {}
         }
     }
@@ -168,6 +180,43 @@ impl Draft {
     #[must_use]
     pub fn config(&self) -> Option<&str> {
         self.config.as_deref()
+    }
+
+    /// The name of the profile that `TCPTUNE_PROFILE` asks for.
+    #[must_use]
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// That profile, if it was found.
+    #[cold]
+    pub fn found(&mut self, profile: Result<named::Found, Diagnostic>) {
+        match profile {
+            Ok(named::Found { source, text }) => {
+                self.profile_source = Some(source);
+                match text {
+                    Cow::Borrowed(text) => self.built_in(text),
+                    Cow::Owned(text) => {
+                        self.texts.push(Unread { source: Source::Profile, text: Ok(text), after: usize::MAX });
+                    }
+                }
+            }
+            Err(problem) => self.wrong.push(problem),
+        }
+    }
+
+    /// A profile of our own: settings with comments, and nothing else (a test).
+    #[cold]
+    fn built_in(&mut self, text: &str) {
+        let values = &mut self.layer(Source::Profile).values;
+        for (setting, line) in text.lines().zip(1..) {
+            let setting = setting.split('#').next().unwrap_or_default();
+            let Some((name, value)) = setting.split_once('=') else { continue };
+            if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
+                let place = Place { source: Source::Profile, line, column: 1 };
+                let _ = values.assign(row, opt, value, place); // it is right
+            }
+        }
     }
 
     /// A file, as [`config::read`] has found it.
@@ -204,6 +253,7 @@ impl Draft {
         match source {
             Source::System => &mut self.files.get_or_insert_default().system,
             Source::Config => &mut self.files.get_or_insert_default().config,
+            Source::Profile => &mut self.files.get_or_insert_default().profile,
             Source::Environment => &mut self.environment,
         }
     }
@@ -213,6 +263,7 @@ impl Draft {
         match source {
             Source::System => config::SYSTEM.to_owned(),
             Source::Config => self.config.clone().unwrap_or_default(),
+            Source::Profile => self.profile_source.clone().unwrap_or_default(),
             Source::Environment => format!("{PREFIX}RULES"),
         }
     }
@@ -348,13 +399,14 @@ impl Draft {
             self.read(&process);
         }
         let mut globals = std::mem::take(&mut self.environment.values);
-        let mut layers = [std::mem::take(&mut self.environment), Layer::default(), Layer::default()];
+        let mut layers = [std::mem::take(&mut self.environment), Layer::default(), Layer::default(), Layer::default()];
         if let Some(files) = self.files.take() {
-            let Files { mut system, mut config } = *files;
-            let of_files = std::mem::take(&mut system.values).under(std::mem::take(&mut config.values));
-            globals = of_files.under(globals);
-            let [_, second, third] = &mut layers;
-            (*second, *third) = (config, system);
+            let Files { mut system, mut config, mut profile } = *files;
+            for layer in [&mut profile, &mut config, &mut system] {
+                globals = std::mem::take(&mut layer.values).under(globals);
+            }
+            let [_, second, third, fourth] = &mut layers;
+            (*second, *third, *fourth) = (profile, config, system);
         }
         let of_process = if globals.0.iter().any(Chosen::is_of_process) {
             OfProcess::new(&globals, process)
@@ -369,9 +421,21 @@ impl Draft {
             (vec![profile], Rules::default(), in_force)
         };
         let OfProcess { in_scope, backend, strict, disabled, stats, log, log_file } = of_process;
-        let config = self.config;
-        let settings =
-            Settings { profiles, rules, in_force, config, in_scope, backend, strict, disabled, stats, log, log_file };
+        let (config, profile_source) = (self.config, self.profile_source);
+        let settings = Settings {
+            profiles,
+            rules,
+            in_force,
+            config,
+            profile_source,
+            in_scope,
+            backend,
+            strict,
+            disabled,
+            stats,
+            log,
+            log_file,
+        };
         (settings, self.wrong)
     }
 
@@ -380,7 +444,7 @@ impl Draft {
     fn settle_rules(
         &mut self,
         globals: &Values,
-        layers: [Layer; 3],
+        layers: [Layer; 4],
         kernel: impl Fn() -> KeepaliveDefaults + Copy,
     ) -> (Vec<Profile>, Rules, Vec<InForce>) {
         let (profile, mut in_force) = self.finish(globals.clone(), kernel, None);
@@ -564,7 +628,7 @@ impl Stands {
             (Self::File, Own::Rules) => {
                 Some("rules stand on lines of their own here: MATCH=VALUE ... : SETTING=VALUE ...")
             }
-            (Self::File, Own::Config) => Some("only as a variable: a file names no other"),
+            (Self::File, Own::Config | Own::Profile) => Some("only as a variable: a file names no other"),
             (Self::Rule, Own::Mptcp) => {
                 Some("not beside dst, src, port or role: a socket is made before they are known")
             }

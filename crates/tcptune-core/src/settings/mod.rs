@@ -5,6 +5,7 @@ pub mod config;
 pub mod diagnostic;
 pub mod draft;
 pub mod grammar;
+pub mod named;
 pub mod profile;
 pub mod rules;
 pub mod settled;

@@ -92,9 +92,10 @@ pub struct InForce {
 pub struct Profile {
     /// The socket options, in the order of the table; those of socket(2) stand first. Rules with the same settings share it.
     pub plan: Arc<[Planned]>,
-    /// So many of them are of socket(2).
+    /// How many of them, from the first on, are set right after socket(2).
     on_socket: usize,
-    /// What takes off an accepted socket what it shall not inherit. No value of ours: one that the program sets stays.
+    /// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener. It is not a value
+    /// that has to hold: what the program sets afterwards stays.
     not_inherited: Option<Arc<Planned>>,
     /// Bound on establishing a connection, in milliseconds.
     pub connect_timeout: Option<c_int>,
@@ -108,12 +109,12 @@ pub struct Profile {
     pub mptcp: bool,
     /// Which value wins.
     pub precedence: Precedence,
-    /// The rule that says so; none for what holds without one.
+    /// The rule by which this holds; none for what holds without a rule.
     pub rule: Option<Place>,
 }
 
 impl Profile {
-    /// Of these settings.
+    /// What holds by these settings.
     #[must_use]
     pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
         let mut profile = Self { rule, ..Self::default() };
@@ -138,7 +139,7 @@ impl Profile {
         profile
     }
 
-    /// The same, by a rule that stands there.
+    /// The same settings, by the rule at this place.
     pub(crate) fn of_rule(self, place: Place) -> Self {
         Self { rule: Some(place), ..self }
     }

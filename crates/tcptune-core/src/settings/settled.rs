@@ -43,6 +43,8 @@ pub struct Settings {
     pub in_force: Vec<InForce>,
     /// The file of `TCPTUNE_CONFIG`.
     pub config: Option<String>,
+    /// The profile of `TCPTUNE_PROFILE`: its file, or `profile NAME`.
+    pub profile_source: Option<String>,
     /// Whether this program is tuned: `ONLY_PROGRAMS`, `SKIP_PROGRAMS`.
     pub in_scope: bool,
     /// By which way the program is reached.
@@ -88,6 +90,7 @@ impl Settings {
         match source {
             Source::System => crate::settings::config::SYSTEM,
             Source::Config => self.config.as_deref().unwrap_or_default(),
+            Source::Profile => self.profile_source.as_deref().unwrap_or_default(),
             Source::Environment => "TCPTUNE_RULES",
         }
     }

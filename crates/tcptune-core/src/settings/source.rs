@@ -10,6 +10,8 @@ pub enum Source {
     System,
     /// The file of `TCPTUNE_CONFIG`.
     Config,
+    /// The profile of `TCPTUNE_PROFILE`.
+    Profile,
     /// A variable.
     Environment,
 }
@@ -64,7 +66,7 @@ impl Process {
         Self { names, uid }
     }
 
-    /// A path is meant as a whole, another name as that of a file.
+    /// Whether the process is meant by `program`: a path must be the whole path, a bare name that of the file.
     #[must_use]
     pub fn is(&self, program: &str) -> bool {
         let by_path = program.contains('/');

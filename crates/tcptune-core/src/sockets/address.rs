@@ -9,7 +9,7 @@ use std::ptr;
 use libc::{c_int, msghdr, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::options::names::Addresses;
-use crate::system::memory::readable;
+use crate::system::memory::is_readable;
 use crate::system::network;
 
 /// Longest address that is looked at.
@@ -50,9 +50,6 @@ impl Bytes {
     }
 }
 
-/// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
-const PAGE: usize = 4096;
-
 /// The address behind a program's pointer; `None` where it is not one of TCP, or cannot be read: the kernel has the
 /// answer to that.
 #[must_use]
@@ -71,10 +68,10 @@ pub fn to_bind(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
 pub fn of_message(message: *const msghdr) -> Option<(*const sockaddr, socklen_t)> {
     let bytes = message.cast::<u8>();
     let (name, len) = (mem::offset_of!(msghdr, msg_name), mem::offset_of!(msghdr, msg_namelen));
-    if !(readable(bytes.wrapping_add(name)) && readable(bytes.wrapping_add(len))) {
+    if message.is_null() || !is_readable(bytes, len + size_of::<socklen_t>()) {
         return None;
     }
-    // SAFETY: both can be read, though a program's pointer may not be aligned.
+    // SAFETY: all up to there can be read, though a program's pointer may not be aligned.
     let (name, len) = unsafe {
         (
             bytes.add(name).cast::<*const sockaddr>().read_unaligned(),
@@ -90,13 +87,12 @@ fn read<T>(addr: *const sockaddr, len: socklen_t, take: impl FnOnce(&Bytes, usiz
     if len < size_of::<sockaddr_in>() {
         return None;
     }
-    let (from, last) = (addr.cast::<u8>(), addr.cast::<u8>().wrapping_add(len - 8));
-    let on_one_page = from.addr() % PAGE <= PAGE - len;
-    if !(readable(from) && (on_one_page || readable(last))) {
+    let from = addr.cast::<u8>();
+    if from.is_null() || !is_readable(from, len) {
         return None;
     }
     let mut bytes = Bytes([0; ROOM]);
-    // SAFETY: the first bytes can be read, and the last, so that both of the pages they may lie on are there.
+    // SAFETY: so many bytes can be read.
     unsafe { ptr::copy_nonoverlapping(from, bytes.0.as_mut_ptr(), len) };
     take(&bytes, len)
 }

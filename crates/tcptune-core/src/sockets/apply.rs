@@ -20,7 +20,8 @@ use crate::sockets::family::Family;
 use crate::sockets::real::Real;
 use crate::system::{errno, files, network};
 
-/// Applies the options of a stage that the program has not set itself where that counts, and leaves `errno` alone.
+/// Applies the options of a stage, except those that the program has set itself where its values win. Leaves `errno`
+/// alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
         profile
@@ -30,7 +31,7 @@ pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stage
     });
 }
 
-/// The same of socket(2).
+/// The same for the options of socket(2).
 #[inline]
 pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
     errno::preserved(|| {
@@ -172,25 +173,20 @@ pub fn mark(real: &Real, fd: c_int) -> Option<Mark> {
     })
 }
 
-/// Whether a socket with this mark, of TCP, has the protocol that it says. That is enough where a raw socket of TCP is
-/// not harmed. Where a sandbox lets nobody ask, it is believed.
-#[must_use]
-pub fn has_protocol_of(fd: c_int, mark: Mark) -> bool {
-    let protocol = if mark.family() == Some(Family::Mptcp) { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
-    has(fd, libc::SO_PROTOCOL, protocol)
-}
-
-/// Whether a socket with this mark, of TCP, is what it says.
+/// Whether the socket is the TCP or MPTCP socket that its mark says. Where a sandbox forbids the question, the mark is
+/// believed.
 #[must_use]
 pub fn is(fd: c_int, mark: Mark) -> bool {
-    has_protocol_of(fd, mark) && has(fd, libc::SO_TYPE, libc::SOCK_STREAM)
-}
-
-fn has(fd: c_int, name: c_int, value: c_int) -> bool {
-    match network::option(fd, name, 0) {
-        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK),
-        found => found == Ok(value),
+    let is = |level, name, value: Option<c_int>| match network::option_of(fd, level, name, 0) {
+        Ok(found) => value.is_none_or(|value| found == value),
+        Err(error) => !matches!(error, libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::ENOPROTOOPT),
+    };
+    if mark.family() == Some(Family::Mptcp) {
+        return is(libc::SOL_SOCKET, libc::SO_PROTOCOL, Some(libc::IPPROTO_MPTCP))
+            && is(libc::SOL_SOCKET, libc::SO_TYPE, Some(libc::SOCK_STREAM));
     }
+    // One question: all of TCP have this option, and MPTCP and raw sockets refuse it.
+    is(libc::IPPROTO_TCP, libc::TCP_LINGER2, None)
 }
 
 /// Reports what a socket has of the options that it was to inherit, and leaves `errno` alone.
@@ -248,7 +244,7 @@ static WARNED: [Warned; SOCKET_OPTIONS] = [const { Warned::none() }; SOCKET_OPTI
 #[cold]
 pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
     static WARNED: Warned = Warned::none();
-    // What the program's own mistake gives is the program's to see.
+    // These come of a mistake of the program's, which is told of it by its own call.
     if !matches!(error, libc::EBADF | libc::ENOTSOCK) && WARNED.first_time(error) {
         let error = errno::Named(error);
         log::warn!("fd {fd}: {call} is refused with {error}; connect has no timeout, and others may have none");

@@ -44,6 +44,21 @@ const STATES: [State; 7] = [
     State::Elsewhere,
 ];
 
+/// What became of the libraries that the process loads with `RTLD_DEEPBIND` (dlopen(3)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plugins {
+    /// It has loaded none.
+    #[default]
+    None,
+    /// Their calls lead to the hooks.
+    Reached,
+    /// libc's symbols could not be written to.
+    LeftAlone,
+}
+
+/// In the order of their numbers in the block.
+const PLUGINS: [Plugins; 3] = [Plugins::None, Plugins::Reached, Plugins::LeftAlone];
+
 /// All of it. Addresses and lengths are of the process.
 #[derive(Debug)]
 #[repr(C)]
@@ -52,14 +67,17 @@ pub struct Block {
     entries: [AtomicU64; 2],
     /// The file of `TCPTUNE_CONFIG`.
     config: [AtomicU64; 2],
+    /// Where the profile of `TCPTUNE_PROFILE` was found.
+    profile: [AtomicU64; 2],
     /// Lines.
     wrong: [AtomicU64; 2],
     counts: AtomicU64,
     /// How many rules there are.
     rules: AtomicU64,
+    plugins: AtomicU64,
 }
 
-/// So many rules are laid down with their settings: a thousand would take more memory than the rules themselves.
+/// For how many rules the settings are laid down as well: for a thousand they would take more memory than the rules.
 const RULES_TOLD: usize = 32;
 
 /// A setting, or the rule to which those that follow belong.
@@ -112,7 +130,8 @@ impl Entry {
         let source = match place.source {
             Source::System => 0,
             Source::Config => 1,
-            Source::Environment => 2,
+            Source::Profile => 2,
+            Source::Environment => 3,
         };
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         Self { kind, row, source, line: place.line, column: place.column, padding: 0, value, text }
@@ -122,6 +141,7 @@ impl Entry {
         let source = match self.source {
             0 => Source::System,
             1 => Source::Config,
+            2 => Source::Profile,
             _ => Source::Environment,
         };
         Place { source, line: self.line, column: self.column }
@@ -143,9 +163,9 @@ impl Block {
     /// Nothing decided yet.
     #[must_use]
     pub const fn new() -> Self {
-        let [entries, config, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 3];
-        let [state, counts, rules] = [const { AtomicU64::new(0) }; 3];
-        Self { state, entries, config, wrong, counts, rules }
+        let [entries, config, profile, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 4];
+        let [state, counts, rules, plugins] = [const { AtomicU64::new(0) }; 4];
+        Self { state, entries, config, profile, wrong, counts, rules, plugins }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
@@ -166,8 +186,17 @@ impl Block {
         if let Some(config) = &settings.config {
             put(&self.config, config);
         }
+        if let Some(profile) = &settings.profile_source {
+            put(&self.profile, profile);
+        }
         let state = STATES.iter().position(|known| *known == state).unwrap_or(0);
         self.state.store(u64::try_from(state).unwrap_or(0), Ordering::Release);
+    }
+
+    /// Says what became of plugins.
+    pub fn tell_plugins(&self, plugins: Plugins) {
+        let plugins = PLUGINS.iter().position(|known| *known == plugins).unwrap_or(0);
+        self.plugins.store(u64::try_from(plugins).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Lays down what was wrong with the settings.
@@ -177,7 +206,7 @@ impl Block {
         put(&self.wrong, lines.leak());
     }
 
-    /// Says where is counted.
+    /// Lays down where the counts are.
     pub fn tell_counts(&self, stats: &'static stats::Stats) {
         self.counts.store(address(stats.counts()), Ordering::Release);
     }
@@ -205,7 +234,7 @@ pub struct Found {
     pub place: Place,
 }
 
-/// What a process was found to go by.
+/// What a process was found to have decided.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// How far start-up came.
@@ -218,10 +247,14 @@ pub struct Told {
     pub rules: Vec<(Place, Vec<Found>)>,
     /// The file of `TCPTUNE_CONFIG`.
     pub config: String,
+    /// Where the profile of `TCPTUNE_PROFILE` was found.
+    pub profile: String,
     /// What was wrong, a line each.
     pub wrong: Vec<String>,
     /// What is counted, if it is.
     pub counted: Option<Counted>,
+    /// What became of plugins.
+    pub plugins: Plugins,
 }
 
 /// Counts of a process.
@@ -257,12 +290,26 @@ impl Told {
     /// From the block at this address.
     pub fn read(memory: &impl Memory, block: u64) -> Option<Self> {
         let words = memory.words(block, size_of::<Block>() / size_of::<u64>())?;
-        let [state, entries, count, config, config_length, wrong, wrong_length, counts, all_rules] =
-            words.try_into().ok()?;
+        let [
+            state,
+            entries,
+            count,
+            config,
+            config_length,
+            profile,
+            profile_length,
+            wrong,
+            wrong_length,
+            counts,
+            all_rules,
+            plugins,
+        ] = words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
+            plugins: *PLUGINS.get(usize::try_from(plugins).ok()?)?,
             all_rules,
             config: text(memory, config, config_length)?,
+            profile: text(memory, profile, profile_length)?,
             wrong: text(memory, wrong, wrong_length)?.lines().map(str::to_owned).collect(),
             ..Self::default()
         };
@@ -298,6 +345,7 @@ impl Told {
         match place.source {
             Source::System => format!("{}:{}", crate::settings::config::SYSTEM, place.line),
             Source::Config => format!("{}:{}", self.config, place.line),
+            Source::Profile => format!("{}:{}", self.profile, place.line),
             Source::Environment => "environment".to_owned(),
         }
     }
@@ -372,6 +420,7 @@ mod tests {
         let stats: &'static stats::Stats = Box::leak(Box::default());
         block.tell_counts(stats);
         stats.seen();
+        block.tell_plugins(Plugins::LeftAlone);
         let told = Told::read(&Own, address(&block)).expect("it is there");
         assert_eq!(told.state, State::Tuning);
         assert!(told.wrong.iter().any(|line| line.contains("did you mean TCPTUNE_KEEPIDLE")), "{told:?}");
@@ -389,6 +438,7 @@ mod tests {
         assert!(names.contains(&"CONNECT_TIMEOUT") && names.contains(&"KEEPIDLE"), "{names:?}");
         assert!(told.rules[1].1.is_empty() && told.rules[1].0.column > 1, "off");
         assert_eq!(told.counted.map(|counted| counted.seen), Some(1));
+        assert_eq!(told.plugins, Plugins::LeftAlone);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// connect(2) once more, on an attempt that goes on: the kernel's, since a library behind this one that interposes
-    /// connect has seen the program's call.
+    /// Calls connect(2) once more, to learn how an attempt ended. It is the bare system call: a library behind this one that
+    /// interposes connect has seen the program's one call already.
     fn again(&self) -> Result<(), c_int> {
         network::connect(self.fd, self.addr, self.len)
     }
@@ -72,7 +72,7 @@ pub fn within(call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
 fn without_blocking(call: &Call<'_>) -> Result<(), c_int> {
     let lent = Lent { fd: call.fd, descriptors: call.descriptors };
     if !call.descriptors.starts(call.fd) {
-        return call.connect(); // fifteen others begin, and have a timeout
+        return call.connect(); // fifteen other threads are in connect on this socket, and those bound it
     }
     if let Err(error) = files::set_nonblocking(call.fd, true) {
         apply::no_timeout(call.fd, "ioctl", error);
@@ -105,12 +105,13 @@ fn begin(call: &Call<'_>) -> Result<(), c_int> {
     }
 }
 
-/// A blocking connect(2) does not hear of it where another thread has been told of the same attempt.
+/// `EISCONN` is success: another thread that waits on the same socket has learnt of its connection first, and a blocking
+/// connect(2) would return 0 in both.
 fn but_connected(result: Result<(), c_int>) -> Result<(), c_int> {
     if result == Err(libc::EISCONN) { Ok(()) } else { result }
 }
 
-/// `O_NONBLOCK`.
+/// The `O_NONBLOCK` that the socket has while connect begins: what has to be done to take it off.
 struct Lent<'a> {
     fd: c_int,
     descriptors: &'a Descriptors,
@@ -151,7 +152,7 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
         let over = left(deadline) == 0;
         return match ended {
             Wait::Interrupted => Err(libc::EINTR),
-            // poll(2) tells of whatever has the number when it returns.
+            // poll(2) reports on whichever socket has the number when it returns.
             _ if !is_the_same() => Err(if over { at_the_end } else { libc::EBADF }),
             // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
             Wait::Ready => but_connected(call.again()),
@@ -171,8 +172,8 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     }
 }
 
-/// Waits as another blocking call on a connecting socket does, for up to so many nanoseconds. Whether a handler has
-/// interrupted it: with a timeout of the socket's own every one does.
+/// Waits for a connecting socket as a blocking call other than connect does, up to `limit` nanoseconds. Returns whether a
+/// signal handler has interrupted it: any handler where the socket has a timeout of its own (signal(7)).
 #[must_use]
 pub fn is_interrupted(call: &Call<'_>, limit: u64, has_timeout: bool) -> bool {
     let identity = Identity::of(call.fd);

@@ -19,7 +19,8 @@ use crate::sockets::slots::Slots;
 pub const LIMIT: usize = 65_536;
 
 const FAMILY: u64 = 0b11;
-/// How many blocking connects begin on it at a time: its `O_NONBLOCK` is ours.
+/// The bits that count the blocking connects that are beginning on it: while there is one, `O_NONBLOCK` was set by us and
+/// not by the program.
 const STARTING: u64 = 0b1111 << FIRST_STARTING;
 const FIRST_STARTING: usize = 4;
 const FIRST_STAGE: usize = 8;
@@ -33,7 +34,8 @@ const _: () = assert!(crate::options::table::SOCKET_OPTIONS <= 64 - FIRST_ROW, "
 pub struct Fact(u64);
 
 impl Fact {
-    /// Made elsewhere and tuned when it was first seen: connections it had accepted by then have not inherited.
+    /// Made by another process or by a call that is not hooked, and tuned when a hook first saw it. Connections that such
+    /// a listener had in its queue by then have not inherited the options.
     pub const ADOPTED: Self = Self(1 << 2);
     /// An IPv6 socket.
     pub const V6: Self = Self(1 << 3);
@@ -58,7 +60,7 @@ impl Fact {
 pub struct Mark(u64);
 
 impl Mark {
-    /// A descriptor of this family; TCP ones have their options.
+    /// A descriptor of this family; for TCP, one whose options of socket(2) have been applied.
     #[must_use]
     pub const fn of(family: Family) -> Self {
         Self(match family {
@@ -68,7 +70,8 @@ impl Mark {
         })
     }
 
-    /// The same, of no family: its number may have changed hands, or that was a vfork child's affair.
+    /// The same without the family: a close was seen that may have been a vfork child's, so whoever needs the family asks the
+    /// kernel.
     #[must_use]
     pub const fn unknown(self) -> Self {
         Self(self.0 & Fact::SET_BY_PROGRAM.0)
@@ -151,7 +154,7 @@ impl Descriptors {
         Mark(self.0.get(fd).map_or(0, |slot| slot.load(Ordering::Relaxed)))
     }
 
-    /// Changes what is known of `fd`; of most, in the few instructions of `change`.
+    /// Changes the mark of `fd`. For the first descriptors, which most programs only have, it is inlined into the hook.
     #[inline]
     fn change(&self, fd: c_int, change: impl FnOnce(&AtomicU64)) {
         match self.0.first(fd) {
@@ -173,12 +176,12 @@ impl Descriptors {
         self.change(fd, |slot| slot.store(mark.0, Ordering::Relaxed));
     }
 
-    /// One more is true of `fd`; what another thread says meanwhile stays.
+    /// Adds a fact about `fd`, without losing one that another thread adds at the same time.
     pub fn add(&self, fd: c_int, fact: Fact) {
         self.change(fd, |slot| _ = slot.fetch_or(fact.0, Ordering::Relaxed));
     }
 
-    /// A blocking connect begins on `fd`. Whether it counts: more than fifteen at a time do not.
+    /// Notes that a blocking connect begins on `fd`. Returns false, and notes nothing, if fifteen others do already.
     pub fn starts(&self, fd: c_int) -> bool {
         let one_more = |mark| (mark & STARTING != STARTING).then_some(mark + (1 << FIRST_STARTING));
         self.0.entry(fd).is_none_or(|slot| slot.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more).is_ok())

@@ -1,5 +1,5 @@
 //! Signals during a wait: poll(2) is never restarted after a handler, a blocking connect(2) is, if that handler was
-//! established with `SA_RESTART` (signal(7)). What the kernel tells about handlers in time, before the wait, is here.
+//! established with `SA_RESTART` (signal(7)). So before the wait the kernel is asked which handlers there are.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 

@@ -36,7 +36,7 @@ unsafe impl<T: 'static> Zeroes for AtomicPtr<T> {}
 /// Values of all descriptors. The kernel has none from 2^28 on: an array of so many pointers is the largest it makes.
 #[derive(Debug)]
 pub struct Slots<T: Zeroes> {
-    /// Those of the first descriptors: of most programs, all.
+    /// The values of the first descriptors, which is all that most programs have.
     first: &'static [T],
     others: [AtomicPtr<AtomicPtr<AtomicPtr<T>>>; 8],
 }
@@ -51,7 +51,8 @@ impl<T: Zeroes> Default for Slots<T> {
 impl<T: Zeroes> Slots<T> {
     const IN_A_PAGE: usize = PAGE / size_of::<T>();
 
-    /// All zeroes, and the first page mapped, if there is memory: what lies in it is found in a few instructions.
+    /// All zeroes, with the first page mapped if there is memory, so that the first descriptors are found in a few
+    /// instructions.
     #[must_use]
     pub fn new() -> Self {
         Self { first: page(&AtomicPtr::default(), true).unwrap_or_default(), ..Self::default() }

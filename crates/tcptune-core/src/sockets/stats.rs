@@ -92,7 +92,7 @@ const TAKEN: u64 = 1 << 17;
 /// In the word of the port.
 pub const READY: u64 = 1 << 18;
 
-/// So many peers are told apart; what times out to others is counted without them.
+/// How many peers are told apart. A timeout to a further one is counted, but not under its address.
 const PEERS: usize = 128;
 
 /// The counts. In memory of their own, which a forked child finds empty, and which `sockets::block` reads as words.
@@ -291,7 +291,7 @@ impl Stats {
         self.counts.seen.load(Ordering::Relaxed) == 0
     }
 
-    /// Where is counted.
+    /// The counts themselves.
     #[must_use]
     pub fn counts(&self) -> &'static Counts {
         self.counts

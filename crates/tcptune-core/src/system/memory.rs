@@ -48,38 +48,70 @@ pub fn readable(at: *const u8) -> bool {
     refused == Err(libc::EINVAL)
 }
 
-/// Whether all of these can be read: pointers of a program, and how many bytes each, of which null ones have none.
+/// Whether so many bytes of a program's can be read, which are no more than a page.
 ///
 /// Most lie on the stack, in frames that are still there: pages of it that could be read once are not asked about again.
 #[must_use]
+#[inline]
+pub fn is_readable(at: *const u8, len: usize) -> bool {
+    let last = at.addr().wrapping_add(len.saturating_sub(1));
+    let pages = pages_of_stack(at.addr(), last);
+    is_known(&READABLE, pages)
+        || (readable(at.with_addr(at.addr() / PAGE * PAGE))
+            && (at.addr() / PAGE == last / PAGE || readable(at.with_addr(last / PAGE * PAGE)))
+            && remember(&READABLE, pages))
+}
+
+/// The same of several pointers of a program, of which null ones have no bytes.
+#[must_use]
 pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    let frame = 0u8;
     let there = || parts.iter().filter(|(at, _)| !at.is_null());
     let (mut low, mut high) = (usize::MAX, 0);
     for (at, len) in there() {
         low = low.min(at.addr());
         high = high.max(at.addr().saturating_add(len.saturating_sub(1)));
     }
-    let first = low / PAGE;
-    let on_stack = (&raw const frame).addr() <= low && high.saturating_sub(low) < PAGE;
-    let near = low.saturating_sub((&raw const frame).addr()) < FRAMES;
-    let pages = first << 1 | (high / PAGE).saturating_sub(first).min(1);
-    if on_stack && near && KNOWN.load(Ordering::Relaxed) == pages {
+    let pages = pages_of_stack(low, high);
+    if is_known(&READABLE, pages) {
         return true;
     }
     let mut asked = usize::MAX;
-    let readable = there().all(|(at, len)| {
+    there().all(|(at, len)| {
         (at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE).all(|page| {
             let known = page == asked || readable(at.with_addr(page * PAGE));
             asked = page;
             known
         })
-    });
-    if readable && on_stack && near {
-        KNOWN.store(pages, Ordering::Relaxed);
+    }) && remember(&READABLE, pages)
+}
+
+/// The last pages of a stack that could be read: the number of the first one, and a bit for a second one.
+static READABLE: AtomicUsize = AtomicUsize::new(0);
+
+/// The same of those that could be written to.
+static WRITABLE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether these pages, or two that they are among, are known.
+#[inline]
+fn is_known(known: &AtomicUsize, pages: usize) -> bool {
+    let known = known.load(Ordering::Relaxed);
+    pages != 0 && (known == pages || known & 1 != 0 && (pages == known - 1 || pages == known + 1))
+}
+
+/// The pages of these addresses as in [`READABLE`], if they are on the stack in the frames of callers; 0 if not.
+#[inline]
+fn pages_of_stack(first: usize, last: usize) -> usize {
+    let frame = 0u8;
+    // An address below the frame wraps around, and is no small number then.
+    let near = first.wrapping_sub((&raw const frame).addr()) < FRAMES && last.wrapping_sub(first) < PAGE;
+    if near { ((first / PAGE) << 1) | (last / PAGE - first / PAGE) } else { 0 }
+}
+
+fn remember(known: &AtomicUsize, pages: usize) -> bool {
+    if pages != 0 {
+        known.store(pages, Ordering::Relaxed);
     }
-    readable
+    true
 }
 
 /// How far above the current frame the frames of callers are looked for.
@@ -93,7 +125,8 @@ pub fn is_writable(at: *mut u8, len: usize) -> bool {
         // SAFETY: the kernel checks the pointer; no mask is set.
         unsafe { call!(rt_sigprocmask, libc::SIG_BLOCK, ptr::null::<u64>(), at, 8) }.is_ok()
     };
-    takes_8(at) && takes_8(at.wrapping_add(len - 8))
+    let pages = pages_of_stack(at.addr(), at.addr().wrapping_add(len - 1));
+    is_known(&WRITABLE, pages) || (takes_8(at) && takes_8(at.wrapping_add(len - 8)) && remember(&WRITABLE, pages))
 }
 
 /// Smallest page: what lies within so much, aligned, is there as a whole or not at all.

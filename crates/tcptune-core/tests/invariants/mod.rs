@@ -143,7 +143,7 @@ fn in_force(settings: &Settings, row: usize, value: &Value) -> bool {
         (Target::Own(Own::Log), Value::Int(n)) => settings.log as i32 == number(*n),
         (Target::Own(Own::LogFile), Value::Text(path)) => settings.log_file.as_ref() == Some(path),
         (Target::Own(Own::Config), Value::Text(path)) => settings.config.as_ref() == Some(path),
-        (Target::Own(Own::Rules | Own::OnlyPrograms | Own::SkipPrograms), Value::Text(_)) => true,
+        (Target::Own(Own::Profile | Own::Rules | Own::OnlyPrograms | Own::SkipPrograms), Value::Text(_)) => true,
         _ => false,
     };
     as_said && (said == Some(value) || *value == Value::Auto)

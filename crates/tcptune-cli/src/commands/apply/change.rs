@@ -30,7 +30,7 @@ pub enum Outcome {
     Set(Option<Value>),
     /// It would be set to this, without `--dry-run`.
     WouldSet(Value),
-    /// Not for a socket in its phase: when it is taken.
+    /// Too late or too early in this socket's life: the phases in which the option can be set.
     TooLate(Phases),
     /// Of IPv6 sockets only.
     OtherFamily,
@@ -75,7 +75,7 @@ impl Change {
             Outcome::TooLate(option.live)
         } else {
             match read {
-                // What cannot be read cannot be set either.
+                // The kernel refuses to read it, so it would refuse to set it.
                 Err(errno) if dry_run => refused(errno),
                 _ if dry_run => Outcome::WouldSet(setting.value.clone()),
                 _ => match set(socket, facts, setting, &option) {

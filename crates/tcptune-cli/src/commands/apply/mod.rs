@@ -40,10 +40,11 @@ Exit status: 0, 1 (no such process or no permission; a socket refused an option;
 
 /// Shortest time between two looks of `--watch`.
 const PAUSE: Duration = Duration::from_millis(100);
-/// So many times as long as a look takes, none is taken: a process with very many descriptors shall not be a load.
+/// A pause is at least so many times as long as a look takes, so that watching a process with very many descriptors is no
+/// load.
 const REST: u32 = 20;
 
-/// So wide a last column can be read.
+/// The narrowest last column that can still be read.
 const LEAST: u16 = 16;
 
 /// Its flags.
@@ -77,7 +78,7 @@ pub fn command() -> Command {
         Of::Own(own) => own.is_of_a_socket(),
     };
     let command = flags::with(command, is_of_a_socket, examples);
-    // They are known, to be refused with the reason.
+    // Flags that are taken only to be refused with the reason.
     OPTIONS.iter().filter(|opt| why_not(opt.target).is_some()).fold(command, |command, opt| {
         if matches!(opt.target, Of::Own(own) if own.is_of_a_socket()) {
             command.mut_arg(opt.name(), |arg| arg.hide(true))
@@ -238,7 +239,7 @@ enum Seen {
 }
 
 impl Task {
-    /// Looks at one socket after another, of those that are new or have gone on since.
+    /// Looks at each socket that is new, or is in another phase than at the last look.
     fn round(&mut self, job: &Job, listed: &mut Listed) -> Result<Vec<Changed>, Error> {
         let mut all = Vec::new();
         let descriptors = self.target.descriptors()?;
@@ -254,7 +255,7 @@ impl Task {
                 self.seen.insert(descriptor.inode, Seen::Done);
                 continue;
             }
-            // A duplicate is made of what is to be set only.
+            // A duplicate is made only of a socket on which something is to be set.
             if let Some(facts) = known.filter(|facts| !job.filter.takes(facts)) {
                 self.seen.insert(descriptor.inode, Seen::after(facts.phase()));
                 continue;
@@ -311,7 +312,7 @@ impl Task {
 
 impl Job {
     fn changes(&self, socket: &Socket, facts: &Facts) -> Result<Vec<Change>, Error> {
-        // USER_TIMEOUT=auto is of the times that hold for this socket.
+        // USER_TIMEOUT=auto is computed from the keepalive times of this socket.
         let kernel = kernel::keepalive_defaults;
         let settings = self.given.settings_where(|| socket.keepalive(facts).unwrap_or_else(kernel))?;
         let changes = settings.in_force.iter().filter_map(|one| Change::make(socket, facts, one, self.dry_run));

@@ -86,7 +86,7 @@ pub fn command() -> Command {
             Arg::new("yes")
                 .long("yes")
                 .action(ArgAction::SetTrue)
-                .help("Attach also if the cgroup of the process is the root, or a user's whole session"),
+                .help("Attach also if the cgroup is the root, or (with --pid) a user's whole session"),
             Arg::new("dry-run")
                 .long("dry-run")
                 .action(ArgAction::SetTrue)
@@ -117,10 +117,11 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         return dry_run(&order, out);
     }
     let cgroup = chosen(matches)?;
-    let is_by_process = matches.get_one::<i32>("pid").is_some();
-    if let (true, false, Some(wide)) = (is_by_process, matches.get_flag("yes"), cgroup.is_wide()) {
-        let others = cgroup.processes().len().saturating_sub(1);
-        let message = format!("the cgroup of this process is {wide} ({cgroup}, {others} other processes in it)");
+    // Whoever names a session means it; the root may be named by mistake (`--cgroup .`).
+    let may_be_a_mistake = matches.get_one::<i32>("pid").is_some() || cgroup.is_root;
+    if let (true, false, Some(wide)) = (may_be_a_mistake, matches.get_flag("yes"), cgroup.is_wide()) {
+        let processes = cgroup.processes().len();
+        let message = format!("this cgroup is {wide} ({cgroup}, {processes} processes in it)");
         return Err(Error::usage(message).hint("--yes attaches all the same; nothing is attached"));
     }
     let file = cgroup.open()?;
@@ -136,7 +137,11 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let rules = if about.rules.is_empty() { String::new() } else { format!(" and {} rules", about.rules.len()) };
+    let rules = if about.rules.is_empty() {
+        String::new()
+    } else {
+        format!(" and {} rule{}", about.rules.len(), if about.rules.len() == 1 { "" } else { "s" })
+    };
     let replaced = if has_replaced { ", in the place of what was attached before" } else { "" };
     out.print(out.paint(Tone::Good, format!("{cgroup}: attached{replaced}")))?;
     out.print(format!("  {}{rules}", settings.join(" ")))?;

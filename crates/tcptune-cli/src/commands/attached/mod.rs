@@ -60,7 +60,7 @@ pub fn command() -> Command {
 /// One attachment, as it was found.
 struct Found {
     cgroup: Cgroup,
-    /// None of what another version has attached.
+    /// None if another version of tcptune has attached it.
     about: Option<About>,
     state: Option<State>,
     pending: usize,
@@ -103,7 +103,7 @@ fn find(matches: &ArgMatches) -> Result<Vec<Found>, Error> {
 
 /// What is attached to a cgroup.
 fn look(cgroup: Cgroup) -> Result<Option<Found>, Error> {
-    // One may go while others are looked at.
+    // A cgroup may be removed while others are looked at.
     let Ok(file) = cgroup.open() else { return Ok(None) };
     let attached = Attached::find(file.as_fd())?;
     let (about, state, pending) = (attached.about(), attached.state(), attached.pending());
@@ -169,8 +169,8 @@ fn print_one(it: &Found, out: &Output) -> Result<(), Error> {
         Tone::Plain,
         if settings.is_empty() { "none without a rule".to_owned() } else { settings.join(" ") },
     );
-    if !about.rules.is_empty() {
-        fact("rules", Tone::Plain, about.rules.join("\n"));
+    for (n, rule) in about.rules.iter().enumerate() {
+        fact(if n == 0 { "rules" } else { "" }, Tone::Plain, rule.clone());
     }
     match about.left() {
         Some(left) if left.is_zero() => fact("trial", Tone::Warning, "over: nothing is set any more".to_owned()),
@@ -229,7 +229,7 @@ fn cells(title: &str, counts: &Counts, pending: usize) -> [String; COLUMNS.len()
     ]
 }
 
-/// The two largest units.
+/// A duration in its two largest units, as `1h 5m`.
 fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

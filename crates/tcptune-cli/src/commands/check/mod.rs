@@ -45,7 +45,7 @@ pub fn command() -> Command {
         .arg(watch())
 }
 
-/// Tells it.
+/// Looks at a program or a process, and prints the verdict.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let words: Vec<OsString> = matches.get_many("what").unwrap_or_default().cloned().collect();
     let watched = matches.contains_id("watch");
@@ -91,7 +91,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Why not.
+/// One reason for a no.
 struct Reason {
     /// For machines.
     name: &'static str,

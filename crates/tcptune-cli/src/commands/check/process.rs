@@ -8,9 +8,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::named::Found;
 use tcptune_core::settings::settled::Settings;
-use tcptune_core::settings::source::Process as Named;
-use tcptune_core::sockets::block::{State, Told};
+use tcptune_core::settings::source::Process;
+use tcptune_core::sockets::block::{Plugins, State, Told};
 use tcptune_core::system::note::RELEASE;
 
 use super::{Reason, Report, kind};
@@ -37,7 +38,7 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
     let pid = target.pid();
     let cannot = |what: &'static str| move |error| target.cannot(what, &error);
     let exe = target.proc().exe().map_err(cannot("reading /proc/PID/exe"))?;
-    // What the process executes; the name of it is not opened.
+    // The file that the process executes, by the kernel's link: the name that it leads to is not opened.
     let elf = Elf::read(Path::new(&format!("/proc/{pid}/exe"))).ok();
     let found = Library::find(target)?;
     let ours = ours(elf.as_ref()).map(|ours| ours.elf);
@@ -97,7 +98,7 @@ fn attached(pid: i32) -> Option<String> {
     })
 }
 
-/// What the library goes by.
+/// What the library in the process has decided.
 fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
     let name = |row: usize| OPTIONS.get(row).map_or("", tcptune_core::options::table::Opt::name);
     let shown = told
@@ -137,11 +138,18 @@ fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
         let lines: Vec<_> = told.wrong.iter().map(|line| format!("{line}; ignored")).collect();
         facts.push(("Wrong", lines.join("\n"), json!(told.wrong)));
     }
+    let (plugins, machine) = match told.plugins {
+        Plugins::None => ("none loaded with RTLD_DEEPBIND", None),
+        Plugins::Reached => ("reached", Some(true)),
+        Plugins::LeftAlone => ("left alone, for mprotect was refused", Some(false)),
+    };
+    facts.push(("Plugins", plugins.to_owned(), json!(machine)));
     facts.push(("Counts", stats::line(told.counted.as_ref()), stats::json(told.counted.as_ref())));
     facts
 }
 
-/// What is in the environment of a process that is reached another way than by the library. Files are not read.
+/// The settings in the environment of a process that another way than the library reaches. Files that they name are not
+/// read.
 struct Announced(Variables);
 
 impl Announced {
@@ -149,7 +157,8 @@ impl Announced {
         Self(Variables::read(target.proc().environ().unwrap_or_default()))
     }
 
-    /// How it is reached. What is announced to it must be true of it, too: a filter is on it (proc_pid_status(5)).
+    /// The way that reaches it, if its environment names one and the kernel confirms it: for notify, a seccomp filter is on it
+    /// (proc_pid_status(5)).
     fn way(&self, target: &Target, mapped: bool) -> Option<Way> {
         const FILTERED: u32 = 2; // SECCOMP_MODE_FILTER
         let backend = self.0.settings().find(|(name, _)| *name == "BACKEND").map(|(_, value)| value);
@@ -163,7 +172,11 @@ impl Announced {
     fn settings(&self) -> Settings {
         let text = |text: &OsStr| text.to_string_lossy().into_owned();
         let variables: Vec<_> = self.0.settings().map(|(name, value)| (text(name), text(value))).collect();
-        Draft::new(&variables).settle(Named::default, kernel::keepalive_defaults).0
+        let mut draft = Draft::new(&variables);
+        if let Some(found) = draft.profile().and_then(Found::built_in) {
+            draft.found(Ok(found));
+        }
+        draft.settle(Process::default, kernel::keepalive_defaults).0
     }
 
     fn shown(&self) -> [(&'static str, String, Value); 1] {

@@ -21,9 +21,9 @@ An attempt to connect has its connect timeout in place of the user timeout until
 attempts that are going on, no longer than the longest connect timeout. What an attach or detach that was killed has left \
 is taken off as well.";
 
-/// Attempts are looked at so often.
+/// How often it is looked whether attempts still go on.
 const PAUSE: Duration = Duration::from_millis(5);
-/// An attempt may end that much later than its timeout.
+/// How much later than its timeout an attempt may end.
 const LATE: Duration = Duration::from_secs(2);
 
 /// Its flags.
@@ -79,6 +79,9 @@ fn detach(cgroup: &Cgroup) -> Result<bool, Error> {
     attached.stop()?;
     let longest = Duration::from_millis(attached.about().map_or(0, |about| about.longest));
     let deadline = Instant::now() + longest + LATE;
+    if !longest.is_zero() {
+        thread::sleep(PAUSE); // a program that runs just now has not seen it, and may begin an attempt
+    }
     while attached.pending() > 0 && Instant::now() < deadline {
         thread::sleep(PAUSE);
     }

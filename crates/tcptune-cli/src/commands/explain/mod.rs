@@ -26,6 +26,7 @@ use self::which::Which;
 use crate::screens::error::{Error, say};
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
+use crate::settings::profile;
 use crate::system::kernel::{self, Kernel, Outcome};
 use crate::ways::preload::environment::Environment;
 
@@ -66,7 +67,7 @@ pub fn command() -> Command {
     flags::with(command, |_| true, examples)
 }
 
-/// All that there is to say.
+/// What is printed.
 struct Explained {
     kernel: Kernel,
     settings: Settings,
@@ -89,6 +90,13 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         let text = config::read(path, Trust::User);
         sources.keep(Source::Config, &text);
         draft.file(Source::Config, text);
+    }
+    if let Some(name) = draft.profile() {
+        let found = profile::find(name);
+        if let Ok(found) = &found {
+            sources.keep(Source::Profile, &Ok(Some(found.text.to_string())));
+        }
+        draft.found(found);
     }
     let process = Process {
         names: matches.get_one::<String>("program").into_iter().cloned().collect(),
@@ -121,7 +129,7 @@ impl Explained {
         self.settings.only_profile().unwrap_or(&self.settings.profiles[0])
     }
 
-    /// The profiles of rules. One that holds for the whole process is what holds.
+    /// The profiles of rules. A rule without conditions on sockets is not among them: it holds for the whole process.
     fn rules(&self) -> &[Profile] {
         if self.settings.only_profile().is_some() { &[] } else { &self.settings.profiles[1..] }
     }
@@ -361,7 +369,7 @@ fn times(facts: &Facts) -> Json {
     })
 }
 
-/// What ends, and how that comes to be.
+/// A line of the table: what happens to a connection, and the text that says when it ends.
 type Meaning = (&'static str, fn(&Facts, &Profile) -> String);
 
 const MEANINGS: [Meaning; 5] = [
@@ -384,7 +392,10 @@ fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
             limits.receive,
             "their own; not accepted ones (CLIENT_TIMEOUT), MPTCP, io_uring, or stdio, which says EAGAIN.",
         ),
-        (limits.send, "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll or select."),
+        (
+            limits.send,
+            "SEND_TIMEOUT reaches calls that block, and programs that wait for room in poll, select or epoll.",
+        ),
         (
             limits.client,
             "CLIENT_TIMEOUT reaches programs that wait in poll, select or epoll; idle clients are ended as well.",

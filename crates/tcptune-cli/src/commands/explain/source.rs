@@ -16,6 +16,7 @@ pub struct Sources {
     rules: String,
     system: String,
     config: String,
+    profile: String,
 }
 
 impl Sources {
@@ -34,6 +35,7 @@ impl Sources {
         match source {
             Source::System => self.system = text,
             Source::Config => self.config = text,
+            Source::Profile => self.profile = text,
             Source::Environment => {}
         }
     }
@@ -77,6 +79,7 @@ impl Sources {
         match source {
             Source::System => &self.system,
             Source::Config => &self.config,
+            Source::Profile => &self.profile,
             Source::Environment => &self.rules,
         }
     }

@@ -35,7 +35,7 @@ impl Which {
     /// For a program that connects to this peer.
     pub fn new(sources: &Sources, process: &Process, peer: SocketAddr) -> Self {
         let mut steps: Vec<Step> = Vec::new();
-        for source in [Source::Environment, Source::Config, Source::System] {
+        for source in [Source::Environment, Source::Profile, Source::Config, Source::System] {
             let rules = grammar::entries(sources.text(source)).filter_map(|entry| match entry {
                 Ok(Entry::Rule(rule)) => Some(rule),
                 _ => None,

@@ -89,7 +89,7 @@ impl Look {
         Ok(Self { selection, filter: Filter::new(matches)?, depth, pace })
     }
 
-    /// Once. Whether all was seen that was asked for.
+    /// Looks once. Returns whether everything that was asked for could be seen.
     fn once(&self, targets: &[Target], out: &Output) -> Result<bool, Error> {
         let one = self.selection.is_one();
         let mut listed = Listed::default();

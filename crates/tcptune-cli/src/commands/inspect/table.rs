@@ -109,7 +109,7 @@ fn print_rows(seen: &[Seen], all: bool, out: &Output) -> Result<(), Error> {
         let _ = writeln!(text, "{}", out.paint(Tone::Heading, line.trim_end()));
     }
     for (row, seen) in rows.iter().zip(seen) {
-        // What is not acknowledged is what one looks for.
+        // Sockets that retransmit or probe are what an operator looks for.
         let troubled = row[TIMER].starts_with(['r', 'p']);
         for line in lines(&stacks, row, says) {
             let line = line.trim_end();

@@ -19,7 +19,7 @@ use crate::ways::preload::library::{self, Library};
 
 /// Below the directory of a unit.
 const FILE: &str = "50-tcptune.conf";
-/// What stays, and what ends with the next start of the machine.
+/// Where a drop-in file stays, and (`--runtime`) where it is gone after the next start of the machine.
 const PERSISTENT: &str = "etc/systemd/system";
 const RUNTIME: &str = "run/systemd/system";
 

@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tcptune_core::options::table::OPTIONS;
-use tcptune_core::settings::settled::Settings;
 
 use super::layout::{Count, state};
-use super::tuning::Tuning;
+use super::tuning::{OfUser, Tuning};
 
 /// One attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,25 +31,27 @@ pub struct About {
     pub longest: u64,
     /// When a trial ends, on the clock of the programs.
     pub until: Option<u64>,
-    /// One more than that of the attachment before.
+    /// Told apart from the attachment that it replaced, whose number is one less.
     pub generation: u16,
 }
 
 impl About {
     /// Of settings that are about to be attached, as rules were written.
-    pub fn new(settings: &Settings, rules: Vec<String>, tuning: &Tuning<'_>, until: Option<u64>) -> Self {
+    pub fn new(settings: &[OfUser], rules: Vec<String>, tuning: &Tuning<'_>, until: Option<u64>) -> Self {
+        let settings = || settings.iter().map(|(_, settings)| settings);
         let shown = |row: usize, value| {
             let opt = OPTIONS.get(row)?;
             tuning.sets(opt).then(|| (opt.name().to_owned(), opt.kind.show(value).to_string()))
         };
         let uid = rustix::process::getuid().as_raw();
-        let longest = settings.profiles.iter().filter_map(|profile| profile.connect_timeout).max();
+        let longest = settings().flat_map(|settings| &settings.profiles).filter_map(|it| it.connect_timeout).max();
+        let in_force = settings().next().into_iter().flat_map(|of_others| &of_others.in_force);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             uid,
             by: user(uid).unwrap_or_else(|| uid.to_string()),
-            settings: settings.in_force.iter().filter_map(|it| shown(it.row, &it.value)).collect(),
+            settings: in_force.filter_map(|it| shown(it.row, &it.value)).collect(),
             rules,
             programs: super::kinds(tuning).map(|kind| kind.name.to_owned()).collect(),
             slots: tuning.slots.iter().map(|slot| slot.opt.name().to_owned()).collect(),

@@ -34,7 +34,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Those that are there; nothing if there are none.
+    /// Finds what is attached to the cgroup; empty if nothing of ours is.
     pub fn find(cgroup: BorrowedFd<'_>) -> Result<Self, Failed> {
         let mut found = Self::default();
         for kind in KINDS {
@@ -99,10 +99,14 @@ impl Attached {
 
     /// How many attempts have their connect timeout in place of the user timeout.
     pub fn pending(&self) -> usize {
-        let attempts = self.map(Map::Attempts).and_then(|map| bpf::values(map).ok()).unwrap_or_default();
-        let at = usize::from(attempt::IS_LENT.unsigned_abs());
-        let is_lent = |attempt: &&Vec<u8>| attempt.get(at..at + 4) == Some(&1_u32.to_ne_bytes());
-        attempts.iter().filter(is_lent).count()
+        let attempts = self.read(Map::Attempts).unwrap_or_default();
+        let is_lent = |attempt: &&[u8; attempt::BYTES / attempt::ALL as usize]| {
+            let word =
+                |at: i16| attempt.get(usize::from(at.unsigned_abs())..)?.first_chunk().copied().map(u32::from_ne_bytes);
+            word(attempt::IS_LENT) == Some(1)
+                && (word(attempt::COOKIE), word(attempt::COOKIE + 4)) != (Some(0), Some(0))
+        };
+        attempts.as_chunks().0.iter().filter(is_lent).count()
     }
 
     /// From now on its programs begin nothing new, and only end what they have begun.
@@ -187,12 +191,15 @@ fn make_maps(
         bpf::write(made.as_fd(), value).map_err(refused("filling a map"))?;
         maps.push((map, made));
     }
-    // An attempt that programs before these have begun is ended by these.
-    for map in [Map::Sockets, Map::Attempts] {
-        let made = match before.map(map) {
-            Some(map) => map.try_clone_to_owned(),
+    // The new programs take over the attempts that the old ones have begun, unless those are of another version.
+    let attempts =
+        before.map(Map::Attempts).filter(|map| bpf::value_size(*map).is_ok_and(|size| size == attempt::BYTES));
+    let sockets = before.map(Map::Sockets);
+    for (map, before) in [(Map::Sockets, sockets), (Map::Attempts, attempts)] {
+        let made = match before {
+            Some(before) => before.try_clone_to_owned(),
             None if map == Map::Sockets => bpf::storage(map.name(), socket::WORDS),
-            None => bpf::table(map.name(), attempt::SIZE, attempt::MOST),
+            None => bpf::array(map.name(), attempt::BYTES),
         };
         maps.push((map, made.map_err(refused("making a map"))?));
     }

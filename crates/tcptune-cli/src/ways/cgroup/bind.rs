@@ -1,4 +1,5 @@
-//! The programs for bind(2) (`BPF_PROG_TYPE_CGROUP_SOCK_ADDR`), one for each family: what decides on the port.
+//! The programs for bind(2) (`BPF_PROG_TYPE_CGROUP_SOCK_ADDR`), one for each family. They set the options that have to be
+//! there before the kernel chooses or refuses the port, such as `SO_REUSEADDR`.
 
 use super::assembler::{Is, R1, R2, R6, Size};
 use super::bpf::Kind;
@@ -34,9 +35,8 @@ pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
     if tuning.is_trial {
         steps::unless_over(asm, out);
     }
-    if tuning.count() > 1 {
-        comparisons::server(asm, tuning, &SERVER, "bind");
-    }
+    comparisons::choose(asm, tuning, comparisons::server, &SERVER, "bind", true);
+    steps::any_index(asm, tuning, out);
     steps::address_of_profile(asm, tuning);
     steps::slots_to_set(asm, tuning, false);
     for slot in tuning.slots.iter().filter(|slot| slot.is_of_bind()) {

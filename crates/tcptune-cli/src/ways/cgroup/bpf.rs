@@ -18,7 +18,6 @@ pub struct Kind {
 const MAP_CREATE: c_int = 0;
 const MAP_LOOKUP_ELEM: c_int = 1;
 const MAP_UPDATE_ELEM: c_int = 2;
-const MAP_GET_NEXT_KEY: c_int = 4;
 const PROG_LOAD: c_int = 5;
 const PROG_ATTACH: c_int = 8;
 const PROG_DETACH: c_int = 9;
@@ -32,7 +31,6 @@ const PROG_BIND_MAP: c_int = 35;
 const ALLOW_MULTI: u32 = 2;
 const REPLACE: u32 = 4;
 
-const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_SK_STORAGE: u32 = 24;
 /// No memory for entries before they are made.
@@ -109,17 +107,6 @@ pub fn array(name: &str, value_size: usize) -> io::Result<OwnedFd> {
     )
 }
 
-/// A table by 64 bits, of so many entries at most, whose memory is there from the beginning: an entry without costs ten
-/// times as much (the kernel's allocator for BPF interrupts itself).
-pub fn table(name: &str, value_size: usize, max_entries: u32) -> io::Result<OwnedFd> {
-    let value_size = u32::try_from(value_size).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let (map_type, key_size, map_name) = (MAP_TYPE_HASH, 8, named(name));
-    descriptor(
-        MAP_CREATE,
-        &mut MapCreate { map_type, key_size, value_size, max_entries, map_name, ..MapCreate::default() },
-    )
-}
-
 /// A value of so many words beside each socket, for as long as the socket is there.
 pub fn storage(name: &str, words: u32) -> io::Result<OwnedFd> {
     let types = descriptor(BTF_LOAD, &mut BtfLoad::of(&btf(words)))?;
@@ -185,31 +172,9 @@ impl Element {
 
 /// The value of an array.
 pub fn read(map: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let mut value = vec![0; map_info(map)?.value_size as usize];
+    let mut value = vec![0; value_size(map)?];
     bpf(MAP_LOOKUP_ELEM, &mut Element::of(map, &0_u32, &raw mut *value))?;
     Ok(value)
-}
-
-/// The values of a table, as far as they stay while it is read.
-pub fn values(map: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let size = map_info(map)?.value_size as usize;
-    let mut values = Vec::new();
-    let mut key: Option<u64> = None;
-    loop {
-        let mut next = [0; 8];
-        let mut of = Element::of(map, &key.unwrap_or_default(), &raw mut next);
-        if key.is_none() {
-            of.key = 0; // a null pointer: the first one
-        }
-        if bpf(MAP_GET_NEXT_KEY, &mut of).is_err() {
-            return Ok(values);
-        }
-        let mut value = vec![0; size];
-        if bpf(MAP_LOOKUP_ELEM, &mut Element::of(map, &u64::from_ne_bytes(next), &raw mut *value)).is_ok() {
-            values.push(value);
-        }
-        key = Some(u64::from_ne_bytes(next));
-    }
 }
 
 /// Sets it; it is as long as the array's values are.
@@ -387,6 +352,11 @@ fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     let mut of = MapInfo::default();
     info(map, &mut of)?;
     Ok(of)
+}
+
+/// The size of a map's values.
+pub fn value_size(map: BorrowedFd<'_>) -> io::Result<usize> {
+    Ok(map_info(map)?.value_size as usize)
 }
 
 /// The name of a map.

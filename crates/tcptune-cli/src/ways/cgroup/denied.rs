@@ -20,6 +20,11 @@ impl From<Failed> for Error {
                 ),
             Failed::Verifier { program, error, says } => match error.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) if says.is_empty() => not_allowed("loading a program", &error),
+                // "program of this type cannot use helper", or, before that, "unknown func".
+                _ if says.contains("bpf_get_current_uid_gid") => Self::usage(
+                    "rules with uid= take Linux 6.16: this kernel tells no BPF program who connects or listens",
+                )
+                .hint("the cgroup says whose sockets are tuned; nothing is attached"),
                 Some(libc::E2BIG) => {
                     Self::usage("these are more rules than the kernel's verifier goes through; nothing is attached")
                 }

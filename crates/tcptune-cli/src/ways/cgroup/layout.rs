@@ -13,7 +13,7 @@ pub enum Map {
     Profiles,
     /// Beside a socket, where that has to be known: what holds for it.
     Sockets,
-    /// The attempts to connect that are going on, by the cookies of their sockets.
+    /// The attempts to connect that are going on.
     Attempts,
 }
 
@@ -36,9 +36,11 @@ impl Map {
 pub type Program = Code<Map>;
 pub type Asm = Assembler<Map>;
 
-/// Offsets in [`Map::Sockets`]. It costs a socket 2 µs, so that most have none.
+/// Offsets in [`Map::Sockets`]. It costs a socket 2 µs, so that most have none: what holds where no rule matches holds
+/// for these.
 pub mod socket {
-    /// Whose profile holds: a generation in the upper half, one more than the profile's index in the lower; 0: none.
+    /// Whose profile holds: a generation in the upper half, one more than the profile's index in the lower; 0: as if
+    /// there were nothing beside the socket.
     pub const OWNER: i16 = 0;
     /// The slots that the program has set itself before its first connect or listen.
     pub const SET_BY_PROGRAM: i16 = 4;
@@ -50,7 +52,8 @@ pub mod socket {
     pub const WORDS: u32 = 4;
 }
 
-/// Offsets in a value of [`Map::Attempts`].
+/// Offsets in an attempt of [`Map::Attempts`]: one array of them all, in which each socket has a few places, by its
+/// cookie. Finding one is arithmetic; a hash table's insertion and deletion cost a connect 1 µs.
 pub mod attempt {
     /// When it has begun, in nanoseconds of the monotonic clock, as of the last tick: a look at the time itself costs ten
     /// times as much.
@@ -63,10 +66,17 @@ pub mod attempt {
     pub const USER_TIMEOUT: i16 = 16;
     /// The first retransmission timeout, in ticks of the kernel; 0: the kernel's own.
     pub const INITIAL: i16 = 20;
-    /// Of all of it.
-    pub const SIZE: usize = 24;
-    /// So many at a time; of more, none is bounded. They take 1.5 MB.
-    pub const MOST: u32 = 16_384;
+    /// Of the socket; 0: the place is free.
+    pub const COOKIE: i16 = 24;
+    /// Of all of it, as a power of two.
+    pub const SHIFT: i32 = 5;
+    /// Places in the array, 2 MB.
+    pub const ALL: i32 = 1 << 16;
+    /// Places of a socket. The first ones of sockets that follow each other lie side by side (cookies are counted), the
+    /// others are scattered: with 16,384 attempts at a time, 1 in 65,000 finds none.
+    pub const PLACES: usize = 8;
+    /// The size of [`super::Map::Attempts`].
+    pub const BYTES: usize = ALL.unsigned_abs() as usize * 32;
 }
 
 /// Offsets in a profile of [`Map::Profiles`].
@@ -91,8 +101,10 @@ pub mod state {
     pub const STOPPED: i32 = 8;
     /// The slots that the kernel has refused at least once.
     pub const REFUSED: i32 = 16;
+    /// Always 0, which the verifier does not know.
+    pub const ZERO: i32 = 24;
     /// The counts, then those of after the trial.
-    pub const COUNTS: i32 = 24;
+    pub const COUNTS: i32 = 32;
 }
 
 /// What is counted.

@@ -12,6 +12,9 @@ mod bpf;
 mod comparisons;
 mod denied;
 mod layout;
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "registers are cut as the machine does")]
+mod machine;
 pub mod order;
 pub mod own;
 pub mod place;
@@ -57,16 +60,17 @@ fn programs(tuning: &Tuning<'_>) -> Result<Vec<(Kind, Program)>, TooLong> {
 #[cfg(test)]
 mod tests {
     use tcptune_core::settings::draft::Draft;
-    use tcptune_core::settings::settled::Settings;
     use tcptune_core::settings::source::{KeepaliveDefaults, Process};
 
+    use super::tuning::OfUser;
     use super::*;
 
-    pub fn settings(variables: &[(&str, &str)]) -> Settings {
+    /// Of all users.
+    pub fn settings(variables: &[(&str, &str)]) -> [OfUser; 1] {
         let kernel = || KeepaliveDefaults { idle: 7200, interval: 75, count: 9 };
         let (settings, wrong) = Draft::new(variables).settle(Process::default, kernel);
         assert_eq!(wrong, []);
-        settings
+        [(None, settings)]
     }
 
     fn listing(variables: &[(&str, &str)], is_trial: bool) -> String {
@@ -92,6 +96,18 @@ mod tests {
     #[test]
     fn the_programs_of_a_trial() {
         insta::assert_snapshot!(listing(&[("KEEPALIVE", "on"), ("CONNECT_TIMEOUT", "3s")], true));
+    }
+
+    #[test]
+    fn the_programs_of_rules_of_both_families_and_ports() {
+        let rules = "dst=10.1.0.0/16,10.2.0.0/16,10.3.0.0/16 : keepidle=1 ; dst=fd00:1::/32,fd00:1:2::/48,fd00:1:3::/48 : off ; \
+                     port=80 : keepidle=2 ; port=443 src=::1 : keepidle=3 ; port=8000-8009 : keepidle=4";
+        let settings = settings(&[("RULES", rules)]);
+        let tuning = Tuning::new(&settings, 250, 1, false);
+        let mut asm = Assembler::new();
+        comparisons::choose(&mut asm, &tuning, comparisons::client, &sock_ops::CLIENT, "connect", true);
+        asm.exit();
+        insta::assert_snapshot!(asm.finish().expect("short"));
     }
 
     #[test]

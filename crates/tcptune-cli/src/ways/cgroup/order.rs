@@ -1,5 +1,6 @@
 //! What is to be attached: settings, the programs of them, and what is told of them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -7,19 +8,21 @@ use std::time::Duration;
 use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::grammar::{self, Entry};
-use tcptune_core::settings::settled::Settings;
+use tcptune_core::settings::source::Process;
 
 use super::about::{About, now, ticks};
 use super::attachment::{self, Attached, Failed};
 use super::denied::may_attach;
 use super::programs;
-use super::tuning::{self, LeftOut, SHORTEST, Tuning};
+use super::tuning::{self, LeftOut, OfUser, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
 use crate::settings::flags::Given;
+use crate::settings::profile;
 
 /// Settings to be attached.
 pub struct Order {
-    settings: Settings,
+    /// Those of all other users first.
+    settings: Vec<OfUser>,
     rules: Vec<String>,
     left_out: Vec<LeftOut>,
     trial: Option<Duration>,
@@ -28,15 +31,26 @@ pub struct Order {
 impl Order {
     /// Of what the command line gives.
     pub fn new(given: &Given, trial: Option<Duration>) -> Result<Self, Error> {
-        let settings = given.settings()?;
-        let mut rules = Vec::new();
+        let others = given.settings_of(Process { uid: NOBODY, ..Process::default() })?;
+        let mut texts = Texts::default();
         for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Rules)) {
-            add_rules(&mut rules, "--rule", &said.text)?;
+            texts.add("--rule", &said.text)?;
         }
-        if let Some(path) = &settings.config
+        // One of the environment: that of a flag has become settings.
+        for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Profile)) {
+            if let Ok(found) = profile::find(&said.text) {
+                texts.add(&found.source, &found.text)?;
+            }
+        }
+        if let Some(path) = &others.config
             && let Ok(Some(text)) = config::read(path, Trust::User)
         {
-            add_rules(&mut rules, path, &text)?;
+            texts.add(path, &text)?;
+        }
+        let Texts { rules, users } = texts;
+        let mut settings = vec![(None, others)];
+        for uid in users {
+            settings.push((Some(uid), given.settings_of(Process { uid, ..Process::default() })?));
         }
         let left_out = tuning::left_out(&settings);
         Ok(Self { settings, rules, left_out, trial })
@@ -45,7 +59,9 @@ impl Order {
     /// The same for a program that is to be started, if this user may, and all of it can be set there.
     pub fn that_sets_all(given: &Given) -> Option<Self> {
         let order = may_attach().then(|| Self::new(&given.clone().over_environment(), None).ok())??;
-        (order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)
+        // Who connects is not known on every kernel.
+        let is_for_all = order.settings.len() == 1;
+        (is_for_all && order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)
     }
 
     /// Of the environment alone.
@@ -65,17 +81,18 @@ impl Order {
     /// Says what is left out, each a line; an error if that is not wanted, or nothing else is left.
     pub fn warn(&self) -> Result<(), Error> {
         let lines: Vec<_> = self.left_out.iter().map(|it| format!("{} is left out: {}", it.name, it.reason)).collect();
-        if self.settings.strict && !lines.is_empty() {
-            return Err(Error::usage(lines.join("\ntcptune: ")).hint("nothing is attached"));
+        let settings = || self.settings.iter().map(|(_, settings)| settings);
+        if settings().any(|settings| settings.strict) && !lines.is_empty() {
+            return Err(Error::usage(lines).hint("nothing is attached"));
         }
         if self.tuning(0).is_empty() {
             let nothing = "no setting that BPF programs could set; nothing is attached".to_owned();
-            return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>().join("\ntcptune: ")));
+            return Err(Error::usage(lines.into_iter().chain([nothing]).collect::<Vec<_>>()));
         }
         for line in lines {
             say(&line);
         }
-        let shortest = self.settings.profiles.iter().filter_map(|profile| profile.connect_timeout).min();
+        let shortest = settings().flat_map(|settings| &settings.profiles).filter_map(|it| it.connect_timeout).min();
         if let Some(ms) = shortest.filter(|ms| *ms < SHORTEST) {
             say(&format!("CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to"));
         }
@@ -101,17 +118,32 @@ impl Order {
     }
 }
 
-/// The rules of a text, as they are written. One of programs or users is an error.
-fn add_rules(rules: &mut Vec<String>, source: &str, text: &str) -> Result<(), Error> {
-    let of_sockets = |entry: &Entry<'_>| matches!(entry, Entry::Rule(rule) if !rule.scope.is_empty());
-    if let Some(Entry::Rule(rule)) = grammar::entries(text).flatten().find(of_sockets) {
-        let place = format!("{source}:{}:{}", rule.word.line, rule.word.column());
-        return Err(Error::usage(format!(
-            "{place}: program= and uid= are not known where the kernel calls a BPF program"
-        ))
-        .hint("the cgroup says whose sockets are tuned; nothing is attached"));
+/// What no user is (chown(2)): the settings that it has are those of all whom no rule names.
+const NOBODY: u32 = u32::MAX;
+
+/// The rules of texts as they are written, and the users that they name.
+#[derive(Default)]
+struct Texts {
+    rules: Vec<String>,
+    users: BTreeSet<u32>,
+}
+
+impl Texts {
+    /// One of programs is an error.
+    fn add(&mut self, source: &str, text: &str) -> Result<(), Error> {
+        for entry in grammar::entries(text).flatten() {
+            let Entry::Rule(rule) = entry else { continue };
+            if !rule.scope.programs.is_empty() {
+                let place = format!("{source}:{}:{}", rule.word.line, rule.word.column());
+                let why =
+                    "the kernel tells a BPF program the name of a thread, which each may change, and not the program's";
+                return Err(Error::usage(format!("{place}: program= is for the library only: {why}"))
+                    .hint("the cgroup says whose sockets are tuned; nothing is attached"));
+            }
+            self.users.extend(&rule.scope.uids);
+        }
+        let lines = text.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or_default().trim());
+        self.rules.extend(lines.filter(|line| line.contains(" : ")).map(str::to_owned));
+        Ok(())
     }
-    let lines = text.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or_default().trim());
-    rules.extend(lines.filter(|line| line.contains(" : ")).map(str::to_owned));
-    Ok(())
 }

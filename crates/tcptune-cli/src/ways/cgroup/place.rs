@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Cgroup {
     /// Its directory.
     pub path: PathBuf,
-    is_root: bool,
+    pub is_root: bool,
 }
 
 /// Where the version 2 hierarchy is mounted; in a hybrid one below the others.
@@ -99,7 +99,7 @@ impl Cgroup {
         };
         // `/../…`: above the root that this cgroup namespace has.
         let below = Path::new(group.pathname.trim_start_matches('/'));
-        let path = mount.join(below);
+        let path: PathBuf = mount.join(below).components().collect(); // without a slash at the end
         if below.starts_with("..") || !path.is_dir() {
             let name = Self::of(&mount, group.pathname.clone().into());
             return Err(Error::failed(format!("process {pid}: its cgroup {name} cannot be seen from here"))

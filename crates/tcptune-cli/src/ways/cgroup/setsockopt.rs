@@ -1,15 +1,15 @@
 //! The program for setsockopt(2) (`BPF_PROG_TYPE_CGROUP_SOCKOPT`): what is set here stays when the program sets it as
 //! well, or the other way round.
 //!
-//! A call that is left out succeeds for the program. A wrong one goes to the kernel, whose errors it gets; so does each
-//! call before the socket connects or listens, where what is set here follows.
+//! Where our value wins, the program's call is left out and succeeds. A call with a wrong argument goes to the kernel, so
+//! that the program gets its error. So does each call before the socket connects or listens: our values are set then.
 
 use tcptune_core::options::wire::Wire;
 
 use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Size};
 use super::bpf::Kind;
-use super::layout::{Asm, Count, Map, profile, socket};
-use super::steps::{self, PHASE, SCRATCH};
+use super::layout::{Asm, Count, profile, socket};
+use super::steps::{self, CREATE, PHASE, SCRATCH};
 use super::tuning::{Slot, Tuning};
 
 pub const KIND: Kind = Kind { program: 25, attach: 22, name: "tcptune_setopt" };
@@ -32,8 +32,8 @@ const CLOSE: i32 = 7;
 const VALUE: i16 = -24;
 const LENGTH: i16 = -32;
 
-/// The kernel has room for 16 bytes at least. Behind a shorter value, a program of an inner cgroup leaves this word: it
-/// has the socket.
+/// The mark by which an attachment to an inner cgroup, whose programs run first, says that the socket is its own: a word
+/// behind the program's value, for which the kernel always has room (16 bytes at least).
 const TAKEN: i32 = super::sock_ops::TAKEN;
 const ROOM: i32 = 16;
 const MARK: i16 = 12;
@@ -80,12 +80,10 @@ pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
     for (slot, label) in slots.iter().zip(&labels) {
         asm.here(*label);
         accepted(asm, slot.accepted(), slot.option.wire, pass);
-        if tuning.has_choice() {
-            asm.set(R7, tuning.bit(slot));
-        } else {
-            asm.note(&*slot.shown).map_value(R7, Map::Profiles, slot.offset.into());
-            asm.store_number(Size::Double, FP, LENGTH, slot.len());
-        }
+        asm.note(&*slot.shown).set(R7, tuning.bit(slot));
+        asm.note("where its value is").set(R8, slot.offset.into());
+        asm.note("and its length").set(R1, slot.len());
+        asm.store(Size::Double, FP, LENGTH, R1);
         asm.jump(ours);
     }
     asm.here(ours);
@@ -113,7 +111,7 @@ fn unless_taken(asm: &mut Asm, pass: Label) {
     asm.here(free);
 }
 
-/// The value, if the kernel takes it, goes to the stack; of a name, nothing.
+/// Checks that the kernel would take the value, and copies it to the stack. Of a name only the length is checked.
 fn accepted(asm: &mut Asm, (low, high): (i32, i32), wire: Wire, pass: Label) {
     let least = if wire == Wire::Name { 1 } else { 4 };
     asm.load(Size::Word, R1, R6, OPTLEN);
@@ -144,32 +142,31 @@ fn during_an_attempt(asm: &mut Asm, slot: Option<(&Slot, Label)>, tuning: &Tunin
     asm.note("no socket").jump_if64(R8, Is::Equal, 0, pass);
     asm.load(Size::Word, R1, R8, STATE);
     asm.note("it does not connect").jump_if(R1, Is::NotEqual, SYN_SENT, not_lent);
+    asm.copy(R2, R8);
+    steps::profile_of_socket(asm, tuning);
     asm.copy(R1, R8);
     steps::user_timeout(asm);
     asm.store_number(Size::Word, FP, SCRATCH, 0);
     asm.call(Helper::Getsockopt);
-    asm.copy(R2, R8);
-    steps::beside(asm, true, not_lent);
-    if tuning.has_choice() {
-        steps::profile_of_socket(asm, tuning, not_lent);
-    } else {
-        steps::address_of_profile(asm, tuning);
-    }
     asm.load(Size::Word, R1, FP, SCRATCH);
     asm.load(Size::Word, R2, R9, profile::CONNECT_TIMEOUT);
     asm.note("is it lent?").jump_if_both(R1, Is::NotEqual, R2, not_lent);
     asm.store_number(Size::Word, R6, OPTLEN, -1);
     if let Some((slot, _)) = slot {
-        // The one that is set here is to be put back already, and wins.
+        // Our own value for the user timeout is what will be put back: where it wins, the program's is dropped.
         winning(asm);
         asm.with32(Op::And, R1, tuning.bit(slot));
         asm.jump_if(R1, Is::Equal, 0, keep);
         asm.jump(pass);
     }
     asm.here(keep);
+    asm.copy(R2, R8);
+    asm.set(R4, CREATE);
+    steps::beside(asm);
+    asm.jump_if64(R0, Is::Equal, 0, pass);
     asm.load(Size::Word, R1, FP, VALUE);
-    asm.note("to be put back").store(Size::Word, R8, socket::USER_TIMEOUT, R1);
-    asm.store_number(Size::Word, R8, socket::IS_KEPT, 1);
+    asm.note("to be put back").store(Size::Word, R0, socket::USER_TIMEOUT, R1);
+    asm.store_number(Size::Word, R0, socket::IS_KEPT, 1);
     asm.jump(pass);
     asm.here(not_lent);
     asm.jump(slot.map_or(pass, |(_, label)| label));
@@ -183,57 +180,52 @@ fn winning(asm: &mut Asm) {
     asm.both32(Op::And, R1, R2);
 }
 
-/// What is set here stays. `r7` is the bit of the option or, where one profile holds for all, the address of its value.
+/// What is set here stays. `r7` is the bit of the option, `r8` where its value is in a profile.
 fn leave_out(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
+    let taken = asm.label("taken");
     steps::unless_stopped(asm, pass);
     if tuning.is_trial {
         asm.store_number(Size::Double, FP, PHASE, 0);
-        asm.copy(R9, R7);
         steps::unless_over(asm, pass);
-        asm.copy(R7, R9);
     }
     asm.load(Size::Double, R2, R6, SK);
     asm.note("no socket").jump_if64(R2, Is::Equal, 0, pass);
     asm.load(Size::Word, R1, R2, PROTOCOL);
     asm.note("not TCP").jump_if(R1, Is::NotEqual, libc::IPPROTO_TCP, pass);
-    if tuning.has_choice() {
-        by_owner(asm, tuning, pass);
-    } else {
-        by_state(asm, pass);
+    asm.load(Size::Word, R1, R2, STATE);
+    asm.jump_if(R1, Is::NotEqual, CLOSE, taken);
+    if tuning.yields {
+        remember(asm, pass);
     }
+    asm.note("what is set here follows").jump(pass);
+    asm.here(taken);
+    steps::profile_of_socket(asm, tuning);
+    if tuning.has_choice() {
+        winning(asm);
+        asm.both32(Op::And, R1, R7);
+        asm.jump_if(R1, Is::Equal, 0, pass);
+    }
+    // It may not have the value yet: it may be older than the attachment.
+    asm.load(Size::Double, R1, R6, SK);
+    asm.jump_if64(R1, Is::Equal, 0, pass);
+    asm.load(Size::Word, R2, R6, LEVEL);
+    asm.load(Size::Word, R3, R6, OPTNAME);
+    asm.copy(R4, R9);
+    asm.both(Op::Add, R4, R8);
+    asm.load(Size::Double, R5, FP, LENGTH);
+    asm.call(Helper::Setsockopt);
+    asm.note("refused").jump_if64(R0, Is::NotEqual, 0, pass);
     asm.note("done, as far as the program sees").store_number(Size::Word, R6, OPTLEN, -1);
     steps::count(asm, tuning, Count::LeftOut);
     asm.jump(pass);
 }
 
-/// A socket that is connected, connects or listens is given the value that is set here: it may not have it yet.
-fn by_state(asm: &mut Asm, pass: Label) {
-    asm.load(Size::Word, R1, R2, STATE);
-    asm.note("what is set here follows").jump_if(R1, Is::Equal, CLOSE, pass);
-    asm.copy(R1, R2);
-    asm.load(Size::Word, R2, R6, LEVEL);
-    asm.load(Size::Word, R3, R6, OPTNAME);
-    asm.copy(R4, R7);
-    asm.load(Size::Double, R5, FP, LENGTH);
-    asm.call(Helper::Setsockopt);
-    asm.note("refused").jump_if64(R0, Is::NotEqual, 0, pass);
-}
-
-/// Where it depends on the socket what holds.
-fn by_owner(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
-    let [first, wins] = ["not_ours_yet", "wins"].map(|name| asm.label(name));
-    steps::beside(asm, tuning.yields, pass);
-    steps::profile_of_socket(asm, tuning, first);
-    winning(asm);
-    asm.both32(Op::And, R1, R7);
-    asm.jump_if(R1, Is::NotEqual, 0, wins);
-    asm.jump(pass);
-    asm.here(first);
-    if tuning.yields {
-        asm.note("set by the program itself").load(Size::Word, R1, R8, socket::SET_BY_PROGRAM);
-        asm.both32(Op::Or, R1, R7);
-        asm.store(Size::Word, R8, socket::SET_BY_PROGRAM, R1);
-    }
-    asm.jump(pass);
-    asm.here(wins);
+/// The program has set it itself, which counts when the socket connects or listens. The socket is in `r2`.
+fn remember(asm: &mut Asm, pass: Label) {
+    asm.set(R4, CREATE);
+    steps::beside(asm);
+    asm.jump_if64(R0, Is::Equal, 0, pass);
+    asm.load(Size::Word, R1, R0, socket::SET_BY_PROGRAM);
+    asm.both32(Op::Or, R1, R7);
+    asm.store(Size::Word, R0, socket::SET_BY_PROGRAM, R1);
 }

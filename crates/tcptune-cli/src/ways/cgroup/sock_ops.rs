@@ -7,11 +7,11 @@
 
 use tcptune_core::options::phase::{Phases, Stages};
 
-use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R6, R7, R8, R9, Size};
+use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R4, R6, R8, R9, Size};
 use super::bpf::Kind;
-use super::comparisons::{self, Places};
+use super::comparisons::{self, Compare, Places};
 use super::layout::{Asm, Count, Map, attempt, profile, socket};
-use super::steps::{self, ATTEMPT, PHASE, SCRATCH};
+use super::steps::{self, ATTEMPT, CREATE, PHASE, SCRATCH, SET_BY_PROGRAM};
 use super::tuning::{Slot, Tuning};
 
 pub const KIND: Kind = Kind { program: 13, attach: 3, name: "tcptune_sockops" };
@@ -27,6 +27,8 @@ const LOCAL_PORT: i16 = 68;
 const IS_FULLSOCK: i16 = 72;
 const SRTT_US: i16 = 80;
 const CB_FLAGS: i16 = 84;
+/// Of the socket itself: during `STATE_CB` the old one.
+const STATE: i16 = 88;
 const SK: i16 = 184;
 
 // enum of linux/bpf.h.
@@ -46,12 +48,12 @@ const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
 const SYN_RECV: i32 = 3;
 
-/// The reply to a call whose reply the kernel does not look at: an attachment of tcptune that is nearer to the socket
-/// has it. Programs of inner cgroups run first.
+/// The mark by which an attachment to an inner cgroup, whose programs run first, says that the socket is its own. It is the
+/// reply to a call whose reply the kernel ignores.
 pub const TAKEN: i32 = 0x7463_7074;
 
-const CLIENT: Places = Places { family: FAMILY, dst: (24, 32), src: (28, 48), port: remote_port };
-const SERVER: Places = Places { port: local_port, ..CLIENT };
+pub const CLIENT: Places = Places { family: FAMILY, dst: (24, 32), src: (28, 48), port: remote_port };
+pub const SERVER: Places = Places { port: local_port, ..CLIENT };
 
 fn remote_port(asm: &mut Asm) {
     asm.note("the peer's port").load(Size::Word, R2, R6, REMOTE_PORT);
@@ -126,45 +128,41 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     asm.jump_if(R1, Is::Equal, TAKEN, out);
     steps::unless_stopped(asm, out);
     asm.store_number(Size::Word, R6, REPLY, TAKEN);
-    if tuning.is_trial {
-        steps::phase(asm, name);
-    }
     let [counted, over, inherited] =
         ["counted", "after_the_trial", "inherited"].map(|what| asm.label(format!("{name}_{what}")));
-    if tuning.has_choice() {
-        asm.note("the socket").load(Size::Double, R2, R6, SK);
-        steps::beside(asm, true, out);
-        if call == Call::Accept {
-            asm.note("as its listener is?").load(Size::Word, R9, R8, socket::OWNER);
-            asm.with32(Op::Sub, R9, tuning.first_owner());
-            asm.jump_if(R9, Is::Below, tuning.count(), inherited);
+    if tuning.is_trial {
+        steps::phase(asm, name);
+        if call != Call::Connect || !tuning.has_timeouts {
+            asm.load(Size::Word, R1, FP, PHASE);
+            asm.jump_if(R1, Is::NotEqual, 0, counted);
         }
-        choose(asm, tuning, call);
-        asm.with32(Op::Add, R9, tuning.first_owner());
-        asm.store(Size::Word, R8, socket::OWNER, R9);
-        // Read again: to the verifier it is any profile then, and it goes through what follows once.
-        steps::profile_of_socket(asm, tuning, out);
-    } else {
-        steps::address_of_profile(asm, tuning);
     }
+    if tuning.has_choice() {
+        if tuning.yields {
+            asm.store_number(Size::Word, FP, SET_BY_PROGRAM, 0);
+        }
+        if call == Call::Accept {
+            owner_of_listener(asm, tuning, inherited);
+        }
+        let (rules, places): (Compare, _) =
+            if call == Call::Connect { (comparisons::client, CLIENT) } else { (comparisons::server, SERVER) };
+        comparisons::choose(asm, tuning, rules, &places, name, call != Call::Accept);
+        steps::any_index(asm, tuning, out);
+        own(asm, tuning, call);
+    }
+    steps::address_of_profile(asm, tuning);
     if call == Call::Connect && tuning.has_timeouts {
         new_attempt(asm);
-    }
-    if tuning.is_trial {
-        asm.load(Size::Word, R1, FP, PHASE);
-        asm.jump_if(R1, Is::NotEqual, 0, over);
+        if tuning.is_trial {
+            asm.load(Size::Word, R1, FP, PHASE);
+            asm.jump_if(R1, Is::NotEqual, 0, over);
+        }
     }
     set_all(asm, tuning, name, |slot| slot.is_of(call.phase()));
     if call == Call::Connect && tuning.has_timeouts {
         lend(asm, tuning);
     }
-    if tuning.is_trial {
-        asm.jump(counted);
-        asm.here(over);
-        if tuning.has_choice() {
-            asm.note("nothing is set any more").store_number(Size::Word, R8, socket::OWNER, 0);
-        }
-    }
+    asm.here(over);
     if call == Call::Accept && tuning.has_choice() {
         asm.jump(counted);
         asm.here(inherited);
@@ -183,28 +181,65 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     asm.jump(out);
 }
 
-/// The slots that are meant.
-fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot) -> bool) {
-    steps::slots_to_set(asm, tuning, true);
-    for slot in tuning.slots.iter().filter(|slot| is_meant(slot) && !slot.is_of_bind()) {
-        steps::set(asm, tuning, slot, at);
+/// What lies beside an accepted socket is what lay beside its listener: the index of that profile goes to `r9`.
+fn owner_of_listener(asm: &mut Asm, tuning: &Tuning<'_>, inherited: Label) {
+    let none = asm.label("accepted_none");
+    asm.note("the socket").load(Size::Double, R2, R6, SK);
+    asm.jump_if64(R2, Is::Equal, 0, none);
+    asm.set(R4, 0);
+    steps::beside(asm);
+    asm.jump_if64(R0, Is::Equal, 0, none);
+    set_by_program(asm, tuning);
+    asm.note("as its listener is?").load(Size::Word, R9, R0, socket::OWNER);
+    asm.with32(Op::Sub, R9, tuning.first_owner());
+    asm.jump_if(R9, Is::Below, tuning.count(), inherited);
+    asm.here(none);
+}
+
+/// The index in `r9` is kept beside the socket, unless it is the one that holds where nothing is kept: that costs most
+/// sockets nothing.
+fn own(asm: &mut Asm, tuning: &Tuning<'_>, call: Call) {
+    let [made, none] = ["own", "none_beside"].map(|what| asm.label(format!("{}_{what}", call.name())));
+    asm.note("the socket").load(Size::Double, R2, R6, SK);
+    asm.jump_if64(R2, Is::Equal, 0, none);
+    asm.set(R4, CREATE);
+    if call != Call::Listen || !tuning.listens_alone() {
+        asm.jump_if(R9, Is::NotEqual, tuning.fallback(), made);
+        asm.set(R4, 0);
+        asm.here(made);
+    }
+    steps::beside(asm);
+    asm.jump_if64(R0, Is::Equal, 0, none);
+    asm.copy(R1, R9);
+    asm.with32(Op::Add, R1, tuning.first_owner());
+    asm.store(Size::Word, R0, socket::OWNER, R1);
+    set_by_program(asm, tuning);
+    asm.here(none);
+}
+
+/// What lies beside the socket is at `r0`.
+fn set_by_program(asm: &mut Asm, tuning: &Tuning<'_>) {
+    if tuning.yields {
+        asm.load(Size::Word, R1, R0, socket::SET_BY_PROGRAM);
+        asm.store(Size::Word, FP, SET_BY_PROGRAM, R1);
     }
 }
 
-/// The index of the profile goes to `r9`.
-fn choose(asm: &mut Asm, tuning: &Tuning<'_>, call: Call) {
-    if tuning.count() == 1 {
-        asm.set(R9, 0);
-    } else if call == Call::Connect {
-        comparisons::client(asm, tuning, &CLIENT);
-    } else {
-        comparisons::server(asm, tuning, &SERVER, call.name());
+/// Sets the slots of the profile for which `is_meant` holds.
+fn set_all(asm: &mut Asm, tuning: &Tuning<'_>, at: &str, is_meant: impl Fn(&Slot) -> bool) {
+    steps::slots_to_set(asm, tuning, true);
+    for slot in tuning.slots.iter().filter(|slot| is_meant(slot) && !slot.is_of_bind()) {
+        let done = asm.numbered(at);
+        if at == Call::Accept.name() && slot.option.is(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) {
+            steps::unless_keepidle_is(asm, slot, done);
+        }
+        steps::set(asm, tuning, slot, at);
+        asm.here(done);
     }
 }
 
 /// An attempt on the stack, without a loan.
 fn new_attempt(asm: &mut Asm) {
-    steps::cookie(asm);
     asm.store_number(Size::Double, FP, ATTEMPT + attempt::LIMIT, 0);
     asm.store_number(Size::Double, FP, ATTEMPT + attempt::USER_TIMEOUT, 0);
     asm.note("CONNECT_TIMEOUT").load(Size::Word, R1, R9, profile::CONNECT_TIMEOUT);
@@ -246,22 +281,26 @@ fn begin(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     }
     asm.call(Helper::KtimeGetCoarseNs);
     asm.store(Size::Double, FP, ATTEMPT + attempt::BEGUN, R0);
-    steps::attempt(asm);
-    asm.copy(R3, FP);
-    asm.with(Op::Add, R3, ATTEMPT.into());
-    asm.set(R4, 0);
-    asm.call(Helper::MapUpdate);
-    asm.jump_if64(R0, Is::Equal, 0, kept);
+    steps::places(asm, |asm| {
+        asm.set(R0, 0);
+        asm.compare_exchange(R9, attempt::COOKIE, R8);
+        asm.note("it was free").jump_if64(R0, Is::Equal, 0, kept);
+        asm.note("of this socket already").jump_if_both(R0, Is::Equal, R8, kept);
+    });
     steps::count(asm, tuning, Count::Unbounded);
     asm.jump(out);
     asm.here(kept);
+    for part in [attempt::BEGUN, attempt::LIMIT, attempt::USER_TIMEOUT] {
+        asm.load(Size::Double, R1, FP, ATTEMPT + part);
+        asm.store(Size::Double, R9, part, R1);
+    }
     asm.note("tell of each change of state").copy(R1, R6);
     asm.load(Size::Word, R2, R6, CB_FLAGS);
     asm.with32(Op::Or, R2, STATE_CB_FLAG);
     asm.call(Helper::SockOpsCbFlagsSet);
-    asm.load(Size::Word, R1, FP, ATTEMPT + attempt::IS_LENT);
+    asm.load(Size::Word, R1, R9, attempt::IS_LENT);
     asm.jump_if(R1, Is::Equal, 0, begun);
-    asm.load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
+    asm.load(Size::Word, R1, R9, attempt::LIMIT);
     asm.store(Size::Word, FP, SCRATCH, R1);
     asm.copy(R1, R6);
     steps::user_timeout(asm);
@@ -296,11 +335,8 @@ fn first_retransmission(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     asm.jump_if(R1, Is::NotEqual, 0, out);
     asm.note("of a SYN-ACK").load(Size::Word, R1, R6, IS_FULLSOCK);
     asm.jump_if(R1, Is::Equal, 0, out);
-    steps::cookie(asm);
-    steps::attempt(asm);
-    asm.call(Helper::MapLookup);
-    asm.jump_if64(R0, Is::Equal, 0, out);
-    asm.load(Size::Word, R1, R0, attempt::INITIAL);
+    steps::find_attempt(asm, out);
+    asm.load(Size::Word, R1, R9, attempt::INITIAL);
     asm.jump_if(R1, Is::Equal, 0, out);
     asm.store(Size::Word, R6, REPLY, R1);
     asm.jump(out);
@@ -308,25 +344,25 @@ fn first_retransmission(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
 
 /// A change of state: out of SYN-SENT, an attempt is over.
 fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
-    let [returned, established, failed] = ["returned", "established", "failed"].map(|name| asm.label(name));
-    asm.note("the new state").load(Size::Word, R7, R6, NEW_STATE);
-    asm.note("SYN-SENT").jump_if(R7, Is::Equal, SYN_SENT, out);
-    asm.note("SYN-RECEIVED").jump_if(R7, Is::Equal, SYN_RECV, out);
-    steps::cookie(asm);
-    steps::attempt(asm);
-    asm.call(Helper::MapLookup);
-    asm.note("no attempt is going on").jump_if64(R0, Is::Equal, 0, out);
-    asm.copy(R9, R0);
+    let [attempting, returned, established, failed] =
+        ["attempting", "returned", "established", "failed"].map(|name| asm.label(name));
+    asm.note("the old state").load(Size::Word, R1, R6, STATE);
+    asm.note("SYN-SENT").jump_if(R1, Is::Equal, SYN_SENT, attempting);
+    asm.note("SYN-RECEIVED").jump_if(R1, Is::Equal, SYN_RECV, attempting);
+    asm.jump(out);
+    asm.here(attempting);
+    asm.load(Size::Word, R1, R6, NEW_STATE);
+    asm.note("both ends connect").jump_if(R1, Is::Equal, SYN_RECV, out);
+    steps::find_attempt(asm, out);
     asm.load(Size::Double, R8, R9, attempt::BEGUN);
     asm.load(Size::Word, R1, R9, attempt::LIMIT);
     asm.store(Size::Word, FP, ATTEMPT + attempt::LIMIT, R1);
-    // Also of an attempt that settings before these have begun.
+    // Also for an attempt that was begun by the attachment that this one replaced.
     asm.load(Size::Word, R1, R9, attempt::IS_LENT);
     asm.jump_if(R1, Is::Equal, 0, returned);
     put_back(asm, returned);
     asm.here(returned);
-    steps::attempt(asm);
-    asm.call(Helper::MapDelete);
+    asm.note("its place is free").store_number(Size::Double, R9, attempt::COOKIE, 0);
     if !tuning.has_timeouts {
         asm.jump(out);
         return;
@@ -337,12 +373,13 @@ fn attempt_is_over(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
         asm.map_value(R1, Map::State, super::layout::state::UNTIL);
         asm.load(Size::Double, R1, R1, 0);
         asm.jump_if_both(R8, Is::Below, R1, during);
-        asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
+        steps::after_the_trial(asm);
         asm.here(during);
     }
     asm.call(Helper::KtimeGetCoarseNs);
     asm.note("how long it took").both(Op::Sub, R0, R8);
-    asm.jump_if(R7, Is::Equal, ESTABLISHED, established);
+    asm.note("the new state").load(Size::Word, R1, R6, NEW_STATE);
+    asm.jump_if(R1, Is::Equal, ESTABLISHED, established);
     asm.note("milliseconds").load(Size::Word, R1, FP, ATTEMPT + attempt::LIMIT);
     asm.jump_if(R1, Is::Equal, 0, failed);
     asm.with(Op::Mul, R1, 1_000_000);
@@ -380,10 +417,8 @@ fn put_back(asm: &mut Asm, returned: Label) {
     asm.store(Size::Word, FP, SCRATCH, R1);
     asm.load(Size::Double, R2, R6, SK);
     asm.jump_if64(R2, Is::Equal, 0, kept);
-    asm.map(R1, Map::Sockets);
-    asm.set(R3, 0);
     asm.set(R4, 0);
-    asm.call(Helper::SkStorageGet);
+    steps::beside(asm);
     asm.jump_if64(R0, Is::Equal, 0, kept);
     asm.load(Size::Word, R1, R0, socket::IS_KEPT);
     asm.jump_if(R1, Is::Equal, 0, kept);

@@ -1,21 +1,18 @@
-//! Steps that several programs share. All of them keep the context in `r6`, what lies beside the socket in `r8` and the
-//! profile in `r9`; below the frame pointer are [`SCRATCH`], [`PHASE`] and the addresses that rules compare.
+//! Steps that several programs share. All of them keep the context in `r6` and the profile in `r9`; below the frame
+//! pointer are [`SCRATCH`], [`PHASE`], the addresses that rules compare, [`SET_BY_PROGRAM`] and [`ATTEMPT`].
 
 use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Size};
-use super::layout::{Asm, Count, Map, profile, socket, state};
+use super::layout::{Asm, Count, Map, attempt, profile, socket, state};
 use super::tuning::{Slot, Tuning};
 
-/// The cookie of the socket.
-pub const COOKIE: i16 = -56;
-/// An attempt to connect, as [`Map::Attempts`] keeps it.
+/// The slots that the program has set itself before, where its values win.
+pub const SET_BY_PROGRAM: i16 = -56;
+/// An attempt to connect, as [`Map::Attempts`] keeps it, without the cookie.
 pub const ATTEMPT: i16 = -80;
 /// A value for a helper, on the stack.
 pub const SCRATCH: i16 = -8;
 /// Where the counts of this phase of a trial lie behind the first ones.
 pub const PHASE: i16 = -16;
-
-/// `BPF_SK_STORAGE_GET_F_CREATE`.
-const CREATE: i32 = 1;
 
 /// Ends the program here: the kernel goes on as ever.
 pub fn go_on(asm: &mut Asm, out: Label) {
@@ -35,66 +32,125 @@ pub fn unless_stopped(asm: &mut Asm, out: Label) {
 pub fn phase(asm: &mut Asm, at: &str) {
     let during = asm.label(format!("{at}_during"));
     asm.store_number(Size::Double, FP, PHASE, 0);
-    asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
-    asm.load(Size::Double, R7, R7, 0);
     asm.call(Helper::KtimeGetCoarseNs);
-    asm.jump_if_both(R0, Is::Below, R7, during);
-    asm.store_number(Size::Double, FP, PHASE, Count::BYTES);
+    asm.note("the end of the trial").map_value(R1, Map::State, state::UNTIL);
+    asm.load(Size::Double, R1, R1, 0);
+    asm.jump_if_both(R0, Is::Below, R1, during);
+    after_the_trial(asm);
     asm.here(during);
 }
 
-/// Jumps if the trial is over: by the clock itself, since only socket operations can ask for that of the last tick.
-pub fn unless_over(asm: &mut Asm, over: Label) {
-    asm.note("the end of the trial").map_value(R7, Map::State, state::UNTIL);
-    asm.load(Size::Double, R7, R7, 0);
-    asm.call(Helper::KtimeGetNs);
-    asm.jump_if_both(R0, Is::AtLeast, R7, over);
+/// By a register: of a number that is stored at once, the verifier forgets before Linux 6.3 which it is.
+pub fn after_the_trial(asm: &mut Asm) {
+    asm.set(R1, Count::BYTES);
+    asm.store(Size::Double, FP, PHASE, R1);
 }
 
-/// What lies beside the socket in `r2` goes to `r8`.
-pub fn beside(asm: &mut Asm, create: bool, none: Label) {
-    asm.note("no socket").jump_if64(R2, Is::Equal, 0, none);
+/// Jumps if the trial is over. It reads the precise clock: the coarse one is for socket operations only.
+pub fn unless_over(asm: &mut Asm, over: Label) {
+    asm.call(Helper::KtimeGetNs);
+    asm.note("the end of the trial").map_value(R1, Map::State, state::UNTIL);
+    asm.load(Size::Double, R1, R1, 0);
+    asm.jump_if_both(R0, Is::AtLeast, R1, over);
+}
+
+/// `BPF_SK_STORAGE_GET_F_CREATE`.
+pub const CREATE: i32 = 1;
+
+/// What lies beside the socket in `r2`, or null, goes to `r0`. `r4`: 0, or [`CREATE`].
+pub fn beside(asm: &mut Asm) {
     asm.map(R1, Map::Sockets);
     asm.set(R3, 0);
-    asm.set(R4, if create { CREATE } else { 0 });
     asm.call(Helper::SkStorageGet);
-    asm.jump_if64(R0, Is::Equal, 0, none);
-    asm.copy(R8, R0);
 }
 
-/// The socket's cookie goes to the stack.
-pub fn cookie(asm: &mut Asm) {
+/// The places that the socket's attempt may have, one after the other: `look` has the address of one in `r9`, and the
+/// cookie in `r8`.
+pub fn places(asm: &mut Asm, mut look: impl FnMut(&mut Asm)) {
+    /// 2^32 divided by the golden ratio: its multiples are spread evenly (Knuth, The Art of Computer Programming, 6.4).
+    const SPREAD: i32 = 0x9e37_79b1_u32.cast_signed();
     asm.copy(R1, R6);
     asm.call(Helper::GetSocketCookie);
-    asm.store(Size::Double, FP, COOKIE, R0);
+    asm.copy(R8, R0);
+    asm.copy(R7, R0);
+    for place in 0..attempt::PLACES {
+        if place > 0 {
+            asm.with(Op::Mul, R7, SPREAD);
+        }
+        asm.copy(R1, R7);
+        if place > 0 {
+            asm.with(Op::Rsh, R1, 16);
+        }
+        asm.with(Op::And, R1, attempt::ALL - 1);
+        asm.with(Op::Lsh, R1, attempt::SHIFT);
+        asm.map_value(R9, Map::Attempts, 0);
+        asm.both(Op::Add, R9, R1);
+        look(asm);
+    }
 }
 
-/// The arguments of a call about an attempt: the map and the cookie.
-pub fn attempt(asm: &mut Asm) {
-    asm.map(R1, Map::Attempts);
-    asm.copy(R2, FP);
-    asm.with(Op::Add, R2, COOKIE.into());
+/// The socket's attempt goes to `r9`; jumps if there is none.
+pub fn find_attempt(asm: &mut Asm, none: Label) {
+    let found = asm.numbered("found");
+    places(asm, |asm| {
+        asm.load(Size::Double, R1, R9, attempt::COOKIE);
+        asm.jump_if_both(R1, Is::Equal, R8, found);
+    });
+    asm.jump(none);
+    asm.here(found);
 }
 
 /// The arguments of bpf_setsockopt and bpf_getsockopt for the user timeout on the stack, but for the socket in `r1`.
 pub fn user_timeout(asm: &mut Asm) {
+    on_stack(asm, "TCP_USER_TIMEOUT", libc::TCP_USER_TIMEOUT);
+}
+
+fn on_stack(asm: &mut Asm, name: &str, option: i32) {
     asm.set(R2, libc::IPPROTO_TCP);
-    asm.note("TCP_USER_TIMEOUT").set(R3, libc::TCP_USER_TIMEOUT);
+    asm.note(name).set(R3, option);
     asm.copy(R4, FP);
     asm.with(Op::Add, R4, SCRATCH.into());
     asm.set(R5, 4);
 }
 
-/// The profile of the socket's owner goes to `r9`; jumps if none of this attachment holds.
-pub fn profile_of_socket(asm: &mut Asm, tuning: &Tuning<'_>, none: Label) {
-    asm.note("the profile that holds").load(Size::Word, R9, R8, socket::OWNER);
-    if tuning.count() == 1 {
-        asm.jump_if(R9, Is::NotEqual, tuning.first_owner(), none);
-    } else {
-        asm.with32(Op::Sub, R9, tuning.first_owner());
-        asm.jump_if(R9, Is::AtLeast, tuning.count(), none);
+/// Jumps if an accepted socket has its listener's keepalive time, and that is the right one: the kernel would start its
+/// timer anew.
+pub fn unless_keepidle_is(asm: &mut Asm, slot: &Slot, same: Label) {
+    asm.store_number(Size::Word, FP, SCRATCH, 0);
+    asm.copy(R1, R6);
+    on_stack(asm, "TCP_KEEPIDLE", libc::TCP_KEEPIDLE);
+    asm.call(Helper::Getsockopt);
+    asm.load(Size::Word, R1, FP, SCRATCH);
+    asm.load(Size::Word, R2, R9, slot.offset);
+    asm.note("its listener has it").jump_if_both(R1, Is::Equal, R2, same);
+}
+
+/// The profile that holds for the socket in `r2` goes to `r9`.
+pub fn profile_of_socket(asm: &mut Asm, tuning: &Tuning<'_>) {
+    if tuning.count() > 1 {
+        let known = asm.numbered("known");
+        asm.note("where nothing lies beside it").set(R9, tuning.fallback());
+        asm.set(R4, 0);
+        beside(asm);
+        asm.jump_if64(R0, Is::Equal, 0, known);
+        asm.load(Size::Word, R1, R0, socket::OWNER);
+        asm.with32(Op::Sub, R1, tuning.first_owner());
+        asm.jump_if(R1, Is::AtLeast, tuning.count(), known);
+        asm.note("the profile that holds").copy(R9, R1);
+        asm.here(known);
     }
     address_of_profile(asm, tuning);
+}
+
+/// To the verifier the index in `r9` is any from here on, so that it goes through what follows once, not once for each
+/// rule.
+pub fn any_index(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
+    if tuning.count() > 1 {
+        asm.map_value(R1, Map::State, state::ZERO);
+        asm.note("nothing").load(Size::Word, R1, R1, 0);
+        asm.both32(Op::Add, R9, R1);
+        asm.jump_if(R9, Is::AtLeast, tuning.count(), out);
+    }
 }
 
 /// From its index in `r9` to its address.
@@ -116,7 +172,7 @@ pub fn slots_to_set(asm: &mut Asm, tuning: &Tuning<'_>, has_socket: bool) {
     }
     asm.note("the slots to set").load(Size::Word, R7, R9, profile::SETS);
     if tuning.yields && has_socket {
-        asm.load(Size::Word, R1, R8, socket::SET_BY_PROGRAM);
+        asm.load(Size::Word, R1, FP, SET_BY_PROGRAM);
         asm.load(Size::Word, R2, R9, profile::YIELDS);
         asm.both32(Op::And, R1, R2);
         asm.with32(Op::Xor, R1, -1);

@@ -57,6 +57,17 @@ impl Slot {
     }
 }
 
+/// Settings for the sockets of one user, or of all others.
+pub type OfUser = (Option<u32>, Settings);
+
+/// The rules of such settings, and the index of their first profile.
+#[derive(Debug)]
+pub struct Rulebook<'a> {
+    pub uid: Option<u32>,
+    pub rules: &'a Rules,
+    pub first: u32,
+}
+
 /// What the programs are made of.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for at another place")]
@@ -66,7 +77,8 @@ pub struct Tuning<'a> {
     profiles: Vec<Vec<u8>>,
     /// Size of a profile, as a power of two.
     pub shift: i32,
-    pub rules: &'a Rules,
+    /// Of all others first.
+    pub books: Vec<Rulebook<'a>>,
     /// Whether some profile has a connect timeout.
     pub has_timeouts: bool,
     /// Whether one is so short that the kernel's first retransmission would come too late.
@@ -87,16 +99,15 @@ pub struct LeftOut {
 }
 
 impl<'a> Tuning<'a> {
-    /// Of these settings. `ticks`: of the kernel's clock, in a second.
-    pub fn new(settings: &'a Settings, ticks: u32, generation: u16, is_trial: bool) -> Self {
+    /// Of these settings, those of all other users first. `ticks`: of the kernel's clock, in a second.
+    pub fn new(settings: &'a [OfUser], ticks: u32, generation: u16, is_trial: bool) -> Self {
         let mut slots: Vec<Slot> = Vec::new();
         let mut offset = profile::VALUES;
-        for planned in
-            settings.profiles.iter().flat_map(|profile| profile.plan.iter()).filter(|planned| is_taken(planned))
-        {
+        let profiles: Vec<_> = settings.iter().flat_map(|(_, settings)| &settings.profiles).collect();
+        for planned in profiles.iter().flat_map(|profile| profile.plan.iter()).filter(|planned| is_taken(planned)) {
             let Some(opt) = planned.row() else { continue };
             if !slots.iter().any(|slot| is_same(&slot.option, &planned.option)) {
-                let is_same_for_all = settings.profiles.len() == 1;
+                let is_same_for_all = profiles.len() == 1;
                 let value = is_same_for_all.then(|| format!("={}", opt.kind.show(&planned.value)));
                 let shown = format!("{}{}", opt.name(), value.unwrap_or_default());
                 let slot = Slot { opt, option: planned.option, offset, shown };
@@ -104,17 +115,25 @@ impl<'a> Tuning<'a> {
                 slots.push(slot);
             }
         }
-        slots.sort_by_key(|slot| OPTIONS.iter().position(|opt| opt.name() == slot.opt.name()));
+        // The kernel starts its timer anew with each time that is set of a socket that has keepalive on.
+        let is_last = |slot: &Slot| slot.option.is(libc::SOL_SOCKET, libc::SO_KEEPALIVE);
+        let row = |slot: &Slot| OPTIONS.iter().position(|opt| opt.name() == slot.opt.name());
+        slots.sort_by_key(|slot| (is_last(slot), row(slot)));
         let size = offset.unsigned_abs().next_power_of_two();
-        let profiles = settings.profiles.iter().map(|profile| bytes(profile, &slots, size.into(), ticks)).collect();
+        let mut first = 0;
+        let books = settings.iter().map(|(uid, settings)| {
+            let book = Rulebook { uid: *uid, rules: &settings.rules, first };
+            first += u32::try_from(settings.profiles.len()).unwrap_or_default();
+            book
+        });
         Self {
-            slots,
-            profiles,
+            books: books.collect(),
+            profiles: profiles.iter().map(|profile| bytes(profile, &slots, size.into(), ticks)).collect(),
             shift: size.trailing_zeros().cast_signed(),
-            rules: &settings.rules,
-            has_timeouts: settings.profiles.iter().any(|profile| profile.connect_timeout.is_some()),
-            has_initial: settings.profiles.iter().any(|profile| initial(profile, ticks) != 0),
-            yields: settings.profiles.iter().any(|profile| profile.precedence == Precedence::Program),
+            has_timeouts: profiles.iter().any(|profile| profile.connect_timeout.is_some()),
+            has_initial: profiles.iter().any(|profile| initial(profile, ticks) != 0),
+            yields: profiles.iter().any(|profile| profile.precedence == Precedence::Program),
+            slots,
             is_trial,
             generation,
         }
@@ -140,7 +159,19 @@ impl<'a> Tuning<'a> {
         i32::from(self.generation) << 16 | 1
     }
 
-    /// Whether which slots are set has to be looked up: not all of them are, always.
+    /// The index of what holds where nothing is kept beside a socket: what no rule matches, of other users.
+    pub fn fallback(&self) -> i32 {
+        self.books.first().map_or(0, |book| book.rules.fallback().cast_signed())
+    }
+
+    /// Whether an accepted socket does not show by itself which rule its listener has: that may listen at all addresses,
+    /// and nobody knows its user any more.
+    pub fn listens_alone(&self) -> bool {
+        let mut listeners = self.books.iter().flat_map(|book| book.rules.servers());
+        self.books.len() > 1 || listeners.any(|listener| listener.src.is_some())
+    }
+
+    /// Whether the profile has to be asked which slots it sets: false if every profile sets all of them.
     pub fn has_choice(&self) -> bool {
         self.profiles.len() > 1 || self.yields
     }
@@ -204,7 +235,8 @@ fn bytes(profile: &Profile, slots: &[Slot], size: usize, ticks: u32) -> Vec<u8> 
 }
 
 /// What cannot be set by BPF programs of these settings, and why; each once.
-pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
+pub fn left_out(settings: &[OfUser]) -> Vec<LeftOut> {
+    let settings = settings.iter().map(|(_, settings)| settings);
     let mut all = Vec::new();
     let mut say = |row: usize, value: Option<&str>| {
         let Some((opt, doc)) = OPTIONS.get(row).zip(DOCS.get(row)) else { return };
@@ -216,10 +248,10 @@ pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
             all.push(left_out);
         }
     };
-    for in_force in &settings.in_force {
+    for in_force in settings.clone().flat_map(|settings| &settings.in_force) {
         say(in_force.row, None);
     }
-    for profile in &settings.profiles {
+    for profile in settings.flat_map(|settings| &settings.profiles) {
         for planned in profile.plan.iter() {
             say(planned.row, why_not(planned));
         }
@@ -296,10 +328,10 @@ mod tests {
         };
         assert_eq!(
             names.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-            ["KEEPALIVE", "KEEPIDLE", "KEEPCNT", "CONGESTION"]
+            ["KEEPIDLE", "KEEPCNT", "CONGESTION", "KEEPALIVE"]
         );
         let offset = |name: &str| names.iter().find(|(of, _)| *of == name).expect("a slot").1;
-        assert_eq!((word(0, profile::SETS), word(1, profile::SETS)), (0b1101, 0b1111));
+        assert_eq!((word(0, profile::SETS), word(1, profile::SETS)), (0b1110, 0b1111));
         assert_eq!((word(0, profile::YIELDS), word(1, profile::YIELDS)), (0, u32::MAX));
         assert_eq!((word(0, profile::CONNECT_TIMEOUT), word(1, profile::CONNECT_TIMEOUT)), (0, 400));
         assert_eq!((word(0, profile::INITIAL), word(1, profile::INITIAL)), (0, 50), "half of it, in ticks of 4 ms");

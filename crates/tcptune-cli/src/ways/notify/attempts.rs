@@ -49,7 +49,7 @@ fn nanoseconds(time: Duration) -> u64 {
 #[derive(Debug, Default)]
 pub struct Attempts {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
-    /// Those whose descriptor is another's by now, or closed.
+    /// Cookies of sockets that are no longer at the number where they were.
     lost: Vec<u64>,
     /// When they are searched for.
     search: Option<u64>,
@@ -71,7 +71,7 @@ pub struct Begin {
 }
 
 impl Attempts {
-    /// Of those that another supervisor has left behind.
+    /// Takes over the attempts of a supervisor that was killed.
     pub fn recovered(shared: &Shared) -> Self {
         let queue = shared.pending().map(|socket| Reverse((socket.attempt.due, socket.cookie))).collect();
         Self { queue, ..Self::default() }
@@ -137,7 +137,7 @@ impl Attempts {
         let mut lost = Vec::new();
         while let Some(Reverse((due, cookie))) = self.queue.peek().copied().filter(|Reverse((due, _))| *due <= now) {
             self.queue.pop();
-            // One that is over, or has begun again, has another time.
+            // An attempt that is over, or was begun anew, is due at another time than its entry here.
             let socket = shared.get(cookie).copied();
             let Some(socket) = socket.filter(|socket| socket.attempt.is_some() && socket.attempt.due == due) else {
                 continue;
@@ -147,7 +147,7 @@ impl Attempts {
                 None => lost.push(socket),
             }
         }
-        // The program may have moved it to another number, or passed it on; nearly always it has closed it.
+        // Nearly always the program has closed it; it may also have moved it to another number, or passed it to a process.
         let found = found::at_home(&lost);
         self.settle_found(shared, &found, now, profile);
         for socket in lost.iter().filter(|socket| found.iter().all(|found| found.socket.cookie != socket.cookie)) {

@@ -38,7 +38,7 @@ pub struct Calls {
     pub threads: Threads,
     /// Whether it is told of socket(2).
     pub makes_sockets: bool,
-    /// The one before was killed, and nobody has been told yet.
+    /// The supervisor before this one was killed, and the line that says so is still to be written.
     pub taken_over: bool,
 }
 
@@ -183,7 +183,8 @@ impl Calls {
     fn listen(&mut self, number: c_int, backlog: c_int) -> Answer {
         let Some(socket) = self.socket(number) else { return Answer::GoOn };
         let raw = socket.raw();
-        if !apply::is_closed(&KERNEL, raw) {
+        let again = apply::listens(&KERNEL, raw);
+        if !again && !apply::is_closed(&KERNEL, raw) {
             return Answer::GoOn;
         }
         let settings = self.policy.of(socket.thread);
@@ -196,10 +197,12 @@ impl Calls {
             None => everywhere(settings),
         };
         let Some((_, profile)) = held else { return Answer::GoOn };
-        apply::stage(&KERNEL, profile, raw, socket.mark, Stages::SOCKET);
-        let bound = own.is_some_and(|own| own.port() != 0);
-        let passed = if bound { Fact::passed(Stages::BIND) } else { Fact::passed(Stages::NONE) };
-        apply::stage(&KERNEL, profile, raw, socket.mark.with(passed), Stages::LISTEN);
+        if !again {
+            apply::stage(&KERNEL, profile, raw, socket.mark, Stages::SOCKET);
+            let bound = own.is_some_and(|own| own.port() != 0);
+            let passed = if bound { Fact::passed(Stages::BIND) } else { Fact::passed(Stages::NONE) };
+            apply::stage(&KERNEL, profile, raw, socket.mark.with(passed), Stages::LISTEN);
+        }
         let Some(ours) = profile.backlog.filter(|_| profile.precedence == Precedence::Env) else { return Answer::GoOn };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {number}: listen: backlog {ours} in place of {backlog}");
@@ -349,7 +352,8 @@ fn passed(socket: &Socket) -> Stages {
     }
 }
 
-/// Sets what is of the time after connect, and does not disturb it; whether something has to wait.
+/// Sets the options of the time after connect that may be set before it. Returns whether others have to wait until it is
+/// over.
 fn at_connect(profile: &Profile, socket: &Socket) -> bool {
     let mut all = profile.at(Stages::CONNECT, Stages::NONE).peekable();
     if all.peek().is_none() {

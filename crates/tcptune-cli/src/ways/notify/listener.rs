@@ -119,10 +119,14 @@ impl Listener {
         };
     }
 
-    /// Waits for the next call. It is there as long as it has not been answered, whoever reads it.
+    /// Takes the next call. The program then waits for the answer, which another supervisor may give as well if this one is
+    /// killed: it needs the call's id only.
+    ///
+    /// After poll(2) has told of a call this never waits, even if the program has been killed in between: the kernel counts
+    /// calls up as programs make them and down as supervisors take them, so that the killed program's call still counts.
     ///
     /// # Errors
-    /// `ENOENT` where the program has been killed meanwhile, `EINTR`.
+    /// `ENOENT` where the program has been killed meanwhile.
     pub fn receive(&self, notification: &mut Notification) -> Result<(), c_int> {
         // SAFETY: all zeroes is a valid one, and what the kernel wants to find.
         *notification = unsafe { mem::zeroed() };

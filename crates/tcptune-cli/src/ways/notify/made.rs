@@ -23,7 +23,7 @@ use crate::system::kernel::{KERNEL, Kernel};
 pub fn socket(calls: &mut Calls, domain: c_int, kind: c_int, protocol: c_int) -> Answer {
     let (listener, call) = (&calls.listener, &calls.shared.call);
     let thread = call.thread();
-    let taken = calls.threads.descriptor(thread, -1, || listener.waits(call)); // no descriptor, and looked at last
+    let taken = calls.threads.descriptor(thread, -1, || listener.waits(call)); // -1 is no descriptor, which the kernel finds out after it has checked the permission
     if !matches!(taken, Err(Errno::PERM | Errno::NOSYS)) || !is_in_our_namespace(thread) {
         return Answer::GoOn;
     }

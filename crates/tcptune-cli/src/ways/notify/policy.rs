@@ -7,9 +7,11 @@ use procfs::process::Process as Proc;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::named::Found;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{Process, Source};
 
+use crate::settings::profile;
 use crate::system::kernel;
 
 /// What a file was found to say.
@@ -20,6 +22,7 @@ pub struct Policy {
     variables: Vec<(String, String)>,
     system: File,
     config: Option<File>,
+    profile: Option<Result<Found, Diagnostic>>,
     /// What holds for the first program.
     first: &'static Settings,
     /// Whether it depends on the program, or on its user.
@@ -31,11 +34,13 @@ impl Policy {
     /// Of variables without their prefix, and of the files. `first` is the program that is started.
     pub fn new(variables: Vec<(String, String)>, first: &Process) -> (Self, Vec<Diagnostic>) {
         let system = config::read_system();
-        let config = Draft::new(&variables).config().map(|path| config::read(path, Trust::User));
+        let draft = Draft::new(&variables);
+        let config = draft.config().map(|path| config::read(path, Trust::User));
+        let profile = draft.profile().map(profile::find);
         let nothing =
             Box::leak(Box::new(Draft::new::<String>(&[]).settle(Process::default, kernel::keepalive_defaults).0));
         let known = HashMap::new();
-        let mut policy = Self { variables, system, config, first: nothing, by_program: false, known };
+        let mut policy = Self { variables, system, config, profile, first: nothing, by_program: false, known };
         let (settings, wrong, by_program) = policy.settle(first);
         (policy.first, policy.by_program) = (settings, by_program);
         (policy, wrong)
@@ -56,6 +61,9 @@ impl Policy {
         draft.file(Source::System, self.system.clone());
         if let Some(config) = &self.config {
             draft.file(Source::Config, config.clone());
+        }
+        if let Some(profile) = &self.profile {
+            draft.found(profile.clone());
         }
         let asked = Cell::new(false);
         let of_process = || {

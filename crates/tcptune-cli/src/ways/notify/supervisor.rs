@@ -8,14 +8,11 @@ use std::ptr;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags};
 
 use super::attempts::{self, Attempts};
 use super::calls::Calls;
 use super::listener::Answer;
-
-/// How long one that has nobody left may take to notice.
-const GRACE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Works until the last program under the filter has ended. `ready` is called once the other process watches.
 pub fn run(mut calls: Calls, ready: impl FnOnce()) {
@@ -54,11 +51,14 @@ fn next(calls: &mut Calls, watcher: Option<&Watcher>) -> Next {
     let mut fds = vec![PollFd::new(&calls.listener, PollFlags::IN)];
     fds.extend(watcher.map(|watcher| PollFd::new(&watcher.pidfd, PollFlags::IN)));
     if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
-        return Next::Look; // the alarm
+        return Next::Look;
     }
     let (of_listener, of_watcher) = (fds[0].revents(), fds.get(1).map_or(PollFlags::empty(), PollFd::revents));
     if of_listener.contains(PollFlags::IN) {
-        received(calls, left)
+        match calls.listener.receive(&mut calls.shared.call) {
+            Ok(()) => Next::Call,
+            Err(_) => Next::Look, // its program has been killed in between
+        }
     } else if of_listener.contains(PollFlags::HUP) {
         Next::End
     } else if of_watcher.is_empty() {
@@ -68,45 +68,14 @@ fn next(calls: &mut Calls, watcher: Option<&Watcher>) -> Next {
     }
 }
 
-/// Takes the call that is there. If its program has been killed in between, this would wait for the next one, and
-/// timeouts would stay where they are: the alarm ends it.
-fn received(calls: &mut Calls, left: Option<Duration>) -> Next {
-    if let Some(left) = left {
-        alarm(left);
-    }
-    let taken = calls.listener.receive(&mut calls.shared.call);
-    if left.is_some() {
-        alarm(Duration::ZERO);
-    }
-    if taken.is_ok() { Next::Call } else { Next::Look }
-}
-
-/// Sends SIGALRM after this time, and again and again, in case it comes before the call that it is to end; never, after
-/// no time.
-fn alarm(after: Duration) {
-    let again = if after.is_zero() { after } else { Duration::from_millis(20) };
-    let time = |time: Duration| libc::timeval {
-        tv_sec: time.as_secs().try_into().unwrap_or(0),
-        tv_usec: time.subsec_micros().into(),
-    };
-    let timer = libc::itimerval { it_value: time(after), it_interval: time(again) };
-    // SAFETY: a live timer.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
-}
-
-/// No signal but the alarm and SIGKILL ends or disturbs a supervisor: a system that goes down sends SIGTERM to all, and
-/// the program may connect until it has ended.
+/// No signal but SIGKILL ends or disturbs a supervisor: a system that goes down sends SIGTERM to all, and the program may
+/// connect until it has ended.
 pub fn hold_signals() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: live sets and actions; the handler does nothing.
+    // SAFETY: a live set, and a constant.
     unsafe {
         let mut all = mem::zeroed();
         libc::sigfillset(&raw mut all);
-        libc::sigdelset(&raw mut all, libc::SIGALRM);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
-        let mut action: libc::sigaction = mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize; // without SA_RESTART
-        libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut());
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
 }
@@ -160,15 +129,7 @@ fn watch(worker: &OwnedFd, calls: &Calls) -> bool {
             continue;
         }
         let [worker_ended, programs_ended] = fds.map(|fd| !fd.revents().is_empty());
-        if !programs_ended {
-            return worker_ended;
-        }
-        // Before Linux 6.11 nothing tells one that has begun to wait for a call.
-        let mut end = [PollFd::new(worker, PollFlags::IN)];
-        if rustix::event::poll(&mut end, Some(&GRACE)) == Ok(0) {
-            let _ = rustix::process::pidfd_send_signal(worker, Signal::KILL);
-        }
-        return false;
+        return worker_ended && !programs_ended;
     }
 }
 

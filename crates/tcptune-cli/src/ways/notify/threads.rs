@@ -27,6 +27,17 @@ impl Threads {
     /// # Errors
     /// `EBADF` where it has none of this number, `ESRCH` where it has ended, `EPERM` where it may not be looked into.
     pub fn descriptor(&mut self, thread: i32, fd: c_int, is_there: impl Fn() -> bool) -> Result<OwnedFd, Errno> {
+        match self.taken(thread, fd, &is_there) {
+            // The limit is inherited, and a program may have a low one.
+            Err(Errno::MFILE) if !self.kept.is_empty() => {
+                self.kept.clear();
+                self.taken(thread, fd, &is_there)
+            }
+            result => result,
+        }
+    }
+
+    fn taken(&mut self, thread: i32, fd: c_int, is_there: &impl Fn() -> bool) -> Result<OwnedFd, Errno> {
         if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == thread) {
             match duplicate(&self.kept[at].1, fd) {
                 Err(Errno::SRCH) => drop(self.kept.remove(at)),
@@ -73,7 +84,8 @@ pub fn duplicate(pidfd: &OwnedFd, fd: c_int) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Whether the descriptors of a process can be taken. What it is asked for is no descriptor, and that is looked at last.
+/// Whether the descriptors of a process can be taken. It asks for -1: the kernel checks the permission first, so `EBADF`
+/// means yes.
 pub fn can_take(pidfd: &OwnedFd) -> bool {
     !matches!(duplicate(pidfd, -1), Err(Errno::PERM | Errno::NOSYS))
 }

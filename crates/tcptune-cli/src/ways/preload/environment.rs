@@ -56,7 +56,10 @@ impl Environment {
             let opt = &OPTIONS[said.row];
             environment.set.push((variable(opt.name()), text(opt, &said.text)));
         }
-        let same = |opt: &Opt| given.iter().any(|said| OPTIONS[said.row].target == opt.target);
+        let same = |opt: &Opt| {
+            given.iter().any(|said| OPTIONS[said.row].target == opt.target)
+                || (given.has_profile() && opt.target == Target::Own(Own::Profile))
+        };
         let names = OPTIONS.iter().filter(|opt| same(opt)).flat_map(Opt::names);
         let is_inherited = |name: &String| {
             variables::own()

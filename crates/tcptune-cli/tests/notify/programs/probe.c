@@ -99,7 +99,7 @@ static void server(void) {
     int listener = tcp();
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     bind(listener, (struct sockaddr *)&own, sizeof own);
-    int r = listen(listener, 5);
+    int r = listen(listener, 5) || listen(listener, 6); /* as a server that is told to reload does */
     socklen_t len = sizeof peer;
     getsockname(listener, (struct sockaddr *)&peer, &len);
     int client = tcp();

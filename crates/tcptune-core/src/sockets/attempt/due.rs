@@ -1,8 +1,9 @@
 //! When the next of many attempts is due, without looking at all of them.
 //!
-//! Each 64 descriptors have a node with their earliest time, or an earlier one of something that is over by now, and all nodes
-//! have one above them. To add a time costs the same however many there are; to find those that are due, the nodes are looked
-//! at, and the descriptors below those where something was. Nothing waits for another thread.
+//! Two levels: each 64 descriptors share a node that holds their earliest time, and a root holds the earliest time of all
+//! nodes. A node's time may be too early (that attempt is over by now), never too late. Adding a time costs the same however
+//! many there are; finding those that are due takes a look at each node, and at the 64 descriptors of a node whose time has
+//! come. Nothing waits for another thread.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -15,7 +16,8 @@ use crate::sockets::slots::{Slots, Zeroes};
 /// Descriptors below a node.
 const FAN: c_int = 64;
 
-/// How long a thread has the tree for itself, in milliseconds: one that has ended meanwhile has it no longer.
+/// How long, in milliseconds, the thread that looks for due attempts keeps others from doing so. After that another one may
+/// look: the first may have ended meanwhile.
 const TURN: u64 = 100;
 
 /// The earliest of some times in milliseconds, with a count of those that were added, so that none is added unseen while
@@ -57,7 +59,7 @@ impl Node {
         }
     }
 
-    /// Says another time, if this one is there and nobody has done so. Whether it did.
+    /// Replaces `time` by `to`, if `time` is what the node holds. Returns whether it did, which is true for one thread only.
     fn postpone(&self, time: u64, to: u64) -> bool {
         let seen = self.0.load(Ordering::Acquire);
         let new = to << COUNT_BITS | seen & COUNT;
@@ -70,7 +72,7 @@ fn earlier(a: u64, b: u64) -> u64 {
     a.wrapping_sub(1).min(b.wrapping_sub(1)).wrapping_add(1)
 }
 
-/// The times of all descriptors but for those themselves, which their owner has.
+/// The two levels above the descriptors' own times, which their owner keeps.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     earliest: Node,
@@ -85,7 +87,7 @@ impl Deadlines {
         Self { blocks: Slots::new(), ..Self::default() }
     }
 
-    /// The earliest time, or one at which nothing is any more; 0 if there is none.
+    /// The earliest time, or an earlier one of an attempt that is over by now; 0 if there is none.
     #[inline]
     pub fn earliest(&self) -> u64 {
         self.earliest.time()
@@ -96,7 +98,7 @@ impl Deadlines {
         self.highest.load(Ordering::Relaxed)
     }
 
-    /// The time of `fd`, which is known to its owner already. Whether there was memory for it.
+    /// Adds the time of `fd`, which its owner has stored already. Returns whether there was memory for it.
     pub fn add(&self, fd: c_int, time: u64) -> bool {
         let Some(block) = self.blocks.entry(fd / FAN) else { return false };
         if self.highest() < fd {

@@ -5,7 +5,8 @@
 //! put back by start + T: by the first hooked call on the descriptor that finds the attempt over, else by a wait of any
 //! thread when that time comes. An attempt that still goes on then is looked at again as long after.
 //!
-//! An attempt is known by its socket (`SO_COOKIE`): by its number it is only found.
+//! An attempt belongs to a socket (`SO_COOKIE`), not to a number: the number only finds the record, and the cookie tells
+//! whether the socket that has the number now is the one of the attempt.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -80,7 +81,8 @@ impl Attempts {
         Some((slot, slot.state()?))
     }
 
-    // Functions that are not inlined here keep their room on the stack to themselves: a handler may have little of it.
+    // `inline(never)` where a function needs much stack, so that its callers do not need it as well: a signal handler that
+    // connects may run on a small stack.
 
     /// Connects a nonblocking socket; the kernel ends the attempt after `ms` milliseconds.
     ///
@@ -165,7 +167,7 @@ impl Attempts {
         Some(slot)
     }
 
-    /// One attempt less, if one was removed.
+    /// Counts one attempt less, if one was removed.
     fn count_out(&self, removed: bool) {
         if removed {
             self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -192,13 +194,13 @@ impl Attempts {
                 false
             }
             None => {
-                self.count_out(slot.forget(state)); // no TCP socket
+                self.count_out(slot.forget(state)); // the number is not of a TCP socket any more
                 false
             }
         })
     }
 
-    /// Looks at all attempts that are due: puts the value back where one is over. Leaves `errno` alone.
+    /// Looks at all attempts that are due at `now`, and puts the value back on those that are over. Leaves `errno` alone.
     #[cold]
     pub fn settle_due(&self, real: &Real, now: u64) {
         let due = |fd| self.found(fd).map_or(0, |(slot, _)| slot.due());
@@ -236,7 +238,8 @@ impl Attempts {
         }
     }
 
-    /// Other numbers of the same socket. Looks at all of them: for those few that were duplicated during an attempt.
+    /// The records of the same socket under other numbers. It looks at all attempts, which is for the few sockets that were
+    /// duplicated while they connected.
     fn others(&self, cookie: u64, own: State) -> impl Iterator<Item = (&Slot, State)> {
         let all = (0..=self.deadlines.highest()).filter_map(|fd| self.found(fd));
         all.filter(move |(slot, state)| slot.attempt().cookie == cookie && !state.same_attempt(own))
@@ -320,8 +323,8 @@ impl Attempts {
     }
 }
 
-/// After the number has changed hands between the look at its socket and the change of its value: if an attempt of
-/// the new socket goes on, it has its timeout again.
+/// Repairs a race: the number was given to another socket after it was looked at and before its user timeout was changed.
+/// If an attempt of the new socket goes on, its timeout is set again.
 #[cold]
 fn restore(real: &Real, fd: c_int, slot: &Slot) {
     let Some(state) = slot.state().filter(|state| slot.hold(*state)) else { return };

@@ -92,12 +92,13 @@ impl Slot {
         self.due.load(Ordering::Acquire)
     }
 
-    /// It is to be looked at then, and not now.
+    /// Sets the time at which it is to be looked at.
     pub fn postpone(&self, due: u64) {
         self.due.fetch_max(due, Ordering::AcqRel);
     }
 
-    /// The attempt, or a mixture of two: whoever acts on it looks at the state once more.
+    /// The attempt. If another thread writes meanwhile it may be a mixture of two, so whoever acts on it checks the state
+    /// afterwards.
     #[allow(clippy::cast_possible_truncation, reason = "halves")]
     pub fn attempt(&self) -> Attempt {
         let (cookie, values) = (self.cookie.load(Ordering::Acquire), self.values.load(Ordering::SeqCst));
@@ -124,7 +125,8 @@ impl Slot {
         self.state().filter(|now| now.same_attempt(of))
     }
 
-    /// Another state in place of that of an attempt, unless there is none. Whether it was done.
+    /// Replaces the state of an attempt by what `to` makes of it; nothing if `to` gives none, or the attempt is gone. Returns
+    /// whether it was replaced.
     fn update(&self, of: State, to: impl Fn(State) -> Option<State>) -> bool {
         while let Some(now) = self.now(of) {
             let Some(new) = to(now) else { return false };
@@ -135,12 +137,12 @@ impl Slot {
         false
     }
 
-    /// No attempt, whoever holds it. Whether there was any.
+    /// Removes the attempt, whoever holds it. Returns whether there was one.
     pub fn take(&self) -> bool {
         self.state.swap(0, Ordering::SeqCst) != 0
     }
 
-    /// No attempt, if it is still this one. Whether it was.
+    /// Removes the attempt if it is still this one. Returns whether it was.
     pub fn forget(&self, of: State) -> bool {
         self.update(of, |_| Some(State::NONE))
     }
@@ -150,7 +152,7 @@ impl Slot {
         self.update(of, |now| Some(now.without(State::STARTING)));
     }
 
-    /// It has another number. Whether it is still there.
+    /// Notes that the socket has got another number. Returns whether the attempt is still there.
     pub fn share(&self, of: State) -> bool {
         self.update(of, |now| Some(now.with(State::SHARED)))
     }
@@ -165,8 +167,8 @@ impl Slot {
         self.now(of).is_some_and(|now| now.is(State::HELD))
     }
 
-    /// No longer held, or over. Before that, `follow` runs as often as the program has set a value. Whether it is still
-    /// the same attempt.
+    /// Ends the hold; with `over`, removes the attempt. Before that, `follow` runs once for each value that the program has
+    /// set while the attempt was held. Returns whether it was still the same attempt.
     pub fn let_go(&self, of: State, over: bool, follow: impl Fn()) -> bool {
         while let Some(now) = self.now(of) {
             if now.is(State::CHANGED) {
@@ -192,8 +194,9 @@ impl Slot {
         let _ = self.values.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with);
     }
 
-    /// The program has set this value. Whether the attempt is still there, after which it is put back: `during` has run
-    /// then, or will be, by the thread that holds it.
+    /// Notes that the program has set this value, to be put back after the attempt. Returns whether the attempt is still
+    /// there; if so `during`, which sets the attempt's own value again, has run, or the thread that holds the attempt will
+    /// do the same.
     pub fn change(&self, of: State, value: u32, during: impl Fn()) -> bool {
         self.set_after(value);
         while let Some(now) = self.now(of) {

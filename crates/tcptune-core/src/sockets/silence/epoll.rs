@@ -1,5 +1,7 @@
-//! epoll(7): what a set asks for is said once, and a wait says nothing about it. So each descriptor that a set asks to
-//! read from has a time at which the kernel is asked about it; the first of these times bounds every wait.
+//! epoll(7). A program says by epoll_ctl(2) once what it wants to know of a descriptor, and the wait does not repeat it. So
+//! each descriptor that an epoll set watches for input has a time at which the kernel is asked how long it has been
+//! silent, and the earliest of these times bounds every wait. Of one that it watches for room to write, nothing tells since
+//! when there is none: the kernel is asked several times.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -8,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
 use super::poll::nanoseconds;
-use super::{FOREVER, NANOS, Silence, Wait};
-use crate::system::clock;
+use super::slot::Slot;
+use super::{FOREVER, NANOS, Silence, Wait, between_looks, kernel};
+use crate::system::{clock, network};
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
-const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP) as u32;
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
 #[allow(clippy::cast_sign_loss, reason = "bits")]
 const WRITABLE: u32 = libc::EPOLLOUT as u32;
 #[allow(clippy::cast_sign_loss, reason = "bits")]
@@ -45,39 +48,59 @@ impl Deadlines {
 }
 
 impl Silence {
-    /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it.
-    pub fn asked(&self, fd: c_int, events: u32) {
+    /// After a successful epoll_ctl(2): a set asks for these events of `fd`, of no event if it has forgotten it. One set may ask
+    /// for input and another one for room.
+    pub fn asked(&self, set: c_int, fd: c_int, events: u32) {
         let Some(slot) = self.slots.entry(fd) else { return };
-        // One that reports once, and room to write as well, has reported that by now: nobody knows when it is asked again.
-        if events & READABLE == 0 || events & (ONESHOT | WRITABLE) == ONESHOT | WRITABLE {
-            slot.want_nothing();
-            return;
+        let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
+        // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
+        let either = once && reads && writes;
+        let mut new = false;
+        if !reads || either {
+            slot.want_nothing(set);
+        } else if once || !slot.wanted() {
+            slot.want(set, milliseconds());
+            new = true;
         }
-        if !slot.wanted() || events & ONESHOT != 0 {
-            slot.want(milliseconds());
-            if slot.cookie() != 0 && slot.limit(Wait::Receive) != 0 {
-                self.deadlines.add(slot.limit(Wait::Receive));
+        if !writes || either {
+            slot.want_no_room(set);
+        } else if once {
+            asked_once_for_room(set, fd, slot);
+            new = true;
+        } else if slot.room_wanted_since().is_none() {
+            slot.want_room(set, milliseconds(), false);
+            new = true;
+        }
+        if new && slot.cookie() != 0 {
+            self.add_deadlines(slot);
+        }
+    }
+
+    /// A set asks for something of a connection: it is to be looked at in time.
+    pub(super) fn add_deadlines(&self, slot: &Slot) {
+        for (wanted, limit) in [
+            (slot.wanted(), slot.limit(Wait::Receive)),
+            (slot.room_wanted_since().is_some(), between_looks(slot.limit(Wait::SendInSet))),
+        ] {
+            if wanted && limit != 0 {
+                self.deadlines.add(limit);
             }
         }
     }
 
-    /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
-    ///
-    /// What is ready is fetched first by a call that does not wait: a wait that has an end costs the kernel a look at its
+    /// What is ready is fetched first by a `call` that does not wait: a wait that has an end costs the kernel a look at its
     /// clock, which is a quarter of the call.
     #[inline]
-    pub fn epoll(&self, timeout: u64, mut call: impl FnMut(u64) -> c_int) -> c_int {
+    pub fn epoll_at_once(&self, timeout: u64, call: impl FnOnce(u64) -> c_int) -> c_int {
         if timeout != 0 {
             self.until_first();
         }
-        match call(0) {
-            0 if timeout != 0 => self.epoll_again(timeout, &mut call),
-            result => result,
-        }
+        call(0)
     }
 
+    /// Then waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
     #[cold]
-    fn epoll_again(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+    pub fn epoll(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         let bound = self.until_first();
         if timeout <= bound {
             return call(timeout);
@@ -86,7 +109,7 @@ impl Silence {
         let (mut left, mut bound) = (timeout, bound);
         loop {
             let result = call(left.min(bound));
-            if result != 0 || left == 0 {
+            if result != 0 || left <= bound {
                 return result;
             }
             if timeout != FOREVER {
@@ -96,8 +119,8 @@ impl Silence {
         }
     }
 
-    /// How many nanoseconds a wait may last until a descriptor is to be looked at; what is due is looked at now. No
-    /// longer than the shortest limit, so that what another thread adds meanwhile is seen.
+    /// Looks at what is due now, and returns how many nanoseconds a wait may last until the next descriptor is due: at most
+    /// the shortest limit, so that a descriptor that another thread adds during the wait is looked at in time.
     #[inline]
     fn until_first(&self) -> u64 {
         let (now, mut first) = (milliseconds(), self.deadlines.0.load(Ordering::Relaxed));
@@ -107,7 +130,7 @@ impl Silence {
         (first - now).min(self.shortest) * NANOS
     }
 
-    /// The same for a wait that is none of epoll: an epoll descriptor may be among those it waits for.
+    /// The same for poll(2) and select(2): among the descriptors that they wait for may be one of epoll.
     #[inline]
     pub(super) fn until_due(&self) -> u64 {
         if self.deadlines.0.load(Ordering::Relaxed) == NEVER { FOREVER } else { self.until_first() }
@@ -120,20 +143,61 @@ impl Silence {
         if self.deadlines.0.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return next; // another thread looks
         }
-        for (fd, slot) in self.watched().filter(|(_, slot)| slot.wanted()) {
-            let limit = slot.limit(Wait::Receive);
-            if limit == 0 || slot.is_ended() {
-                continue;
+        for (fd, slot) in self.watched().filter(|(_, slot)| slot.is_wanted() && !slot.is_ended()) {
+            for due in [self.look_for_bytes(fd, slot, now), self.look_for_room(fd, slot, now)].into_iter().flatten() {
+                next = next.min(due);
             }
-            if slot.due() <= now {
-                let waited = now.saturating_sub(slot.wanted_since());
-                let Some(silent) = self.look(fd, slot, Wait::Receive, waited) else { continue };
-                slot.set_due(now + limit.saturating_sub(silent).max(1));
-            }
-            next = next.min(slot.due());
         }
         // Those that are due soon after one another are looked at together.
         let next = next.max(now + self.shortest / 16).max(now + 1);
         self.deadlines.0.fetch_min(next, Ordering::Relaxed).min(next)
+    }
+
+    /// Ends a connection whose peer has been silent for too long. When it is to be looked at again.
+    fn look_for_bytes(&self, fd: c_int, slot: &Slot, now: u64) -> Option<u64> {
+        let limit = slot.limit(Wait::Receive);
+        if limit == 0 || !slot.wanted() {
+            return None;
+        }
+        if slot.due() <= now {
+            let waited = now.saturating_sub(slot.wanted_since());
+            let silent = self.look(fd, slot, Wait::Receive, waited)?;
+            slot.set_due(now + limit.saturating_sub(silent).max(1));
+        }
+        Some(slot.due())
+    }
+
+    /// Ends a connection whose peer has taken nothing for too long, while there was no room. When it is to be looked at
+    /// again.
+    fn look_for_room(&self, fd: c_int, slot: &Slot, now: u64) -> Option<u64> {
+        let (limit, since) = (slot.limit(Wait::SendInSet), slot.room_wanted_since()?);
+        if limit == 0 {
+            return None;
+        }
+        let step = between_looks(limit);
+        if network::ready(fd, libc::POLLOUT) != Ok(0) {
+            slot.want_room_from(now, true);
+            return Some(now + step);
+        }
+        let began = slot.knows_start(Wait::SendInSet);
+        let stuck = self.look(fd, slot, Wait::SendInSet, now.saturating_sub(since))?;
+        if stuck == 0 {
+            slot.want_room_from(now, began);
+        }
+        Some(now + limit.saturating_sub(stuck).clamp(1, step))
+    }
+}
+
+/// A set asks for room once. Where there is some, that is reported now, and not asked for any more.
+#[cold]
+fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot) {
+    let bounded = slot.cookie() != 0 && slot.limit(Wait::SendInSet) != 0;
+    if bounded && network::ready(fd, libc::POLLOUT) != Ok(0) {
+        slot.want_no_room(set);
+        return;
+    }
+    slot.want_room(set, milliseconds(), true);
+    if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
+        slot.since_start(Wait::SendInSet, facts.acknowledged);
     }
 }

@@ -37,6 +37,8 @@ pub enum Wait {
     Receive,
     /// For room to write.
     Send,
+    /// The same, asked for by an epoll set.
+    SendInSet,
 }
 
 /// What is known of the connections whose silence ends them.
@@ -45,7 +47,7 @@ pub struct Silence {
     slots: Slots<Slot>,
     /// One past the highest descriptor that was ever watched.
     end: AtomicI32,
-    /// How many have been ended, and nobody has been told yet.
+    /// How many connections have been ended here of which the program has not been told yet.
     untold: AtomicUsize,
     /// The shortest limit that holds for any socket, in milliseconds.
     shortest: u64,
@@ -70,8 +72,7 @@ impl Silence {
         self.slots.get(fd)
     }
 
-    /// After so many nanoseconds of a wait it is known what the program waits for, and time to look at it: the first
-    /// part of each long wait.
+    /// How many nanoseconds the first part of a long wait lasts. What is ready sooner costs no look at the entries.
     fn first_look(&self) -> u64 {
         self.shortest * NANOS / 8
     }
@@ -82,9 +83,7 @@ impl Silence {
         self.told(slot);
         slot.begin(kernel::identity(fd), receive.unwrap_or(0), send.unwrap_or(0));
         self.end.fetch_max(fd + 1, Ordering::Relaxed);
-        if let Some(limit) = receive.filter(|_| slot.wanted()) {
-            self.deadlines.add(u64::from(limit));
-        }
+        self.add_deadlines(slot);
     }
 
     /// Whether there is anything to forget.
@@ -96,8 +95,8 @@ impl Silence {
         self.slot(fd).filter(|slot| slot.is_used())
     }
 
-    /// Forgets `fd`: it is closed, or another socket's now. Where another thread is about to end this very connection,
-    /// it is waited for, so that nobody hears of a descriptor that is closed.
+    /// Forgets `fd`: it is closed, or the number is another socket's now. If another thread is just ending this connection,
+    /// this waits until that is done, so that the other thread does not act on a number that is closed.
     #[inline]
     pub fn forget(&self, fd: c_int) {
         if let Some(slot) = self.used(fd) {
@@ -113,18 +112,23 @@ impl Silence {
     #[cold]
     fn forget_slot(&self, slot: &Slot) {
         slot.when_nobody_ends_it();
-        self.told(slot);
-        if slot.wanted() && slot.is_one_of_several() {
+        if slot.is_one_of_several() && (slot.is_wanted() || slot.is_ended()) {
             self.hand_on(slot);
         }
+        self.told(slot);
         slot.clear();
     }
 
-    /// An epoll set still has a socket that another number is left of: from now on that stands for it.
+    /// A closed number may have been the one in an epoll set, which keeps watching the socket as long as it has another
+    /// number, or the one by which the connection was ended: another number takes the record over.
     fn hand_on(&self, closed: &Slot) {
         let heir = self.watched().find(|(_, slot)| !std::ptr::eq(*slot, closed) && slot.cookie() == closed.cookie());
-        if let Some((_, heir)) = heir {
+        let Some((_, heir)) = heir else { return };
+        if closed.is_wanted() {
             heir.want_as(closed);
+        }
+        if closed.unset_ended() {
+            heir.set_ended();
         }
     }
 
@@ -144,7 +148,7 @@ impl Silence {
             .filter(|(_, slot)| slot.cookie() != 0)
     }
 
-    /// Bytes have come: what the program has waited before counts no more.
+    /// Bytes have come: the count of how long the program has waited begins anew.
     #[inline]
     pub fn received(&self, fd: c_int) {
         if let Some(slot) = self.slot(fd) {
@@ -152,10 +156,10 @@ impl Silence {
         }
     }
 
-    /// The program has waited on `fd` for so many nanoseconds: how many more it may wait, [`FOREVER`] if that has no
-    /// bound. What is over is ended, and it may wait for 0 more.
+    /// The program has waited on `fd`, from and until these nanoseconds of the clock: how many more it may wait,
+    /// [`FOREVER`] if that has no bound. What is over is ended, and it may wait for 0 more.
     #[inline]
-    fn waited(&self, fd: c_int, wait: Wait, nanos: u64, ready: bool) -> u64 {
+    fn waited(&self, fd: c_int, wait: Wait, time: (u64, u64), ready: bool) -> u64 {
         let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else { return FOREVER };
         let limit = slot.limit(wait);
         if limit == 0 {
@@ -165,13 +169,14 @@ impl Silence {
             slot.no_wait(wait);
             return FOREVER;
         }
-        let (limit, waited) = (limit * NANOS, slot.add_wait(wait, nanos));
-        if waited < limit && !(wait == Wait::Send && slot.knows_no_start()) {
-            return limit - waited;
+        let (nanos, waited) = (limit * NANOS, slot.add_wait(wait, time));
+        if waited < nanos && wait == Wait::Receive {
+            return nanos - waited;
         }
         self.look(fd, slot, wait, waited / NANOS).map_or(0, |silent| {
-            slot.set_wait(wait, silent * NANOS);
-            limit.saturating_sub(silent * NANOS).max(NANOS)
+            slot.set_wait(wait, silent * NANOS, time.1);
+            let most = if wait == Wait::Receive { limit } else { between_looks(limit) };
+            limit.saturating_sub(silent).clamp(1, most) * NANOS
         })
     }
 
@@ -188,12 +193,12 @@ impl Silence {
         let is_silent_still =
             |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(measured(fd, slot, wait, waited), limit);
         let ended = slot.ending(|| match File::duplicate(fd) {
-            // Of a number that no other thread knows.
+            // The duplicate has a number that no other thread knows, so it stays this socket's.
             Ok(own) => is_silent_still(own.fd()) && self.end(own.fd(), slot),
             Err(_) => false,
         });
         if !ended {
-            return Some(0); // another's by now, or it cannot be done: another time
+            return Some(0); // the number is another socket's by now, or there is no free descriptor: tried again later
         }
         if let Some(peer) = peer {
             let what = if wait == Wait::Receive { "no byte came" } else { "nothing was taken" };
@@ -241,11 +246,19 @@ impl Silence {
     }
 }
 
+/// How many milliseconds pass between two looks for room, for one limit: nothing tells when the peer has last taken
+/// something.
+fn between_looks(limit: u64) -> u64 {
+    limit.div_ceil(8)
+}
+
 /// For how long the kernel says that a connection has been silent, while the program waited for so many milliseconds.
 fn measured(fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> u64 {
     let Some(facts) = kernel::facts(fd) else { return 0 };
     match wait {
         Wait::Receive => verdict::silent(&facts, waited),
-        Wait::Send => slot.start(facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start)),
+        Wait::Send | Wait::SendInSet => {
+            slot.since_start(wait, facts.acknowledged).map_or(0, |start| verdict::stuck(&facts, waited, start))
+        }
     }
 }

@@ -2,8 +2,6 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::slice;
-
 use libc::{c_int, c_short, nfds_t, pollfd};
 
 use super::{FOREVER, Silence, Wait};
@@ -41,16 +39,17 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let result = call(left.min(bound).min(self.until_due()));
+            let part = left.min(bound).min(self.until_due());
+            let result = call(part);
             if result < 0 && errno::get() != libc::EINTR {
                 return result;
             }
             let now = nanoseconds();
             // SAFETY: the kernel has just read them, and written to them.
-            let entries = unsafe { slice::from_raw_parts(entries, usize::try_from(count).unwrap_or(0)) };
-            bound = self.waited_on_entries(entries, now.saturating_sub(last));
+            bound = unsafe { self.waited_on_entries(entries, count, (last, now)) };
             last = now;
-            if result != 0 || left == 0 {
+            // What has just been ended is reported at once.
+            if result != 0 || part == left && bound != 0 {
                 return result;
             }
             if timeout != FOREVER {
@@ -59,12 +58,16 @@ impl Silence {
         }
     }
 
-    fn waited_on_entries(&self, entries: &[pollfd], nanos: u64) -> u64 {
+    /// # Safety
+    /// So many entries can be read; none may be null.
+    unsafe fn waited_on_entries(&self, entries: *const pollfd, count: nfds_t, time: (u64, u64)) -> u64 {
         let mut bound = FOREVER;
-        for pollfd { fd, events, revents } in entries {
+        for index in 0..usize::try_from(count).unwrap_or(0) {
+            // SAFETY: the caller's promise.
+            let pollfd { fd, events, revents } = unsafe { entries.add(index).read_unaligned() };
             for (wait, wanted) in [(Wait::Receive, READABLE), (Wait::Send, WRITABLE)] {
                 if events & wanted != 0 {
-                    bound = bound.min(self.waited(*fd, wait, nanos, revents & (wanted | BROKEN) != 0));
+                    bound = bound.min(self.waited(fd, wait, time, revents & (wanted | BROKEN) != 0));
                 }
             }
         }

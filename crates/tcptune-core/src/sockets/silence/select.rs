@@ -13,127 +13,123 @@ use crate::system::{errno, memory};
 /// Bits of a word of an `fd_set`, which the kernel takes for longs.
 const BITS: usize = usize::BITS as usize;
 
-/// The sets of a program: to read, to write, exceptional.
-pub type Sets = [*mut fd_set; 3];
-
 /// Words of an `fd_set`.
 const WORDS: usize = libc::FD_SETSIZE / BITS;
 
-/// Whether the sets of so many descriptors, and a time of so many bytes, are there: what cannot be read, or is larger than
-/// an `fd_set`, is the kernel's affair.
-#[must_use]
-pub fn can_be_read(count: c_int, sets: Sets, time: (*const u8, usize)) -> bool {
-    let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS);
-    let [read, write, except] = sets.map(|set| (set.cast_const().cast::<u8>(), words * size_of::<usize>()));
-    (1..=WORDS).contains(&words) && memory::are_readable(&[read, write, except, time])
-}
+/// The sets of a program: to read, to write, exceptional.
+pub type Sets = [*mut fd_set; 3];
 
-/// A set of a program, and what it was before the kernel has overwritten it.
-struct Set {
-    at: *mut usize,
+/// What a program has asked for, since the kernel writes its answer over it.
+#[derive(Debug)]
+pub struct Asked {
+    sets: Sets,
     words: usize,
-    wanted: [usize; WORDS],
+    wanted: [[usize; WORDS]; 3],
 }
 
-impl Set {
-    const EMPTY: Self = Self { at: ptr::null_mut(), words: 0, wanted: [0; WORDS] };
+impl Asked {
+    /// `None` where the sets, or a time of so many bytes, cannot be read, or the sets are larger than an `fd_set`: that is
+    /// the kernel's affair.
+    #[must_use]
+    #[inline(never)]
+    pub fn of(count: c_int, sets: Sets, time: (*const u8, usize)) -> Option<Self> {
+        let words = usize::try_from(count).ok()?.div_ceil(BITS);
+        let [read, write, except] = sets.map(|set| (set.cast_const().cast::<u8>(), words * size_of::<usize>()));
+        if words > WORDS || !memory::are_readable(&[read, write, except, time]) {
+            return None;
+        }
+        let mut asked = Self { sets, words, wanted: [[0; WORDS]; 3] };
+        for (set, wanted) in sets.iter().zip(&mut asked.wanted).filter(|(set, _)| !set.is_null()) {
+            // Most sets have one word, for which a loop is shorter than a call.
+            for (word, to) in wanted.iter_mut().enumerate().take(words) {
+                // SAFETY: so many words can be read.
+                *to = unsafe { set.cast::<usize>().add(word).read_unaligned() };
+            }
+        }
+        Some(asked)
+    }
 
-    /// Copies a set; word by word, since most have one.
+    /// Asks for the same again.
     ///
     /// # Safety
-    /// Null, or so many words that can be read.
-    unsafe fn copy(&mut self, at: *mut fd_set, words: usize) {
-        self.at = at.cast();
-        self.words = if at.is_null() { 0 } else { words };
-        for (word, to) in self.wanted.iter_mut().enumerate().take(self.words) {
+    /// The kernel has written to the sets.
+    pub unsafe fn again(&self) {
+        for (set, wanted) in self.sets.iter().zip(&self.wanted).filter(|(set, _)| !set.is_null()) {
             // SAFETY: the caller's promise.
-            *to = unsafe { self.at.add(word).read_unaligned() };
+            unsafe { ptr::copy_nonoverlapping(wanted.as_ptr(), set.cast(), self.words) };
         }
     }
 
-    /// # Safety
-    /// The kernel has just written the words.
-    unsafe fn put_back(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { ptr::copy_nonoverlapping(self.wanted.as_ptr(), self.at, self.words) };
-    }
-
-    /// What of it is ready, in a word; nothing of a wait that was interrupted, which leaves the sets as they were.
+    /// Each descriptor that is reported, once for each of the sets.
     ///
     /// # Safety
-    /// The words can be read.
-    unsafe fn ready(&self, word: usize, interrupted: bool) -> usize {
-        // SAFETY: the caller's promise.
-        if interrupted { 0 } else { unsafe { self.at.add(word).read_unaligned() } }
+    /// The kernel has just written to the sets.
+    pub unsafe fn each_reported(&self, mut each: impl FnMut(c_int)) {
+        for set in self.sets.iter().filter(|set| !set.is_null()) {
+            for word in 0..self.words {
+                // SAFETY: the caller's promise.
+                each_bit(word, unsafe { set.cast::<usize>().add(word).read_unaligned() }, |fd, _| each(fd));
+            }
+        }
+    }
+}
+
+/// The descriptors of the bits of a word, and each bit.
+fn each_bit(word: usize, mut bits: usize, mut each: impl FnMut(c_int, usize)) {
+    while bits != 0 {
+        let first = c_int::try_from(word * BITS).unwrap_or(-1);
+        each(first + bits.trailing_zeros().cast_signed(), bits & bits.wrapping_neg());
+        bits &= bits - 1;
     }
 }
 
 impl Silence {
-    /// Waits as `call` does, which is given a time in nanoseconds, [`FOREVER`] for no end. The kernel overwrites the sets,
-    /// so they are copied before. Gives how long it waited as well.
+    /// Waits as `call` does, which is given a time in nanoseconds, [`FOREVER`] for no end.
     ///
     /// # Safety
-    /// `call` is a select(2) of these sets, of so many descriptors, and they [`can_be_read`].
-    pub unsafe fn select(
-        &self,
-        count: c_int,
-        sets: Sets,
-        timeout: u64,
-        call: &mut dyn FnMut(u64) -> c_int,
-    ) -> (c_int, u64) {
+    /// `call` is a select(2) of what is asked for, each time anew.
+    pub unsafe fn select(&self, asked: &Asked, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         if timeout == 0 {
-            return (call(0), 0);
-        }
-        let words = usize::try_from(count).unwrap_or(0).div_ceil(BITS).min(WORDS);
-        let mut copies = [Set::EMPTY; 3];
-        for (copy, set) in copies.iter_mut().zip(sets) {
-            // SAFETY: so many words can be read.
-            unsafe { copy.copy(set, words) };
+            return call(0);
         }
         let began = nanoseconds();
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let result = call(left.min(bound).min(self.until_due()));
+            let part = left.min(bound).min(self.until_due());
+            let result = call(part);
             let interrupted = result < 0;
             if interrupted && errno::get() != libc::EINTR {
-                return (result, last - began);
+                return result;
             }
             let now = nanoseconds();
-            bound = FOREVER;
-            for (wait, set) in [Wait::Receive, Wait::Send].into_iter().zip(&copies) {
-                // SAFETY: they can be read.
-                bound = bound.min(unsafe { self.waited_on_set(set, wait, now.saturating_sub(last), interrupted) });
-            }
+            // SAFETY: the kernel has read them, and written to them unless it was interrupted.
+            bound = unsafe { self.waited_on_sets(asked, (last, now), interrupted) };
             last = now;
-            let waited = now.saturating_sub(began);
-            if result != 0 || left == 0 {
-                return (result, waited);
+            // What has just been ended is reported at once.
+            if result != 0 || part == left && bound != 0 {
+                return result;
             }
             if timeout != FOREVER {
-                left = timeout.saturating_sub(waited);
-            }
-            for set in &copies {
-                // SAFETY: the kernel has just written there that nothing is ready.
-                unsafe { set.put_back() };
+                left = timeout.saturating_sub(now.saturating_sub(began));
             }
         }
     }
 
+    /// Nothing is ready where the wait was interrupted: that leaves the sets as they were.
+    ///
     /// # Safety
-    /// The set can be read.
+    /// The sets can be read.
     #[inline(never)]
-    unsafe fn waited_on_set(&self, set: &Set, wait: Wait, nanos: u64, interrupted: bool) -> u64 {
+    unsafe fn waited_on_sets(&self, asked: &Asked, time: (u64, u64), interrupted: bool) -> u64 {
         let mut bound = FOREVER;
-        for (word, wanted) in set.wanted.iter().enumerate().take(set.words) {
-            let mut wanted = *wanted;
-            // SAFETY: the caller's promise.
-            let ready = unsafe { set.ready(word, interrupted) };
-            while wanted != 0 {
-                let bit = wanted.trailing_zeros();
-                wanted &= wanted - 1;
-                let fd = c_int::try_from(word * BITS).unwrap_or(-1) + bit.cast_signed();
-                bound = bound.min(self.waited(fd, wait, nanos, ready & (1 << bit) != 0));
+        for (wait, (set, wanted)) in [Wait::Receive, Wait::Send].into_iter().zip(asked.sets.iter().zip(&asked.wanted)) {
+            for (word, wanted) in wanted.iter().enumerate().take(asked.words).filter(|(_, wanted)| **wanted != 0) {
+                // SAFETY: the caller's promise; something is wanted, so it is there.
+                let ready = if interrupted { 0 } else { unsafe { set.cast::<usize>().add(word).read_unaligned() } };
+                each_bit(word, *wanted, |fd, bit| {
+                    bound = bound.min(self.waited(fd, wait, time, ready & bit != 0));
+                });
             }
         }
         bound

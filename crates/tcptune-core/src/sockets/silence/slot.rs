@@ -2,7 +2,9 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use libc::c_int;
 
 use super::Wait;
 use crate::sockets::slots::Zeroes;
@@ -14,6 +16,8 @@ const ENDING: u32 = 1;
 const ENDED: u32 = 2;
 /// Other numbers of the same socket have been there.
 const ONE_OF_SEVERAL: u32 = 4;
+/// The epoll set that asks for room reports it once.
+const ONCE: u32 = 8;
 
 /// How often a close(2) lets other threads run before it goes on although one of them ends the connection: after a
 /// fork(2) that thread is not there.
@@ -22,21 +26,82 @@ const PATIENCE: usize = 1000;
 /// The default is: nothing known.
 #[derive(Debug, Default)]
 pub struct Slot {
-    /// Who the socket is; 0 where none is watched.
+    /// `SO_COOKIE` of the socket; 0 where none is watched.
     cookie: AtomicU64,
     /// Milliseconds; 0 for no limit.
     receive: AtomicU32,
     send: AtomicU32,
-    /// For how many nanoseconds the program has waited, since something came or went.
-    waited_to_receive: AtomicU64,
-    waited_to_send: AtomicU64,
-    /// What the peer had acknowledged when the wait to send began, and 1; 0 if that is not known.
-    start: AtomicU64,
-    /// Since when an epoll set asks for something to read, in milliseconds of the clock; 0 if none does.
+    /// Since something came or went.
+    waited_to_receive: Waited,
+    waited_to_send: Waited,
+    start: Start,
+    /// Since when an epoll set watches it for input, in milliseconds of the clock; 0 if none does.
     wanted: AtomicU64,
     /// When to look again, for those that an epoll set asks for.
     due: AtomicU64,
+    /// Since when an epoll set asks for room to write, or the peer has last taken something; 0 if none does.
+    room_wanted: AtomicU64,
+    room_start: Start,
+    /// The sets that ask for the two.
+    wanted_by: AtomicI32,
+    room_wanted_by: AtomicI32,
     state: AtomicU32,
+}
+
+/// For how long the program has waited.
+#[derive(Debug, Default)]
+struct Waited {
+    nanos: AtomicU64,
+    /// When the first of it began: threads that wait at the same time, and a descriptor that is named twice, have not
+    /// waited for longer than since then.
+    since: AtomicU64,
+}
+
+impl Waited {
+    #[inline]
+    fn get(&self) -> u64 {
+        self.nanos.load(Ordering::Relaxed)
+    }
+
+    fn forget(&self) {
+        self.nanos.store(0, Ordering::Relaxed);
+    }
+
+    /// So many nanoseconds until then.
+    fn set(&self, nanos: u64, until: u64) {
+        self.since.store(until.saturating_sub(nanos), Ordering::Relaxed);
+        self.nanos.store(nanos, Ordering::Relaxed);
+    }
+
+    fn add(&self, from: u64, until: u64) -> u64 {
+        let before = self.get();
+        let since = if before == 0 { from } else { self.since.load(Ordering::Relaxed).min(from) };
+        let nanos = before.saturating_add(until.saturating_sub(from)).min(until.saturating_sub(since));
+        self.since.store(since, Ordering::Relaxed);
+        self.nanos.store(nanos, Ordering::Relaxed);
+        nanos
+    }
+}
+
+/// What the peer had acknowledged when a wait to send began, and 1; 0 if that is not known.
+#[derive(Debug, Default)]
+struct Start(AtomicU64);
+
+impl Start {
+    fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// What it had acknowledged then; `None` if that was not known, or it has acknowledged more by now: the wait begins
+    /// anew.
+    fn since(&self, acknowledged: u64) -> Option<u64> {
+        let now = acknowledged.wrapping_add(1);
+        (self.0.swap(now, Ordering::Relaxed) == now).then_some(acknowledged)
+    }
 }
 
 // SAFETY: atomic integers.
@@ -49,16 +114,17 @@ impl Slot {
 
     /// Whether there is anything to forget.
     pub fn is_used(&self) -> bool {
-        self.cookie() != 0 || self.wanted.load(Ordering::Relaxed) != 0
+        self.cookie() != 0 || self.is_wanted()
     }
 
     /// A connection of its own. What epoll sets ask for, they may have asked before it.
     pub fn begin(&self, cookie: u64, receive: u32, send: u32) {
         self.receive.store(receive, Ordering::Relaxed);
         self.send.store(send, Ordering::Relaxed);
-        self.waited_to_receive.store(0, Ordering::Relaxed);
-        self.waited_to_send.store(0, Ordering::Relaxed);
-        self.start.store(0, Ordering::Relaxed);
+        self.waited_to_receive.forget();
+        self.waited_to_send.forget();
+        self.start.forget();
+        self.room_start.forget();
         self.due.store(0, Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Release);
     }
@@ -78,6 +144,7 @@ impl Slot {
     pub fn clear(&self) {
         self.cookie.store(0, Ordering::Release);
         self.wanted.store(0, Ordering::Relaxed);
+        self.room_wanted.store(0, Ordering::Relaxed);
         self.state.store(0, Ordering::Relaxed);
     }
 
@@ -85,50 +152,58 @@ impl Slot {
     pub fn limit(&self, wait: Wait) -> u64 {
         match wait {
             Wait::Receive => &self.receive,
-            Wait::Send => &self.send,
+            Wait::Send | Wait::SendInSet => &self.send,
         }
         .load(Ordering::Relaxed)
         .into()
     }
 
-    fn of(&self, wait: Wait) -> &AtomicU64 {
+    fn of(&self, wait: Wait) -> &Waited {
         match wait {
             Wait::Receive => &self.waited_to_receive,
-            Wait::Send => &self.waited_to_send,
+            Wait::Send | Wait::SendInSet => &self.waited_to_send,
         }
     }
 
     /// The program does not wait for anything. Writes only where it did, so that another processor keeps its copy.
     #[inline]
     pub fn no_wait(&self, wait: Wait) {
-        if self.of(wait).load(Ordering::Relaxed) != 0 {
-            self.of(wait).store(0, Ordering::Relaxed);
+        if self.of(wait).get() != 0 {
+            self.of(wait).forget();
             if wait == Wait::Send {
-                self.start.store(0, Ordering::Relaxed);
+                self.start.forget();
             }
         }
     }
 
-    /// Adds to what the program has waited, and gives it.
+    /// Adds to what the program has waited, from and until these nanoseconds of the clock, and gives it.
     #[inline]
-    pub fn add_wait(&self, wait: Wait, nanos: u64) -> u64 {
-        self.of(wait).fetch_add(nanos, Ordering::Relaxed).saturating_add(nanos)
+    pub fn add_wait(&self, wait: Wait, (from, until): (u64, u64)) -> u64 {
+        self.of(wait).add(from, until)
     }
 
-    pub fn set_wait(&self, wait: Wait, nanos: u64) {
-        self.of(wait).store(nanos, Ordering::Relaxed);
+    /// So many nanoseconds of it count, until then.
+    pub fn set_wait(&self, wait: Wait, nanos: u64, until: u64) {
+        self.of(wait).set(nanos, until);
     }
 
-    /// Whether it is not known what the peer had acknowledged when the program began to wait for room.
-    pub fn knows_no_start(&self) -> bool {
-        self.start.load(Ordering::Relaxed) == 0
+    fn start(&self, wait: Wait) -> &Start {
+        if wait == Wait::SendInSet { &self.room_start } else { &self.start }
     }
 
-    /// What the peer had acknowledged then; `None` if that was not known, or it has acknowledged more by now: the wait
-    /// begins anew.
-    pub fn start(&self, acknowledged: u64) -> Option<u64> {
-        let now = acknowledged.wrapping_add(1);
-        (self.start.swap(now, Ordering::Relaxed) == now).then_some(acknowledged)
+    /// Whether it is known what the peer had acknowledged when the program began to wait for room.
+    pub fn knows_start(&self, wait: Wait) -> bool {
+        self.start(wait).is_known()
+    }
+
+    /// What the peer had acknowledged when this wait began, if it is that still.
+    pub fn since_start(&self, wait: Wait, acknowledged: u64) -> Option<u64> {
+        self.start(wait).since(acknowledged)
+    }
+
+    /// Whether an epoll set asks for something of it.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted() || self.room_wanted_since().is_some()
     }
 
     /// Whether an epoll set asks for something to read.
@@ -142,20 +217,56 @@ impl Slot {
     }
 
     /// From now on an epoll set asks for something to read.
-    pub fn want(&self, now: u64) {
+    pub fn want(&self, set: c_int, now: u64) {
         self.due.store(0, Ordering::Relaxed);
+        self.wanted_by.store(set, Ordering::Relaxed);
         self.wanted.store(now, Ordering::Relaxed);
     }
 
-    pub fn want_as(&self, other: &Self) {
-        self.want(other.wanted_since());
-    }
-
-    /// From now on none does.
-    pub fn want_nothing(&self) {
-        if self.wanted() {
+    /// From now on this one does not.
+    pub fn want_nothing(&self, set: c_int) {
+        if self.wanted() && self.wanted_by.load(Ordering::Relaxed) == set {
             self.wanted.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Since when an epoll set asks for room, or the peer has last taken something; `None` if none does.
+    pub fn room_wanted_since(&self) -> Option<u64> {
+        Some(self.room_wanted.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    /// From now on an epoll set asks for room, and reports it once, or as long as there is some.
+    pub fn want_room(&self, set: c_int, now: u64, once: bool) {
+        self.room_start.forget();
+        self.room_wanted_by.store(set, Ordering::Relaxed);
+        if once {
+            self.state.fetch_or(ONCE, Ordering::Relaxed);
+        } else {
+            self.state.fetch_and(!ONCE, Ordering::Relaxed);
+        }
+        self.room_wanted.store(now, Ordering::Relaxed);
+    }
+
+    /// The wait for room begins anew; `moved` if the peer has taken something. What a set reports once it may have reported
+    /// then, and nobody knows when it is asked again.
+    pub fn want_room_from(&self, now: u64, moved: bool) {
+        let over = moved && self.state.load(Ordering::Relaxed) & ONCE != 0;
+        self.room_wanted.store(if over { 0 } else { now }, Ordering::Relaxed);
+    }
+
+    /// From now on this one does not.
+    pub fn want_no_room(&self, set: c_int) {
+        if self.room_wanted_since().is_some() && self.room_wanted_by.load(Ordering::Relaxed) == set {
+            self.room_wanted.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A set asks for what it asks of `other`.
+    pub fn want_as(&self, other: &Self) {
+        let once = other.state.load(Ordering::Relaxed) & ONCE != 0;
+        self.want(other.wanted_by.load(Ordering::Relaxed), other.wanted_since());
+        let set = other.room_wanted_by.load(Ordering::Relaxed);
+        self.want_room(set, other.room_wanted.load(Ordering::Relaxed), once);
     }
 
     pub fn due(&self) -> u64 {
@@ -200,5 +311,21 @@ impl Slot {
             }
             process::yield_now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_add_up_and_those_at_the_same_time_count_once() {
+        let waited = Waited::default();
+        assert_eq!([waited.add(100, 110), waited.add(200, 210), waited.add(300, 320)], [10, 20, 40]);
+        waited.forget();
+        assert_eq!([waited.add(100, 110), waited.add(100, 110), waited.add(105, 112)], [10, 10, 12]);
+        assert_eq!([waited.add(90, 120), waited.add(90, 121)], [30, 31], "it began before the others");
+        waited.set(5, 121);
+        assert_eq!([waited.add(121, 123), waited.add(121, 123)], [7, 7]);
     }
 }

@@ -6,6 +6,7 @@
 const ESTABLISHED: u8 = 1;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
+const CLOSE_WAIT: u8 = 8;
 
 /// The kernel's times are those of its clock ticks, of which the longest takes so many milliseconds.
 const TICK: u64 = 10;
@@ -29,8 +30,9 @@ pub struct Facts {
     pub acknowledged: u64,
 }
 
-/// For how many of the milliseconds that the program has waited to receive, nothing can have come that it waits for. A
-/// request that has just been sent begins a new wait; the same one, sent again, does not.
+/// For how many milliseconds the peer has been silent while the program waited to receive: at most as long as the program
+/// waited, counted from the last data that came. Data that the program has sent begins the count anew, because the peer may
+/// be working on it; a retransmission of it does not.
 #[must_use]
 pub fn silent(facts: &Facts, waited: u64) -> u64 {
     if !matches!(facts.state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2) || facts.unread || facts.unsent {
@@ -44,7 +46,7 @@ pub fn silent(facts: &Facts, waited: u64) -> u64 {
 /// when the wait began.
 #[must_use]
 pub fn stuck(facts: &Facts, waited: u64, before: u64) -> u64 {
-    if facts.state == ESTABLISHED && facts.acknowledged == before { waited } else { 0 }
+    if matches!(facts.state, ESTABLISHED | CLOSE_WAIT) && facts.acknowledged == before { waited } else { 0 }
 }
 
 /// Whether so many milliseconds of silence reach a limit.
@@ -92,7 +94,10 @@ mod tests {
         let full = Facts { unsent: true, ..QUIET };
         assert_eq!(stuck(&full, 2000, 7), 2000);
         assert_eq!(stuck(&full, 2000, 6), 0);
-        assert_eq!(stuck(&Facts { state: 2, ..full }, 2000, 7), 0);
+        assert_eq!(stuck(&Facts { state: CLOSE_WAIT, ..full }, 2000, 7), 2000);
+        for state in [2, 3, 4, 5, 7] {
+            assert_eq!(stuck(&Facts { state, ..full }, 2000, 7), 0, "{state}");
+        }
     }
 
     #[test]
