@@ -15,6 +15,7 @@ mod libraries;
 mod lookup;
 mod machines;
 mod matrix;
+mod messages;
 mod mixed;
 mod mptcp;
 mod namespaces;

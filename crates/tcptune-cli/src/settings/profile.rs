@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Arg;
+use clap_complete::engine::ArgValueCandidates;
 use tcptune_core::options::table::{self, Own, Target};
 use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
 use tcptune_core::settings::draft::Draft;
@@ -11,6 +12,7 @@ use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::named::{self, Found, SUFFIX};
 use tcptune_core::settings::source::Process;
 
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::system::{kernel, variables};
 
@@ -26,6 +28,14 @@ pub fn arg() -> Arg {
         .long("profile")
         .value_name("NAME")
         .help("Settings for a purpose, see `tcptune profile list`; those that stand as flags win over it")
+        .add(named())
+}
+
+/// Their names, for a shell.
+pub fn named() -> ArgValueCandidates {
+    candidates::words(|| {
+        all().into_iter().map(|profile| (profile.name.clone(), profile.purpose().to_owned())).collect()
+    })
 }
 
 /// The directories of the operator's own, the first one first.
