@@ -48,7 +48,8 @@ pub fn readable(at: *const u8) -> bool {
     refused == Err(libc::EINVAL)
 }
 
-/// Whether so many bytes of a program's can be read, which are no more than a page.
+/// Whether so many bytes of a program's can be read, 8 or more and no more than a page: the first and the last 8 are asked
+/// about, since valgrind complains of a look below the stack pointer, on the same page.
 ///
 /// Most lie on the stack, in frames that are still there: pages of it that could be read once are not asked about again.
 #[must_use]
@@ -57,8 +58,8 @@ pub fn is_readable(at: *const u8, len: usize) -> bool {
     let last = at.addr().wrapping_add(len.saturating_sub(1));
     let pages = pages_of_stack(at.addr(), last);
     is_known(&READABLE, pages)
-        || (readable(at.with_addr(at.addr() / PAGE * PAGE))
-            && (at.addr() / PAGE == last / PAGE || readable(at.with_addr(last / PAGE * PAGE)))
+        || (readable(at)
+            && (at.addr() / PAGE == last / PAGE || readable(last_8(at, len)))
             && remember(&READABLE, pages))
 }
 
@@ -77,12 +78,17 @@ pub fn are_readable(parts: &[(*const u8, usize)]) -> bool {
     }
     let mut asked = usize::MAX;
     there().all(|(at, len)| {
-        (at.addr() / PAGE..=at.addr().saturating_add(len.saturating_sub(1)) / PAGE).all(|page| {
-            let known = page == asked || readable(at.with_addr(page * PAGE));
-            asked = page;
+        [*at, last_8(*at, *len)].into_iter().all(|at| {
+            let (page, end) = (at.addr() / PAGE, at.addr().saturating_add(7) / PAGE);
+            let known = (page == asked && end == asked) || readable(at);
+            asked = end;
             known
         })
     }) && remember(&READABLE, pages)
+}
+
+fn last_8(at: *const u8, len: usize) -> *const u8 {
+    at.wrapping_add(len.saturating_sub(8))
 }
 
 /// The last pages of a stack that could be read: the number of the first one, and a bit for a second one.
