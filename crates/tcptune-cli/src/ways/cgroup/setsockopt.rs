@@ -105,7 +105,8 @@ fn whole(asm: &mut Asm) {
     asm.load(Size::Word, R1, R6, OPTLEN);
     asm.note("-1: it is left out").with32(Op::Add, R1, 1);
     asm.note("all of it was shown").jump_if(R1, Is::Below, SHOWN + 2, out);
-    asm.note("the program's own").store_number(Size::Word, R6, OPTLEN, 0);
+    asm.note("the program's own");
+    steps::answer(asm, OPTLEN, 0);
     steps::go_on(asm, out);
 }
 
@@ -170,7 +171,7 @@ fn during_an_attempt(asm: &mut Asm, slot: Option<(&Slot, Label)>, tuning: &Tunin
     asm.load(Size::Word, R1, FP, SCRATCH);
     asm.load(Size::Word, R2, R9, profile::CONNECT_TIMEOUT);
     asm.note("is it lent?").jump_if_both(R1, Is::NotEqual, R2, not_lent);
-    asm.store_number(Size::Word, R6, OPTLEN, -1);
+    steps::answer(asm, OPTLEN, -1);
     if let Some((slot, _)) = slot {
         // Our own value for the user timeout is what will be put back: where it wins, the program's is dropped.
         winning(asm);
@@ -234,7 +235,8 @@ fn leave_out(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
     asm.load(Size::Double, R5, FP, LENGTH);
     asm.call(Helper::Setsockopt);
     asm.note("refused").jump_if64(R0, Is::NotEqual, 0, pass);
-    asm.note("done, as far as the program sees").store_number(Size::Word, R6, OPTLEN, -1);
+    asm.note("done, as far as the program sees");
+    steps::answer(asm, OPTLEN, -1);
     steps::count(asm, tuning, Count::LeftOut);
     asm.jump(pass);
 }

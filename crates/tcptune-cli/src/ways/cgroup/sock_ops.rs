@@ -135,7 +135,7 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
         let is_counted_alone = call != Call::Connect || !tuning.has_timeouts;
         asm.note("left to outer cgroups").jump_if(R1, Is::NotEqual, 0, if is_counted_alone { counted } else { left });
     }
-    asm.store_number(Size::Word, R6, REPLY, TAKEN);
+    steps::answer(asm, REPLY, TAKEN);
     asm.here(left);
     if tuning.has_choice() {
         if tuning.yields {
@@ -321,7 +321,7 @@ fn count_connection(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
         asm.load(Size::Word, R1, FP, PHASE);
         asm.note("left to outer cgroups").jump_if(R1, Is::NotEqual, 0, left);
     }
-    asm.store_number(Size::Word, R6, REPLY, TAKEN);
+    steps::answer(asm, REPLY, TAKEN);
     asm.here(left);
     asm.note("round trip, times 8").load(Size::Word, R2, R6, SRTT_US);
     asm.with(Op::Rsh, R2, 3);
