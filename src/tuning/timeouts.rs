@@ -60,10 +60,10 @@ impl Tuning {
             let blocking = files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
             let ours = blocking
                 && apply::mark(&self.real, fd).is_some_and(is_tcp)
-                && !apply::is_programs(&self.real, profile, fd, mark, planned)
-                && apply::timeout(&self.real, fd, planned).is_some();
+                && !apply::is_programs(&self.real, profile, fd, mark, &planned)
+                && apply::timeout(&self.real, fd, &planned).is_some();
             if ours && log::log_enabled!(log::Level::Debug) {
-                explain(fd, receives, &planned.value);
+                explain(fd, receives, &planned.value());
             }
             ours
         })
