@@ -159,14 +159,33 @@ pub fn listener(address: &str) -> (TcpListener, String) {
     (listener, port)
 }
 
-/// A BPF program for socket operations that does nothing, as another tool may have attached it.
+/// A BPF program as another tool may have attached it.
 pub struct Other {
     cgroup: File,
     program: OwnedFd,
+    kind: i32,
 }
 
 impl Other {
+    /// For socket operations, and does nothing.
     pub fn attach(group: &Group) -> Self {
+        // r0 = 1; exit
+        Self::of(group, 13, 3, &[[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]])
+    }
+
+    /// Refuses each setsockopt(2) whose value the kernel has shown to programs in part only.
+    pub fn refuses_long_values(group: &Group) -> Self {
+        let instructions = [
+            [0x61, 0x12, 32, 0, 0, 0, 0, 0], // r2 = the length
+            [0xb7, 0, 0, 0, 1, 0, 0, 0],     // r0 = 1
+            [0xb5, 2, 1, 0, 0, 0x10, 0, 0],  // if r2 <= 4096 skip
+            [0xb7, 0, 0, 0, 0, 0, 0, 0],     // r0 = 0
+            [0x95, 0, 0, 0, 0, 0, 0, 0],     // exit
+        ];
+        Self::of(group, 25, 22, &instructions)
+    }
+
+    fn of(group: &Group, program: u32, kind: i32, instructions: &[[u8; 8]]) -> Self {
         #[repr(C)]
         #[derive(Default)]
         struct Load {
@@ -178,35 +197,34 @@ impl Other {
             name: [u8; 16],
             more: [u32; 2],
         }
-        // r0 = 1; exit
-        let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
         let licence = c"GPL";
         let mut load = Load {
-            program: 13,
-            count: 2,
+            program,
+            count: u32::try_from(instructions.len()).expect("few"),
             instructions: instructions.as_ptr().addr() as u64,
             licence: licence.as_ptr().addr() as u64,
             name: *b"another_tool\0\0\0\0",
+            more: [0, if program == 13 { 0 } else { kind.cast_unsigned() }],
             ..Load::default()
         };
         let fd = bpf(5, &mut load).expect("loaded");
         // SAFETY: the call has made it.
         let program = unsafe { OwnedFd::from_raw_fd(fd) };
         let cgroup = File::open(group.path()).expect("the cgroup");
-        bpf(8, &mut [cgroup.as_raw_fd(), fd, 3, 2]).expect("attached");
-        Self { cgroup, program }
+        bpf(8, &mut [cgroup.as_raw_fd(), fd, kind, 2]).expect("attached");
+        Self { cgroup, program, kind }
     }
 
     /// Whether it is attached still.
     pub fn is_there(&self) -> bool {
-        let again = bpf(8, &mut [self.cgroup.as_raw_fd(), self.program.as_raw_fd(), 3, 2]);
+        let again = bpf(8, &mut [self.cgroup.as_raw_fd(), self.program.as_raw_fd(), self.kind, 2]);
         again.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
     }
 }
 
 impl Drop for Other {
     fn drop(&mut self) {
-        let _ = bpf(9, &mut [self.cgroup.as_raw_fd(), self.program.as_raw_fd(), 3, 0]);
+        let _ = bpf(9, &mut [self.cgroup.as_raw_fd(), self.program.as_raw_fd(), self.kind, 0]);
     }
 }
 

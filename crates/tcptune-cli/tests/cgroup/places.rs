@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::group::{Group, Other, listener, mount, programs_of};
-use crate::harness::{Ended, Running, TCPTUNE};
+use crate::harness::{Ended, Running, TCPTUNE, real_python};
 
 fn sleep(group: &Group) -> Running {
     let mut command = Command::new("sleep");
@@ -80,6 +80,7 @@ fn wrong_places_and_settings_are_one_line_and_attach_nothing() {
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stderr.contains("tcptune: LINGER is left out: the kernel lets no BPF program set"), "{ended:#?}");
     assert!(ended.stderr.contains("CONNECT_TIMEOUT=20ms becomes 100ms"), "{ended:#?}");
+    assert_eq!(group.attached().expect("attached")["settings"]["CONNECT_TIMEOUT"], "100ms");
     let ended = group.tcptune("attach", &["--keepidle", "60", "--dry-run"]);
     assert!(ended.stdout.contains("tcptune_sockops") && ended.stdout.contains("; KEEPIDLE=60s"), "{ended:#?}");
     group.detach();
@@ -152,4 +153,24 @@ fn a_program_of_another_tool_stays() {
     group.detach();
     assert_eq!(programs_of(&group), [1, 0, 0, 0]);
     assert!(other.is_there());
+}
+
+/// The kernel shows programs one page of a value, and before Linux 6.5 fails with `EFAULT` where they leave the length.
+#[test]
+fn a_long_value_of_setsockopt_is_left_as_it_is() {
+    let Some(outer) = Group::or_skip("a_long_value_of_setsockopt_is_left_as_it_is") else { return };
+    let inner = outer.below("inner");
+    let _other = Other::refuses_long_values(&outer);
+    let script =
+        "import socket\ns = socket.socket()\ns.setsockopt(6, 1, b'\\1\\0\\0\\0' * 2048)\nprint(s.getsockopt(6, 1))";
+    let sets = || {
+        let mut command = Command::new(real_python());
+        inner.enter(command.args(["-I", "-c", script]));
+        Ended::of(&mut command)
+    };
+    assert!(sets().stderr.contains("Operation not permitted"), "the other program sees the length");
+    for settings in [&["--keepidle", "60"][..], &["--nodelay", "on", "--connect-timeout", "3s"]] {
+        inner.attach(settings);
+        assert_eq!(sets().stdout.trim(), "1", "{settings:?}");
+    }
 }

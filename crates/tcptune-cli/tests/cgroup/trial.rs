@@ -1,9 +1,10 @@
 //! A trial ends by itself.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::group::{Group, listener};
-use crate::harness::eventually;
+use crate::harness::{Ended, Running, TCPTUNE, eventually};
 use crate::hole::BlackHole;
 
 #[test]
@@ -30,4 +31,43 @@ fn after_a_trial_nothing_is_set_and_both_are_counted() {
     // Another one takes its place.
     group.attach(&["--keepidle", "61"]);
     assert_eq!(group.client(&["127.0.0.1", &port])["keepidle"], 61);
+}
+
+#[test]
+fn after_a_trial_the_outer_cgroup_holds_again_and_check_says_so() {
+    let Some(outer) = Group::or_skip("after_a_trial_the_outer_cgroup_holds_again_and_check_says_so") else { return };
+    let (_v4, port) = listener("127.0.0.1");
+    let hole = BlackHole::v4();
+    let inner = outer.below("inner");
+    let mut sleep = Command::new("sleep");
+    inner.enter(sleep.arg("60"));
+    let sleep = Running::start(&mut sleep);
+    let check = || {
+        let checked = Ended::of(Command::new(TCPTUNE).args(["check", "--json", &sleep.pid().to_string()])).any_json();
+        (checked["tuned"] == true, checked["attached"].as_str().unwrap_or_default().to_owned())
+    };
+    let trial = |more: &[&str]| {
+        inner.attach(&[&["--keepidle", "61", "--for", "1s"], more].concat());
+        eventually("the trial ends", || inner.attached().expect("attached")["seconds_left"] == 0.0);
+    };
+
+    trial(&["--rule", "dst=127.0.0.2 : keepidle=5"]);
+    let (is_tuned, says) = check();
+    assert!(!is_tuned && says.contains("KEEPIDLE=61s 1 rule; the trial is over"), "{says}");
+    assert_eq!(inner.client(&["127.0.0.1", &port, "late_idle=300"])["keepidle"], 300);
+
+    outer.attach(&["--keepidle", "60", "--connect-timeout", "400ms"]);
+    for more in [&[][..], &["--connect-timeout", "3s"]] {
+        trial(more);
+        let before = outer.count("connects");
+        let (is_tuned, says) = check();
+        assert!(is_tuned && says.contains("KEEPIDLE=60s"), "{says}");
+        assert_eq!(inner.client(&["127.0.0.1", &port, "late_idle=300"])["keepidle"], 60, "{more:?}");
+        let begun = Instant::now();
+        let said = inner.client(&[&hole.ip(), &hole.port(), "timeout=7777"]);
+        assert_eq!((&said["errno"], &said["user_timeout"]), (&libc::ETIMEDOUT.into(), &7777.into()), "{said:#}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "by the outer timeout");
+        assert_eq!(outer.count("connects") - before, 2);
+        assert_eq!(inner.attached().expect("attached")["counts_after_the_trial"]["connects"], 2);
+    }
 }

@@ -72,8 +72,10 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
         ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
     ];
     if let Some(attached) = attached(pid) {
-        facts.push(("Attached", attached.clone(), json!(attached)));
-        reasons.clear(); // whatever keeps the library out
+        facts.push(("Attached", attached.text.clone(), json!(attached.text)));
+        if attached.holds {
+            reasons.clear(); // whatever keeps the library out
+        }
     }
     facts.extend(found.as_ref().map(|library| ("Version", library.version.clone(), json!(library.version))));
     if way == Some(Way::Notify) {
@@ -84,18 +86,39 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
 }
 
-/// What `tcptune attach` has attached to its cgroup, or the nearest around it that has some.
-fn attached(pid: i32) -> Option<String> {
-    let cgroup = Cgroup::of_process(pid).ok()?;
-    cgroup.with_ancestors().ok()?.find_map(|cgroup| {
-        let about = Attached::find(cgroup.open().ok()?.as_fd()).ok()?.about()?;
-        if about.left().is_some_and(|left| left.is_zero()) {
-            return None;
-        }
-        let settings: Vec<_> = about.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let rules = if about.rules.is_empty() { String::new() } else { format!(", {} rules", about.rules.len()) };
-        Some(format!("{cgroup}: {}{rules}", settings.join(" ")))
-    })
+/// What `tcptune attach` has attached to a cgroup of the process.
+struct OfCgroup {
+    text: String,
+    /// Whether it sets anything still.
+    holds: bool,
+}
+
+/// The nearest that holds; where none does, the nearest.
+fn attached(pid: i32) -> Option<OfCgroup> {
+    let nearest = Cgroup::of_process(pid).ok()?;
+    let mut all: Vec<_> = nearest.with_ancestors().ok()?.filter_map(|cgroup| of_cgroup(&cgroup)).collect();
+    let holds = all.iter().position(|it| it.holds).unwrap_or_default();
+    (!all.is_empty()).then(|| all.swap_remove(holds))
+}
+
+fn of_cgroup(cgroup: &Cgroup) -> Option<OfCgroup> {
+    let attached = Attached::find(cgroup.open().ok()?.as_fd()).ok()?;
+    let about = attached.about()?;
+    let settings = about.settings.iter().map(|(name, value)| format!("{name}={value}"));
+    let rules = match about.rules.len() {
+        0 => None,
+        1 => Some("1 rule".to_owned()),
+        count => Some(format!("{count} rules")),
+    };
+    let is_over = about.left().is_some_and(|left| left.is_zero());
+    let is_stopped = attached.state().is_some_and(|state| state.is_stopped());
+    let end = match (is_over, is_stopped) {
+        (true, _) => "; the trial is over: nothing is set any more",
+        (_, true) => "; a detach has not come to its end: nothing is set any more",
+        _ => "",
+    };
+    let parts: Vec<_> = settings.chain(rules).collect();
+    Some(OfCgroup { text: format!("{cgroup}: {}{end}", parts.join(" ")), holds: end.is_empty() })
 }
 
 /// What the library in the process has decided.
@@ -164,7 +187,7 @@ impl Announced {
         let backend = self.0.settings().find(|(name, _)| *name == "BACKEND").map(|(_, value)| value);
         match backend.and_then(OsStr::to_str) {
             Some("notify") => (live::process::status(target.pid())?.seccomp == Some(FILTERED)).then_some(Way::Notify),
-            Some("cgroup") => attached(target.pid()).is_some().then_some(Way::Cgroup),
+            Some("cgroup") => attached(target.pid()).is_some_and(|it| it.holds).then_some(Way::Cgroup),
             _ => mapped.then_some(Way::Preload),
         }
     }

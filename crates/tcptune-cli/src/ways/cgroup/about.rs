@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use tcptune_core::options::table::OPTIONS;
+use tcptune_core::options::table::{OPTIONS, Own, Target};
+use tcptune_core::options::value::Value;
 
 use super::layout::{Count, state};
-use super::tuning::{OfUser, Tuning};
+use super::tuning::{OfUser, SHORTEST, Tuning};
 
 /// One attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,9 +40,13 @@ impl About {
     /// Of settings that are about to be attached, as rules were written.
     pub fn new(settings: &[OfUser], rules: Vec<String>, tuning: &Tuning<'_>, until: Option<u64>) -> Self {
         let settings = || settings.iter().map(|(_, settings)| settings);
-        let shown = |row: usize, value| {
+        let shown = |row: usize, value: &Value| {
             let opt = OPTIONS.get(row)?;
-            tuning.sets(opt).then(|| (opt.name().to_owned(), opt.kind.show(value).to_string()))
+            let held = match (opt.target, value) {
+                (Target::Own(Own::ConnectTimeout), Value::Int(ms)) => Value::Int((*ms).max(SHORTEST.into())),
+                _ => value.clone(),
+            };
+            tuning.sets(opt).then(|| (opt.name().to_owned(), opt.kind.show(&held).to_string()))
         };
         let uid = rustix::process::getuid().as_raw();
         let longest = settings()

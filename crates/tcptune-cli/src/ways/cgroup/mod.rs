@@ -78,6 +78,12 @@ mod tests {
         let tuning = Tuning::new(&settings, 250, 1, is_trial);
         let programs = programs(&tuning).expect("not too long");
         let texts: Vec<_> = programs.iter().map(|(kind, code)| format!("{}\n{code}", kind.name)).collect();
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            // `BPF_ST` to the context, which programs keep in r6.
+            let stored = line.split_once(" *)(r6 +").and_then(|(_, rest)| rest.split_once(") = "));
+            let is_register = stored.is_none_or(|(_, value)| value.starts_with(['w', 'r']));
+            assert!(is_register, "before Linux 6.4 the verifier does not take: {line}");
+        }
         texts.concat()
     }
 

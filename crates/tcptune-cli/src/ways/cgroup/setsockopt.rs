@@ -38,13 +38,16 @@ const TAKEN: i32 = super::sock_ops::TAKEN;
 const ROOM: i32 = 16;
 const MARK: i16 = 12;
 
+/// What the kernel shows a program of a value: its smallest page.
+const SHOWN: i32 = 4096;
+
 const LEVELS: [i32; 4] = [libc::SOL_SOCKET, libc::IPPROTO_TCP, libc::IPPROTO_IP, libc::IPPROTO_IPV6];
 
 /// The whole program.
 pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
     let [pass, ours, during] = ["pass", "ours", "during_an_attempt"].map(|name| asm.label(name));
     asm.copy(R6, R1);
-    unless_taken(asm, pass);
+    unless_taken(asm, tuning, pass);
     let slots: Vec<_> = tuning.slots.iter().filter(|slot| !slot.is_of_bind()).collect();
     let labels: Vec<_> = slots.iter().map(|slot| asm.label(slot.opt.name().to_lowercase())).collect();
     let of_user_timeout = slots.iter().zip(&labels).find(|(slot, _)| is_user_timeout(slot));
@@ -71,7 +74,8 @@ pub fn program(asm: &mut Asm, tuning: &Tuning<'_>) {
         }
         asm.here(next);
     }
-    steps::go_on(asm, pass);
+    asm.here(pass);
+    whole(asm);
 
     asm.here(during);
     if tuning.has_timeouts {
@@ -94,20 +98,36 @@ fn is_user_timeout(slot: &Slot) -> bool {
     slot.option.is(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
 }
 
-/// Programs of inner cgroups run first, and mark the call.
-fn unless_taken(asm: &mut Asm, pass: Label) {
+/// The kernel goes on as ever. Of a longer value than it shows it would take that part alone, and before Linux 6.5 it fails
+/// with `EFAULT` (iptables sets such ones); a length of 0 stands for all that the program has given.
+fn whole(asm: &mut Asm) {
+    let out = asm.label("out");
+    asm.load(Size::Word, R1, R6, OPTLEN);
+    asm.note("-1: it is left out").with32(Op::Add, R1, 1);
+    asm.note("all of it was shown").jump_if(R1, Is::Below, SHOWN + 2, out);
+    asm.note("the program's own");
+    steps::answer(asm, OPTLEN, 0);
+    steps::go_on(asm, out);
+}
+
+/// Programs of inner cgroups run first, and mark the call, unless they set nothing any more.
+fn unless_taken(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
     let free = asm.label("free");
     asm.load(Size::Word, R1, R6, OPTLEN);
     asm.note("left out already").jump_if(R1, Is::Equal, -1, pass);
     asm.note("no room for a mark").jump_if(R1, Is::Above, MARK.into(), free);
-    asm.load(Size::Double, R2, R6, OPTVAL);
+    asm.load(Size::Double, R7, R6, OPTVAL);
     asm.load(Size::Double, R3, R6, OPTVAL_END);
-    asm.copy(R1, R2);
+    asm.copy(R1, R7);
     asm.with(Op::Add, R1, ROOM);
     asm.jump_if_both(R1, Is::Above, R3, free);
-    asm.load(Size::Word, R1, R2, MARK);
+    asm.load(Size::Word, R1, R7, MARK);
     asm.note("an inner cgroup has it").jump_if(R1, Is::Equal, TAKEN, pass);
-    asm.store_number(Size::Word, R2, MARK, TAKEN);
+    steps::unless_stopped(asm, free);
+    if tuning.is_trial {
+        steps::unless_over(asm, free);
+    }
+    asm.store_number(Size::Word, R7, MARK, TAKEN);
     asm.here(free);
 }
 
@@ -151,7 +171,7 @@ fn during_an_attempt(asm: &mut Asm, slot: Option<(&Slot, Label)>, tuning: &Tunin
     asm.load(Size::Word, R1, FP, SCRATCH);
     asm.load(Size::Word, R2, R9, profile::CONNECT_TIMEOUT);
     asm.note("is it lent?").jump_if_both(R1, Is::NotEqual, R2, not_lent);
-    asm.store_number(Size::Word, R6, OPTLEN, -1);
+    steps::answer(asm, OPTLEN, -1);
     if let Some((slot, _)) = slot {
         // Our own value for the user timeout is what will be put back: where it wins, the program's is dropped.
         winning(asm);
@@ -215,7 +235,8 @@ fn leave_out(asm: &mut Asm, tuning: &Tuning<'_>, pass: Label) {
     asm.load(Size::Double, R5, FP, LENGTH);
     asm.call(Helper::Setsockopt);
     asm.note("refused").jump_if64(R0, Is::NotEqual, 0, pass);
-    asm.note("done, as far as the program sees").store_number(Size::Word, R6, OPTLEN, -1);
+    asm.note("done, as far as the program sees");
+    steps::answer(asm, OPTLEN, -1);
     steps::count(asm, tuning, Count::LeftOut);
     asm.jump(pass);
 }

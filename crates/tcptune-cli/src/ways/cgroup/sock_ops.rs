@@ -127,16 +127,16 @@ fn take(asm: &mut Asm, tuning: &Tuning<'_>, call: Call, out: Label) {
     asm.note("an inner cgroup has it").load(Size::Word, R1, R6, REPLY);
     asm.jump_if(R1, Is::Equal, TAKEN, out);
     steps::unless_stopped(asm, out);
-    asm.store_number(Size::Word, R6, REPLY, TAKEN);
-    let [counted, over, inherited] =
-        ["counted", "after_the_trial", "inherited"].map(|what| asm.label(format!("{name}_{what}")));
+    let [counted, over, inherited, left] =
+        ["counted", "after_the_trial", "inherited", "left"].map(|what| asm.label(format!("{name}_{what}")));
     if tuning.is_trial {
         steps::phase(asm, name);
-        if call != Call::Connect || !tuning.has_timeouts {
-            asm.load(Size::Word, R1, FP, PHASE);
-            asm.jump_if(R1, Is::NotEqual, 0, counted);
-        }
+        asm.load(Size::Word, R1, FP, PHASE);
+        let is_counted_alone = call != Call::Connect || !tuning.has_timeouts;
+        asm.note("left to outer cgroups").jump_if(R1, Is::NotEqual, 0, if is_counted_alone { counted } else { left });
     }
+    steps::answer(asm, REPLY, TAKEN);
+    asm.here(left);
     if tuning.has_choice() {
         if tuning.yields {
             asm.store_number(Size::Word, FP, SET_BY_PROGRAM, 0);
@@ -315,10 +315,14 @@ fn count_connection(asm: &mut Asm, tuning: &Tuning<'_>, out: Label) {
     }
     asm.note("an inner cgroup has it").load(Size::Word, R1, R6, REPLY);
     asm.jump_if(R1, Is::Equal, TAKEN, out);
-    asm.store_number(Size::Word, R6, REPLY, TAKEN);
+    let left = asm.label("connected_left");
     if tuning.is_trial {
         steps::phase(asm, "connected");
+        asm.load(Size::Word, R1, FP, PHASE);
+        asm.note("left to outer cgroups").jump_if(R1, Is::NotEqual, 0, left);
     }
+    steps::answer(asm, REPLY, TAKEN);
+    asm.here(left);
     asm.note("round trip, times 8").load(Size::Word, R2, R6, SRTT_US);
     asm.with(Op::Rsh, R2, 3);
     steps::add(asm, tuning, Count::Microseconds);

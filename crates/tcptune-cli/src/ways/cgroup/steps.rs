@@ -21,6 +21,12 @@ pub fn go_on(asm: &mut Asm, out: Label) {
     asm.exit();
 }
 
+/// Stores a number in the context, by `r1`: before Linux 6.4 the verifier takes it there from a register only.
+pub fn answer(asm: &mut Asm, offset: i16, number: i32) {
+    asm.set(R1, number);
+    asm.store(Size::Word, R6, offset, R1);
+}
+
 /// Nothing new is begun while it is being detached.
 pub fn unless_stopped(asm: &mut Asm, out: Label) {
     asm.note("is being detached").map_value(R1, Map::State, state::STOPPED);
