@@ -106,9 +106,9 @@ def curve(axes, title, figures):
 
 def main(path, svg, machine):
     tables = read(path)
-    figure = pyplot.figure(figsize=(8.96, 10.1))  # 860 pixels
-    grid = figure.add_gridspec(3, 2, height_ratios=(8, 15, 8), left=0.175, right=0.872, top=0.972, bottom=0.094,
-                               wspace=1.35, hspace=0.33)
+    figure = pyplot.figure(figsize=(8.96, 12.2))  # 860 pixels
+    grid = figure.add_gridspec(4, 2, height_ratios=(8, 15, 8, 5), left=0.175, right=0.872, top=0.977, bottom=0.078,
+                               wspace=1.35, hspace=0.36)
 
     execs = tables["exec of /bin/true"]
     base = execs.get("libdontdie", {}).get("added", (0,))[0]
@@ -141,6 +141,13 @@ def main(path, svg, machine):
             ("other network", v4, "rules: 1000"), ("IPv6 network", v6, "rules: 1000"),
             ("other port", v4, "rules: 1000, by port"), ("other own address", v4, "rules: 1000, by src"),
             ("none, again", v4, "no rules, again"))])], own="")
+
+    for column, threads in enumerate(("1", "64")):
+        turns = ((f"{pending:,} pending", tables[f"a turn of an epoll loop, {threads} threads, {pending} connects pending"])
+                 for pending in (0, 100, 1000, 10000))
+        panel(figure.add_subplot(grid[3, column]), f"Connects that go on, {threads} thread" + "s" * column,
+              "turn of an epoll loop, ratio to no preload", 1, [("", [
+                  (label, *row(figures, "tcptune, timeout", "no preload")[1:]) for label, figures in turns])], own="")
 
     figure.text(0.012, 0.009, "Dots are medians, lines go from quartile to quartile. Orange: the most that is allowed "
                 "(exec: 1.1 and 1.2 × libdontdie).\n" + machine, linespacing=1.4)

@@ -85,7 +85,7 @@ pub fn always(text: fmt::Arguments) {
 pub fn last_words(text: fmt::Arguments) -> ! {
     match BACKEND.get() {
         Some(backend) => backend.write(Level::Error, text),
-        None => drop(write(libc::STDERR_FILENO, &Line::new(Level::Error, text))), // before start-up: nobody has closed it yet
+        None => drop(write(libc::STDERR_FILENO, Line::new().with(Level::Error, text))), // before start-up: nobody has closed it yet
     }
     // SAFETY: ends the process.
     unsafe { libc::abort() }
@@ -107,18 +107,31 @@ impl Log for Backend {
 }
 
 impl Backend {
+    // A handler that connects may have little stack: there is one buffer at a time, and what needs more room than that is
+    // done before it is there, or after.
+
     fn write(&self, level: Level, text: fmt::Arguments) {
-        let Some(path) = self.file else { return self.to_stderr(&Line::new(level, text)) };
-        if let Err(error) = append(path, &Line::dated(level, text))
-            && !self.complained.swap(true, Ordering::Relaxed)
-        {
-            let error = errno::Named(error);
-            let path = std::str::from_utf8(path.to_bytes()).unwrap_or("?");
-            let text = format_args!("TCPTUNE_LOG_FILE={path}: cannot be written to ({error}); messages are dropped");
-            self.to_stderr(&Line::new(Level::Warn, text));
+        match self.file {
+            None => self.to_stderr(Line::new().with(level, text)),
+            Some(path) => {
+                if let Err(error) = append_line(path, level, text)
+                    && !self.complained.swap(true, Ordering::Relaxed)
+                {
+                    self.complain(path, errno::Named(error));
+                }
+            }
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn complain(&self, path: &CStr, error: errno::Named) {
+        let path = std::str::from_utf8(path.to_bytes()).unwrap_or("?");
+        let text = format_args!("TCPTUNE_LOG_FILE={path}: cannot be written to ({error}); messages are dropped");
+        self.to_stderr(Line::new().with(Level::Warn, text));
+    }
+
+    #[inline(never)]
     fn to_stderr(&self, line: &Line) {
         let fd = libc::STDERR_FILENO;
         if let Some(stderr) = self.stderr
@@ -137,19 +150,20 @@ struct Line {
 }
 
 impl Line {
+    const fn new() -> Self {
+        Self { bytes: [0; LINE], len: 0 }
+    }
+
     /// With the time, which a file does not keep as the journal does.
-    fn dated(level: Level, text: fmt::Arguments) -> Self {
-        let mut line = Self { bytes: [0; LINE], len: 0 };
-        let _ = write!(line, "{} ", Date::now());
-        line.with(level, text)
+    #[inline(never)]
+    fn dated(&mut self) -> &mut Self {
+        let _ = write!(self, "{} ", Date::now());
+        self
     }
 
-    fn new(level: Level, text: fmt::Arguments) -> Self {
-        Self { bytes: [0; LINE], len: 0 }.with(level, text)
-    }
-
-    fn with(mut self, level: Level, text: fmt::Arguments) -> Self {
-        let line = &mut self;
+    #[inline(never)]
+    fn with(&mut self, level: Level, text: fmt::Arguments) -> &Self {
+        let line = self;
         let level = match level {
             Level::Error => "error",
             Level::Warn => "warn",
@@ -164,7 +178,7 @@ impl Line {
             *last = b'\n';
             line.len += 1;
         }
-        self
+        line
     }
 }
 
@@ -203,7 +217,13 @@ fn takes_a_line(fd: c_int, mode: libc::mode_t) -> bool {
     kind(mode) == libc::S_IFREG || network::ready(fd, libc::POLLOUT).unwrap_or(libc::POLLOUT) == libc::POLLOUT
 }
 
+#[inline(never)]
+fn append_line(path: &CStr, level: Level, text: fmt::Arguments) -> Result<(), c_int> {
+    append(path, Line::new().dated().with(level, text))
+}
+
 /// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.
+#[inline(never)]
 fn append(path: &CStr, line: &Line) -> Result<(), c_int> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = File::open(path, flags, 0o600)?;

@@ -8,7 +8,7 @@ use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::named::{self, Found};
-use tcptune_core::settings::profile::Limits;
+use tcptune_core::settings::profile::{Limits, Profile};
 use tcptune_core::settings::settled::{Settings, Summary};
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 use tcptune_core::sockets::address;
@@ -159,25 +159,23 @@ fn publish(settings: &'static Settings) {
     // What is logged of a connect that times out is counted with it.
     let counts = settings.stats || settings.log >= log::LevelFilter::Info;
     let stats: Option<&'static Stats> = counts.then(|| &*Box::leak(Box::default()));
-    if let Some(stats) = stats {
-        BLOCK.tell_counts(stats);
-    }
     let syn = log::log_enabled!(log::Level::Debug)
         .then(|| (sysctl("tcp_syn_retries").unwrap_or(6), sysctl("tcp_syn_linear_timeouts").unwrap_or(0)));
     let everywhere = settings.only_profile();
-    let waits = settings.profiles.iter().any(|profile| profile.connect_timeout.is_some());
-    let silence = Silence::new(settings.profiles.iter().map(|profile| profile.limits));
-    let times_out = settings.profiles.iter().any(|profile| profile.limits != Limits::default());
+    let waits = settings.profiles.iter().any(|profile| profile.connect_timeout().is_some());
+    let silence = Silence::new(settings.profiles.iter().map(Profile::limits));
+    let times_out = settings.profiles.iter().any(|profile| profile.limits() != Limits::default());
     if (waits || counts || times_out)
         && let Some(clock) = lookup::vdso_clock()
     {
         clock::use_vdso(clock);
     }
     let process = system::process::id();
+    let totals = BLOCK.tell_counts(process, stats);
     let _ = TUNING.set(Box::new(Tuning {
         settings,
         everywhere,
-        mptcp: settings.profile(settings.rules.fallback()).is_some_and(|profile| profile.mptcp),
+        mptcp: settings.profile(settings.rules.fallback()).is_some_and(Profile::mptcp),
         real: hooks::real(waits),
         real_socket: hooks::calls::socket::real(),
         descriptors: Descriptors::default(),
@@ -186,6 +184,7 @@ fn publish(settings: &'static Settings) {
         silence,
         times_out,
         process,
+        totals,
         stats,
         syn,
     }));

@@ -180,7 +180,7 @@ pub unsafe fn got(
         // SAFETY: the call has just succeeded.
         unsafe { tuning.error_told(fd, value, len) };
     }
-    if r == 0 && tuning.stats.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+    if r == 0 && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
         // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
         let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
         tuning.told(fd, error);

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
-use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
@@ -66,9 +65,8 @@ impl Tuning {
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
     fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
-        let changes = |profile: &Profile| {
-            profile.connect_timeout.is_some() || has_more(profile) || profile.source != Addresses::default()
-        };
+        let changes =
+            |profile: &Profile| profile.connect_timeout().is_some() || has_more(profile) || profile.has_source();
         if self.everywhere.is_none_or(changes) { self.confirmed(fd, mark) } else { mark }
     }
 
@@ -82,7 +80,7 @@ impl Tuning {
             // socket is taken off.
             if mark.passed().contains(Stages::CONNECT)
                 && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !apply::is_programs(&self.real, profile, fd, mark, planned)
+                && !apply::is_programs(&self.real, profile, fd, mark, &planned)
             {
                 errno::preserved(|| apply::no_send_timeout(&self.real, fd));
             }
@@ -90,8 +88,9 @@ impl Tuning {
         let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(fd)));
         let start = self.stats.map_or(0, |_| stats::now());
         let result = self.bounded(call, mark, profile);
-        if let Some(stats) = self.stats {
-            stats.connected(fd, start, peer, result);
+        match self.stats {
+            Some(stats) => stats.connected(fd, start, peer, result),
+            None => self.totals.connected(result),
         }
         match result {
             Ok(()) => log::trace!("fd {fd}: connect: done"),
@@ -104,7 +103,8 @@ impl Tuning {
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
             if mark.family() == Some(Family::Tcp) {
-                self.watch(fd, profile.limits.receive, profile.limits.send);
+                let limits = profile.limits();
+                self.watch(fd, limits.receive, limits.send);
             }
         }
         result
@@ -112,9 +112,7 @@ impl Tuning {
 
     /// Whether anything depends on where connect(2) goes.
     fn looks_at_peers(&self) -> bool {
-        self.stats.is_some()
-            || self.everywhere.is_none_or(|profile| profile.source != Addresses::default())
-            || self.tells_rules()
+        self.stats.is_some() || self.everywhere.is_none_or(Profile::has_source) || self.tells_rules()
     }
 
     /// Whether the connection stands or will. After a timeout the program has to call a blocking connect again; after a
@@ -151,7 +149,7 @@ impl Tuning {
     /// Binds a socket that is not bound to the address that its connections shall come from.
     #[inline(never)] // for the stack: a connect has little
     fn bind_source(&self, fd: c_int, mark: Mark, profile: &Profile, peer: Option<SocketAddr>) {
-        let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source)) else { return };
+        let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source())) else { return };
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }
@@ -186,5 +184,5 @@ fn answered<T: From<i8>>(result: impl FnOnce() -> Result<T, c_int>) -> T {
 
 /// Whether anything is set after connect(2).
 fn has_more(profile: &Profile) -> bool {
-    profile.at(Stages::CONNECT, Stages::NONE).next().is_some()
+    profile.has_at(Stages::CONNECT, Stages::NONE)
 }

@@ -85,11 +85,10 @@ impl Tuning {
 
     /// After a getsockopt(2) of `SO_ERROR` that gave this error.
     pub fn told(&self, fd: c_int, error: c_int) {
-        if let Some(stats) = self.stats
-            && error != 0
-            && apply::never_connected(&self.real, fd)
-        {
-            stats.failed(fd, error);
+        match self.stats {
+            Some(stats) if error != 0 && apply::never_connected(&self.real, fd) => stats.failed(fd, error),
+            None if error == libc::ETIMEDOUT && apply::never_connected(&self.real, fd) => self.totals.timed_out(),
+            _ => {}
         }
     }
 
@@ -100,8 +99,8 @@ impl Tuning {
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
         let follow_up =
             profile.and_then(|profile| decision::follow_up(profile, level_and_name.0, level_and_name.1, mark.passed()));
-        let holds = match follow_up.map(|planned| &planned.value) {
-            Some(Value::Int(ms)) => c_int::try_from(*ms).unwrap_or(value),
+        let holds = match follow_up.map(|planned| planned.value()) {
+            Some(Value::Int(ms)) => c_int::try_from(ms).unwrap_or(value),
             _ => value,
         };
         let known = attempting || self.attempts.has(fd);
@@ -124,10 +123,10 @@ impl Tuning {
             }
             let name = planned.row().map_or("", Opt::name);
             log::debug!("fd {fd}: the program set {name}; the environment wins");
-            errno::preserved(|| apply::one(&self.real, fd, mark, planned));
+            errno::preserved(|| apply::one(&self.real, fd, mark, &planned));
         } else if is_tcp(mark)
             && (is_timeout(level, optname)
-                || self.everywhere.is_none_or(|profile| profile.precedence == Precedence::Program))
+                || self.everywhere.is_none_or(|profile| profile.precedence() == Precedence::Program))
         {
             // It is remembered where it may count later: where a rule that is not known yet may let the program's values
             // win, and for timeouts, of which the program's wins if it is shorter.

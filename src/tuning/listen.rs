@@ -35,7 +35,7 @@ impl Tuning {
         let own = if look { address::local(fd) } else { None };
         let (Some(profile), mark) = self.settle(fd, mark, own.map(Endpoint::Server)) else { return backlog };
         self.pass(fd, mark, profile, Stages::LISTEN);
-        let Some(ours) = profile.backlog.filter(|_| profile.precedence == Precedence::Env) else { return backlog };
+        let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else { return backlog };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {fd}: listen: backlog {ours} in place of {backlog}");
         ours
@@ -45,7 +45,7 @@ impl Tuning {
     /// socket with this number: REUSEADDR on a UDP socket would let a second one take its port.
     fn may_pass(&self, fd: c_int, mark: Mark, stage: Stages) -> bool {
         let nothing = self.everywhere.is_some_and(|profile| {
-            profile.at(stage, mark.passed()).next().is_none() && (stage != Stages::LISTEN || profile.backlog.is_none())
+            !profile.has_at(stage, mark.passed()) && (stage != Stages::LISTEN || profile.backlog().is_none())
         });
         !nothing && is_tcp(mark) && apply::mark(&self.real, fd).is_some_and(is_tcp)
     }
@@ -62,7 +62,7 @@ impl Tuning {
         self.choices.copy(listener, fd);
         self.count_seen(fd, profile);
         let Some(profile) = profile else { return };
-        let changes = on_listener.is(Fact::ADOPTED) || profile.at(Stages::ACCEPT, Stages::NONE).next().is_some();
+        let changes = on_listener.is(Fact::ADOPTED) || profile.has_at(Stages::ACCEPT, Stages::NONE);
         if changes && !is_tcp(self.confirmed(fd, mark)) {
             return;
         }
@@ -70,7 +70,7 @@ impl Tuning {
             apply::stage(&self.real, profile, fd, mark, Stages::SOCKET);
         }
         self.pass(fd, mark, profile, Stages::ACCEPT);
-        if let (Some(limit), Some(Family::Tcp)) = (profile.limits.client, mark.family()) {
+        if let (Some(limit), Some(Family::Tcp)) = (profile.limits().client, mark.family()) {
             self.watch(fd, Some(limit), None);
         } else if let Some(silence) = &self.silence {
             silence.forget(fd);

@@ -21,7 +21,7 @@ use tcptune_core::sockets::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::real::Real;
 use tcptune_core::sockets::silence::Silence;
-use tcptune_core::sockets::stats::Stats;
+use tcptune_core::sockets::stats::{Stats, Totals};
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::errno;
 
@@ -52,7 +52,9 @@ pub struct Tuning {
     pub real_socket: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     /// The process that started: not its children.
     pub process: usize,
-    /// What is counted, if it is.
+    /// What is counted.
+    pub totals: &'static Totals,
+    /// What else is counted, if it is.
     pub stats: Option<&'static Stats>,
     /// `tcp_syn_retries` and `tcp_syn_linear_timeouts`, read where they are logged: at level debug.
     pub syn: Option<(u32, u32)>,
@@ -123,12 +125,12 @@ impl Tuning {
     /// A TCP socket is here; this holds for it, if that is known yet.
     #[inline]
     fn count_seen(&self, fd: c_int, profile: Option<&Profile>) {
+        self.totals.seen();
+        if profile.is_some_and(|profile| !profile.is_empty()) {
+            self.totals.tuned();
+        }
         if let Some(stats) = self.stats {
             stats.forget(fd);
-            stats.seen();
-            if profile.is_some_and(|profile| !profile.is_empty()) {
-                stats.tuned();
-            }
         }
     }
 
@@ -161,26 +163,37 @@ impl Tuning {
     }
 
     /// What holds for a socket that connects or listens now; its options of socket(2) are on it then.
+    #[inline]
     fn settle(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, Mark) {
+        match self.decided(fd, mark, endpoint) {
+            (Some(profile), true) => (Some(profile), self.pass(fd, mark, profile, Stages::SOCKET)),
+            (profile, _) => (profile, mark),
+        }
+    }
+
+    /// What holds, and whether its options of socket(2) are still to be set: by the caller, so that the stack of this is free
+    /// then.
+    #[inline(never)]
+    fn decided(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, bool) {
         let before = self.profile(fd, mark);
-        let Some(endpoint) = endpoint else { return (before, mark) };
+        let Some(endpoint) = endpoint else { return (before, false) };
         if let Some(profile) = self.everywhere {
             if self.tells_rules() {
                 self.explain_choice(fd, endpoint, profile);
             }
-            return (before, mark);
+            return (before, false);
         }
         // A connect that goes on or is over has its rule: what the socket is bound to now, the kernel has chosen.
         if before.is_some() && mark.passed().contains(Stages::SOCKET) && !apply::is_closed(&self.real, fd) {
-            return (before, mark);
+            return (before, false);
         }
-        let Some(profile) = self.choose(fd, endpoint) else { return (None, mark) };
+        let Some(profile) = self.choose(fd, endpoint) else { return (None, false) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
-        if let (Some(stats), false) = (self.stats, mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
-            stats.tuned();
+        if !(mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
+            self.totals.tuned();
         }
-        (Some(profile), if settled { mark } else { self.pass(fd, mark, profile, Stages::SOCKET) })
+        (Some(profile), !settled)
     }
 
     /// Whether rules are reported though one holds for every socket.

@@ -5,10 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::hole::BlackHole;
-use crate::harness::{Ended, Program, assert_on_time};
-
-/// Late by a busy machine.
-const SLACK: Duration = Duration::from_secs(2);
+use crate::harness::{Ended, LATE, Program, assert_on_time};
 
 /// A port that accepts as long as the tests run, and closes nothing.
 fn live_port() -> String {
@@ -35,6 +32,21 @@ fn another_thread_uses_the_connection_before_connect_has_returned() {
 }
 
 #[test]
+fn a_handler_of_sigio_uses_the_connection_before_connect_has_returned() {
+    let ended = attempts(&["sigio"], &live_port(), "3");
+    assert!(ended.number("inside") > 0, "some came before: {ended:#?}");
+    assert_eq!((ended.number("used"), ended.number("kept"), ended.number("still")), (300, 0, 0), "{ended:#?}");
+}
+
+#[test]
+fn one_long_write_to_a_slow_peer_is_not_ended() {
+    let ended = attempts(&["slow"], "1", "3");
+    assert_eq!((ended.number("during"), ended.number("as_expected")), (3000, 1), "{ended:#?}");
+    assert_eq!(ended.number("after"), 0, "{ended:#?}");
+    assert!(ended.milliseconds("took") > Duration::from_secs(4), "the peer read nothing: {ended:#?}");
+}
+
+#[test]
 fn a_call_that_waits_for_the_attempt_goes_on_without_its_timeout() {
     for way in ["write", "recv", "connect"] {
         let ended = attempts(&["blocking", way], "1", "3");
@@ -49,7 +61,7 @@ fn what_ends_a_call_that_waits_for_the_attempt_is_as_without_the_library() {
     for (way, due) in [("interrupted", 1000), ("timeout", 200)] {
         let ended = attempts(&["blocking", way], "1", "3");
         assert_eq!(ended.number("as_expected"), 1, "{way}: {ended:#?}");
-        assert_on_time(ended.milliseconds("took"), Duration::from_millis(due), SLACK);
+        assert_on_time(ended.milliseconds("took"), Duration::from_millis(due), LATE);
     }
 }
 
@@ -102,7 +114,7 @@ fn a_wait_of_something_else_puts_the_value_back_in_time() {
         let ended = attempts(&["idle", way], &port, "1");
         assert_eq!((ended.number("nothing"), ended.number("after")), (1, 0), "{way}: {ended:#?}");
         let due = if ["signal", "held"].contains(&way) { 2000 } else { 1700 };
-        assert_on_time(ended.milliseconds("took"), Duration::from_millis(due), SLACK);
+        assert_on_time(ended.milliseconds("took"), Duration::from_millis(due), LATE);
         if way == "select" {
             assert!(ended.number("left") < 20 && ended.number("set") == 0, "{ended:#?}");
         }

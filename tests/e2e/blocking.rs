@@ -4,9 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::harness::hole::{BlackHole, refusing_port};
-use crate::harness::{Ended, Program, assert_on_time, eventually};
-
-const SLACK: Duration = Duration::from_millis(150);
+use crate::harness::{Ended, LATE, Program, assert_on_time, eventually};
 
 fn seconds(text: &str) -> Duration {
     Duration::from_secs_f64(text.parse().expect("seconds"))
@@ -14,7 +12,7 @@ fn seconds(text: &str) -> Duration {
 
 fn connect(hole: &BlackHole, more: &[&str], settings: Option<&[(&str, &str)]>) -> Ended {
     let (ip, port) = (hole.ip(), hole.port());
-    Program::probe("connect").args([&*ip, &*port]).args(more).limit(Duration::from_secs(8)).with(settings).run()
+    Program::probe("connect").args([&*ip, &*port]).args(more).with(settings).run()
 }
 
 #[test]
@@ -37,7 +35,7 @@ fn ends_in_time_and_leaves_the_descriptor_as_it_was() {
         let live_port = live.local_addr().expect("its address").port().to_string();
         for timeout in ["0.3", "1", "2.5"] {
             let ended = connect(&hole, &[&live_port], Some(&[("CONNECT_TIMEOUT", timeout)]));
-            assert_on_time(ended.milliseconds("took"), seconds(timeout), SLACK);
+            assert_on_time(ended.milliseconds("took"), seconds(timeout), LATE);
             assert_eq!((ended.number("result"), ended.number("errno")), (-1, libc::ETIMEDOUT.into()), "{ended:#?}");
             assert_eq!(ended.number("flags_before"), ended.number("flags_after"));
             assert_eq!(ended.number("so_error"), 0);
@@ -63,10 +61,10 @@ fn no_attempt_is_left_behind() {
 #[test]
 fn a_refused_connection_keeps_its_errno() {
     let port = refusing_port().to_string();
-    for settings in [None, Some(&[("CONNECT_TIMEOUT", "2")] as &[_])] {
+    for settings in [None, Some(&[("CONNECT_TIMEOUT", "15")] as &[_])] {
         let ended = Program::probe("connect").args(["127.0.0.1", &port]).with(settings).run();
         assert_eq!(ended.number("errno"), libc::ECONNREFUSED.into(), "{ended:#?}");
-        assert!(ended.milliseconds("took") < Duration::from_millis(500));
+        assert!(ended.milliseconds("took") < LATE);
         assert_eq!(ended.number("flags_before"), ended.number("flags_after"));
         assert_eq!(ended.number("so_error"), 0);
     }
@@ -108,9 +106,9 @@ print(f'blocking={{s.getblocking()}}')
 
     let tuned = Program::python(&script).tuned(&[("CONNECT_TIMEOUT", "1.2")]).run();
     assert_eq!(plain.value("own_error"), tuned.value("own_error"));
-    assert_on_time(tuned.milliseconds("own_took"), Duration::from_millis(500), SLACK);
+    assert_on_time(tuned.milliseconds("own_took"), Duration::from_millis(500), LATE);
     assert_eq!(tuned.value("blocking_error"), format!("TimeoutError {}", libc::ETIMEDOUT));
-    assert_on_time(tuned.milliseconds("blocking_took"), Duration::from_millis(1200), SLACK);
+    assert_on_time(tuned.milliseconds("blocking_took"), Duration::from_millis(1200), LATE);
     assert_eq!(tuned.value("blocking"), "True");
 }
 
@@ -122,7 +120,7 @@ fn bash_and_nc_end_in_time() {
     for (program, message) in [(&bash as &dyn Fn() -> Program, "timed out"), (&nc, "")] {
         assert!(program().limit(Duration::from_secs(3)).run().killed, "hangs without tcptune");
         let tuned = program().tuned(&[("CONNECT_TIMEOUT", "1.5")]).run();
-        assert_on_time(tuned.elapsed, Duration::from_millis(1500), Duration::from_millis(500));
+        assert_on_time(tuned.elapsed, Duration::from_millis(1500), LATE);
         assert_eq!(tuned.code(), Some(1));
         assert!(tuned.stderr.contains(message), "{tuned:#?}");
     }
@@ -147,16 +145,20 @@ print('took=%d' % ((time.monotonic() - start) * 1000))
     for settings in [None, Some(&[("CONNECT_TIMEOUT", "2")] as &[_])] {
         let ended = Program::python(&script).with(settings).run();
         assert_eq!(ended.number("errno"), libc::EINPROGRESS.into(), "{ended:#?}");
-        assert_on_time(ended.milliseconds("took"), Duration::from_millis(400), SLACK);
+        assert_on_time(ended.milliseconds("took"), Duration::from_millis(400), LATE);
     }
     let shorter = Program::python(&script).tuned(&[("CONNECT_TIMEOUT", "0.2")]).run();
     assert_eq!(shorter.number("errno"), libc::ETIMEDOUT.into());
-    assert_on_time(shorter.milliseconds("took"), Duration::from_millis(200), SLACK);
+    assert_on_time(shorter.milliseconds("took"), Duration::from_millis(200), LATE);
 }
 
 fn signals(mode: &str, settings: Option<&[(&str, &str)]>) -> Ended {
     let hole = BlackHole::v4();
-    Program::probe("signals").args([mode, &hole.ip(), &hole.port()]).limit(Duration::from_secs(3)).with(settings).run()
+    Program::probe("signals")
+        .args([mode, &hole.ip(), &hole.port()])
+        .limit(Duration::from_secs(if settings.is_some() { 20 } else { 4 }))
+        .with(settings)
+        .run()
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn signals_do_what_they_do_to_a_blocking_connect() {
     ] {
         let tuned = signals(mode, Some(settings));
         assert_eq!(tuned.number("errno"), error.into(), "{mode}: {tuned:#?}");
-        assert_on_time(tuned.milliseconds("took"), Duration::from_millis(due), SLACK);
+        assert_on_time(tuned.milliseconds("took"), Duration::from_millis(due), LATE);
         assert_eq!((tuned.number("handled"), tuned.number("flags_kept")), (handled, 1), "{mode}");
         assert_eq!(tuned.number("mask_kept"), 1, "{mode}");
     }
@@ -185,11 +187,11 @@ fn signals_do_what_they_do_to_a_blocking_connect() {
 
 #[test]
 fn a_cancelled_thread_runs_its_handlers_and_leaves_the_flags() {
-    for settings in [None, Some(&[("CONNECT_TIMEOUT", "2")] as &[_])] {
+    for settings in [None, Some(&[("CONNECT_TIMEOUT", "15")] as &[_])] {
         let ended = signals("cancel", settings);
         ended.succeeded();
         assert_eq!((ended.number("cancelled"), ended.number("cleaned")), (1, 1), "{ended:#?}");
         assert_eq!(ended.number("flags_kept"), 1, "{ended:#?}");
-        assert!(ended.milliseconds("took") < Duration::from_millis(500), "at once, not at the deadline");
+        assert!(ended.milliseconds("took") < LATE, "at once, not at the deadline");
     }
 }

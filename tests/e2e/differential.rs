@@ -9,7 +9,7 @@ use std::time::Duration;
 use tcptune_core::options::table::{OPTIONS, Opt, Own, Target};
 
 use crate::harness::hole::BlackHole;
-use crate::harness::{Ended, Program, assert_on_time, debug_library, library, shared};
+use crate::harness::{Ended, LATE, Program, assert_on_time, debug_library, library, shared};
 
 /// Every setting that does something to a socket. KEEPIDLE is more than 255 because MPTCP answers a short read of a
 /// smaller value with one byte.
@@ -203,7 +203,7 @@ fn a_library_that_interposes_connect_too() {
                 assert_eq!(ended.number("result"), if error == 0 { 0 } else { -1 }, "{case}");
                 if error != 0 {
                     assert_eq!(ended.number("errno"), error.into(), "{case}");
-                    assert_on_time(ended.milliseconds("took"), Duration::from_millis(400), Duration::from_millis(150));
+                    assert_on_time(ended.milliseconds("took"), Duration::from_millis(400), LATE);
                 }
                 assert_eq!(ended.number("flags_before"), ended.number("flags_after"), "{case}");
                 let ours = ended.log.lines().filter(|line| line.contains(": connect: ")).count();

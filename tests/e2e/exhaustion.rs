@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::differential::{ALL, same};
 use crate::harness::hole::BlackHole;
-use crate::harness::{Ended, Program, assert_on_time, debug_library, library, probe};
+use crate::harness::{Ended, LATE, Program, assert_on_time, debug_library, library, probe};
 
 /// Every hook under a limit, as without the library; then with a connect to a hole, which has to end in time.
 fn limited(mode: &'static str, least: usize) {
@@ -113,7 +113,7 @@ fn to_a_hole(call: &str, settings: &[(&str, &str)]) -> Ended {
 }
 
 fn assert_in_time(ended: &Ended) {
-    assert_on_time(ended.milliseconds("took"), Duration::from_millis(300), Duration::from_millis(150));
+    assert_on_time(ended.milliseconds("took"), Duration::from_millis(300), LATE);
 }
 
 #[test]

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::hole::{BlackHole, refusing_port};
-use crate::harness::{Ended, Program, assert_on_time, debug_library, library};
-
-const SLACK: Duration = Duration::from_millis(500);
+use crate::harness::{Ended, LATE, Program, assert_on_time, debug_library, library};
 
 const TIMEOUT: &[(&str, &str)] = &[("CONNECT_TIMEOUT", "0.6")];
 
@@ -25,7 +23,7 @@ fn the_next_owner_of_a_number_is_left_alone() {
             let ended = reused(&hole, owner, settings);
             // The kernel holds on to the socket that connect began with.
             assert_eq!(ended.number("errno"), libc::ETIMEDOUT.into(), "{owner}: {ended:#?}");
-            assert_on_time(ended.milliseconds("took"), Duration::from_millis(600), SLACK);
+            assert_on_time(ended.milliseconds("took"), Duration::from_millis(600), LATE);
         }
     }
 }
@@ -40,7 +38,7 @@ fn also_where_a_signal_handler_has_made_it() {
 fn what_is_not_tcp_is_left_alone_whatever_its_number_was() {
     let settings: &[_] =
         &[("SNDBUF", "20000"), ("RECV_TIMEOUT", "0.5"), ("CONNECT_TIMEOUT", "0.1"), ("KEEPIDLE", "60")];
-    for how in ["syscall", "fclose", "vfork"] {
+    for how in ["syscall", "fclose", "close_range", "vfork", "unshare", "clone"] {
         let run = |settings| Program::probe("stale").args([how]).with(settings).run();
         let (plain, tuned) = (run(None), run(Some(settings)));
         assert_eq!(plain.succeeded(), tuned.succeeded(), "{how}");
@@ -99,7 +97,7 @@ for number in 70_000, 300_000, (1 << 20) - 1:
             return;
         }
         for number in [70_000, 300_000, (1 << 20) - 1] {
-            assert_on_time(ended.milliseconds(&format!("took_{number}")), Duration::from_millis(300), SLACK);
+            assert_on_time(ended.milliseconds(&format!("took_{number}")), Duration::from_millis(300), LATE);
             assert_eq!(ended.number(&format!("keepidle_{number}")), 77, "{ended:#?}");
         }
     }
@@ -150,7 +148,9 @@ fn a_connect_needs_little_stack() {
         (&["127.0.0.1", &hole.port(), "nonblocking"], &timeout),
         (&["127.0.0.1", &hole.port(), "nonblocking"], &rule),
     ] {
+        // What a rule says is merged with what holds without it when it is applied.
+        let most = if settings == rule { 900 } else { 720 };
         let more = used(args, Some(settings)) - plain;
-        assert!((1..720).contains(&more), "{more} bytes more than libc's, {args:?} with {settings:?}");
+        assert!((1..most).contains(&more), "{more} bytes more than libc's, {args:?} with {settings:?}");
     }
 }

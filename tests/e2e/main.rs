@@ -14,6 +14,8 @@ mod identity;
 mod libraries;
 mod lookup;
 mod machines;
+mod matrix;
+mod messages;
 mod mixed;
 mod mptcp;
 mod namespaces;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::differential::ALL;
 use crate::harness::hole::BlackHole;
 use crate::harness::namespace::Namespace;
-use crate::harness::{Ended, Program, assert_on_time, probe, python};
+use crate::harness::{Ended, LATE, Program, assert_on_time, probe, python};
 
 const MPTCP: i64 = libc::IPPROTO_MPTCP as i64;
 const TCP: i64 = libc::IPPROTO_TCP as i64;
@@ -210,7 +210,7 @@ fn a_blocking_connect_ends_in_time() {
             ("LOG", "debug"),
         ]);
         assert!(ended.log.contains("MPTCP does not take TCPTUNE_SYNCNT"), "it is MPTCP: {ended:#?}");
-        assert_on_time(ended.milliseconds("took"), Duration::from_millis(700), Duration::from_millis(150));
+        assert_on_time(ended.milliseconds("took"), Duration::from_millis(700), LATE);
         assert_eq!((ended.number("result"), ended.number("errno")), (-1, libc::ETIMEDOUT.into()), "{ended:#?}");
         assert_eq!(ended.number("flags_before"), ended.number("flags_after"));
         assert_eq!(ended.number("so_error"), 0);

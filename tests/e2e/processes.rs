@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::thread;
-use std::time::Duration;
 
 use crate::harness::hole::BlackHole;
-use crate::harness::{Ended, Program, debug_library, library};
+use crate::harness::{Ended, LATE, Program, debug_library, library};
 
 /// A port of loopback that accepts connections as long as the tests run.
 fn live_port() -> String {
@@ -81,7 +80,7 @@ fn a_standard_error_that_is_none_neither_gets_a_line_nor_holds_anything_up() {
         for ended in [processes(mode).run(), talkative(mode)] {
             ended.succeeded();
             assert_eq!(ended.number("child"), 1, "{mode}: {ended:#?}");
-            assert!(ended.elapsed < Duration::from_secs(3), "{mode}: {ended:#?}");
+            assert!(ended.elapsed < LATE, "{mode}: {ended:#?}");
             if mode == "socket" {
                 assert_eq!(ended.number("read"), 0, "{mode}: {ended:#?}");
             }
@@ -94,7 +93,7 @@ fn handlers_connect_while_the_program_is_inside_malloc() {
     let port = live_port();
     let settings = [("CONNECT_TIMEOUT", "1"), ("KEEPIDLE", "60"), ("REUSEADDR", "on"), ("LOG", "debug")];
     let start = |library| {
-        let program = Program::probe("malloc_and_signals").args(["5000", &port]).limit(Duration::from_secs(10));
+        let program = Program::probe("malloc_and_signals").args(["5000", &port]);
         program.tuned_by(library, &settings).start()
     };
     // At a time: 5 s for both.

@@ -66,7 +66,7 @@ try: print('data=%d' % len(accepted.recv(1)))
 except BlockingIOError: print('data=0')
 ";
     let plain = run(script, None);
-    assert!(plain.milliseconds("took") < Duration::from_millis(300) && plain.number("data") == 0, "{plain:#?}");
+    assert!(plain.number("data") == 0, "{plain:#?}");
     let tuned = run(script, Some(&[("DEFER_ACCEPT", "10")]));
     assert!(tuned.milliseconds("took") > Duration::from_millis(500) && tuned.number("data") == 1, "{tuned:#?}");
 }

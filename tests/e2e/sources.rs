@@ -10,12 +10,11 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::harness::mounts::{
     NOBODY, become_nobody, is_root, mount, on_a_thread, open_directory, with_own_mounts, write,
 };
-use crate::harness::{Ended, Program, eventually, library, outside, probe, python};
+use crate::harness::{Ended, LATE, Program, eventually, library, outside, probe, python};
 use crate::rules::{CLIENT, kernels_idle, server};
 use crate::transparent::calls;
 
@@ -265,7 +264,7 @@ fn a_file_that_is_no_text_or_no_configuration_ends_the_list_of_mistakes() {
     let lines: Vec<_> = ended.stderr.lines().collect();
     assert_eq!((ended.number("idle"), lines.len()), (5, 101), "{ended:#?}");
     assert!(lines[100].contains("config:102:1: a: 100 mistakes before this; nothing from here on counts"), "{lines:?}");
-    assert!(ended.elapsed < Duration::from_secs(2), "{:?}", ended.elapsed);
+    assert!(ended.elapsed < LATE, "{:?}", ended.elapsed);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::harness::hole::{BlackHole, refusing_port};
 use crate::harness::namespace::Namespace;
-use crate::harness::{Ended, Program, assert_on_time};
+use crate::harness::{Ended, LATE, Program, assert_on_time};
 
 /// The lines of counts: process id and text.
 fn lines(ended: &Ended) -> Vec<(&str, &str)> {
@@ -37,7 +37,7 @@ fn slowest(ended: &Ended) -> Option<(String, Duration)> {
 fn assert_slowest(ended: &Ended, hole: &BlackHole, due: u64) {
     let (peer, took) = slowest(ended).unwrap_or_else(|| panic!("a slowest one: {ended:#?}"));
     assert_eq!(peer, hole.authority());
-    assert_on_time(took, Duration::from_millis(due), Duration::from_millis(400));
+    assert_on_time(took, Duration::from_millis(due), LATE);
 }
 
 fn python(script: &str, args: &[String], settings: &[(&str, &str)]) -> Ended {

@@ -5,9 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::hole::{BlackHole, refusing_port};
-use crate::harness::{Ended, Program, assert_on_time, debug_library, library, probe};
-
-const SLACK: Duration = Duration::from_millis(200);
+use crate::harness::{Ended, LATE, Program, assert_on_time, debug_library, library, probe};
 
 #[test]
 fn many_threads_on_the_same_numbers() {
@@ -17,22 +15,21 @@ fn many_threads_on_the_same_numbers() {
     thread::spawn(move || live.incoming().for_each(drop)); // as long as the tests run
     for library in [library(), debug_library()] {
         let settings = &[("CONNECT_TIMEOUT", "0.2"), ("NODELAY", "on"), ("KEEPIDLE", "60")];
-        let ended =
-            Program::probe("threads").args(&ports).limit(Duration::from_secs(10)).tuned_by(library, settings).run();
+        let ended = Program::probe("threads").args(&ports).tuned_by(library, settings).run();
         ended.succeeded();
         for name in ["wrong_errno", "wrong_flags", "wrong_ready", "wrong_timeout", "leaked"] {
             assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
         }
         for kind in ["hole", "live", "refused", "nonblocking"] {
-            assert!(ended.number(kind) > 200, "{kind}: {ended:#?}");
+            assert!(ended.number(kind) > 20, "{kind}: {ended:#?}");
         }
-        assert!(ended.number("longest") < 1000, "{ended:#?}"); // 64 threads, two processors
+        assert!(ended.milliseconds("longest") < LATE, "{ended:#?}"); // 64 threads, two processors
     }
 }
 
 fn same_socket(mode: &str, settings: Option<&[(&str, &str)]>) -> Ended {
     let hole = BlackHole::v4();
-    Program::probe("same_socket").args([mode, &hole.port()]).limit(Duration::from_secs(4)).with(settings).run()
+    Program::probe("same_socket").args([mode, &hole.port()]).with(settings).run()
 }
 
 /// The first to be told of the end of an attempt hears why; whoever comes later, that it has ended (as without tcptune).
@@ -48,8 +45,8 @@ fn assert_timed_out(ended: &Ended) {
 fn two_threads_on_one_socket_both_end_in_time() {
     let ended = same_socket("two", Some(&[("CONNECT_TIMEOUT", "0.5")]));
     assert_timed_out(&ended);
-    assert_on_time(ended.milliseconds("first_took"), Duration::from_millis(500), SLACK);
-    assert!(ended.milliseconds("second_took") < Duration::from_millis(500) + SLACK, "{ended:#?}");
+    assert_on_time(ended.milliseconds("first_took"), Duration::from_millis(500), LATE);
+    assert!(ended.milliseconds("second_took") < Duration::from_millis(500) + LATE, "{ended:#?}");
 }
 
 #[test]
@@ -68,7 +65,7 @@ fn the_second_thread_is_not_told_of_the_firsts_nonblocking() {
 
 #[test]
 fn two_threads_on_one_socket_both_hear_of_the_connection() {
-    for settings in [None, Some(&[("CONNECT_TIMEOUT", "2.5")] as &[_])] {
+    for settings in [None, Some(&[("CONNECT_TIMEOUT", "15")] as &[_])] {
         let ended = same_socket("late", settings);
         ended.succeeded();
         for name in ["first_errno", "second_errno"] {
@@ -81,11 +78,11 @@ fn two_threads_on_one_socket_both_hear_of_the_connection() {
 
 #[test]
 fn shutdown_ends_another_threads_connect() {
-    for settings in [None, Some(&[("CONNECT_TIMEOUT", "1")] as &[_])] {
+    for settings in [None, Some(&[("CONNECT_TIMEOUT", "15")] as &[_])] {
         let ended = same_socket("shutdown", settings);
         ended.succeeded();
         assert_eq!(ended.number("first_errno"), libc::ECONNRESET.into(), "{ended:#?}");
-        assert_on_time(ended.milliseconds("first_took"), Duration::from_millis(200), SLACK);
+        assert_on_time(ended.milliseconds("first_took"), Duration::from_millis(200), LATE);
         assert_eq!(ended.number("flags_kept"), 1, "{ended:#?}");
     }
 }

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use crate::harness::hole::BlackHole;
 use crate::harness::namespace::Namespace;
-use crate::harness::{Ended, Program, assert_on_time};
+use crate::harness::{Ended, LATE, Program, assert_on_time};
 
 const EINPROGRESS: i64 = libc::EINPROGRESS as i64;
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
-const SLACK: Duration = Duration::from_millis(400);
-
 /// Python without a timeout of its own hands each errno on as it is; only `EINTR` it hides (PEP 475).
 const PRELUDE: &str = "
 import ctypes, os, socket, struct, sys, threading, time
@@ -57,7 +55,7 @@ fn run(script: &str, settings: &[(&str, &str)]) -> Ended {
 
 fn assert_ends(ended: &Ended, name: &str, error: i64, after: u64) {
     assert_eq!(ended.number(name), error, "{name}: {ended:#?}");
-    assert_on_time(ended.milliseconds(&format!("{name}_took")), Duration::from_millis(after), SLACK);
+    assert_on_time(ended.milliseconds(&format!("{name}_took")), Duration::from_millis(after), LATE);
 }
 
 /// One call that would wait for ever in each.
@@ -328,7 +326,7 @@ fn a_connection_as_standard_input_has_the_receive_timeout() {
 
     let (_client, connection) = on_standard_input();
     let tuned = Program::new("cat").stdin(connection).tuned(&[("RECV_TIMEOUT", "0.5")]).run();
-    assert_on_time(tuned.elapsed, Duration::from_millis(500), SLACK);
+    assert_on_time(tuned.elapsed, Duration::from_millis(500), LATE);
     assert!(tuned.stderr.contains("Connection timed out") && tuned.code() == Some(1), "{tuned:#?}");
 }
 

@@ -1,6 +1,8 @@
 /* attempts MODE IP PORT: what remains of TCP_USER_TIMEOUT, as the kernel has it, on nonblocking connects.
  *
  *   threads      1,000 connects to PORT, in an epoll set before they begin: another thread uses them as soon as it hears
+ *   sigio        300 connects to PORT, which a handler of SIGIO uses before connect has returned
+ *   slow         a port of its own that answers late, and reads nothing for 4.5 s: one write of 16 MB, in a blocking call
  *   blocking WAY a port of its own that answers late: connect, made blocking while it goes on, and then WAY
  *   others WAY   a port of its own that answers late; meanwhile a child of vfork, or a thread with descriptors of its own,
  *                closes the number of the attempt: close, dup2, close_range
@@ -68,6 +70,44 @@ static void threads(void) {
     say("still", still);
 }
 
+/* ---- a handler ---- */
+
+static volatile int heard_fd, heard, heard_kept;
+
+static void hear_signal(int number) {
+    int before = errno;
+    (void)number;
+    if (!heard && write(heard_fd, "x", 1) == 1) {
+        heard_kept += user_timeout(heard_fd) != 0;
+        heard = 1;
+    }
+    errno = before;
+}
+
+static void sigio(void) {
+    enum { TIMES = 300 };
+    int by_handler = 0, inside = 0, still = 0;
+    struct sigaction action = {.sa_handler = hear_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGIO, &action, NULL);
+    for (int i = 0; i < TIMES; i++) {
+        heard_fd = nonblocking();
+        heard = 0;
+        fcntl(heard_fd, F_SETOWN, getpid());
+        fcntl(heard_fd, F_SETFL, O_NONBLOCK | O_ASYNC);
+        connect(heard_fd, &peer.any, peer_len);
+        inside += heard;
+        for (long end = milliseconds() + 5000; !heard && milliseconds() < end;)
+            usleep(1000);
+        by_handler += heard;
+        still += user_timeout(heard_fd) != 0;
+        syscall(SYS_close, heard_fd);
+    }
+    say("used", by_handler);
+    say("inside", inside);
+    say("kept", heard_kept);
+    say("still", still);
+}
+
 /* ---- a port that answers late ---- */
 
 static int late;
@@ -97,6 +137,44 @@ static void *answer(void *unused) {
             syscall(SYS_accept4, late, NULL, NULL, 0);
     }
     return NULL;
+}
+
+/* Accepts late, reads nothing for longer than the attempt may last, and then everything. */
+static void *read_late(void *port) {
+    static char bytes[1 << 16];
+    usleep(300000);
+    for (int i = 0; i < 5; i++) {
+        int fd = syscall(SYS_accept4, late, NULL, NULL, 0);
+        struct sockaddr_in from;
+        socklen_t len = sizeof from;
+        if (fd < 0 || syscall(SYS_getpeername, fd, &from, &len) != 0 || from.sin_port != *(in_port_t *)port)
+            continue; /* one of those that fill the queue */
+        usleep(4500000);
+        while (syscall(SYS_read, fd, bytes, sizeof bytes) > 0)
+            ;
+        return NULL;
+    }
+    return NULL;
+}
+
+static void slow(void) {
+    enum { BYTES = 16 << 20 };
+    struct sockaddr_in own;
+    socklen_t len = sizeof own;
+    pthread_t thread;
+    listen_late();
+    int fd = nonblocking();
+    connect(fd, &peer.any, peer_len);
+    say("during", user_timeout(fd));
+    getsockname(fd, (struct sockaddr *)&own, &len);
+    fcntl(fd, F_SETFL, 0);
+    start_thread(&thread, read_late, &own.sin_port);
+    long start = milliseconds();
+    say("as_expected", write(fd, calloc(1, BYTES), BYTES) == BYTES);
+    say("took", milliseconds() - start);
+    say("after", user_timeout(fd));
+    close(fd);
+    pthread_join(thread, NULL);
 }
 
 static volatile sig_atomic_t handled;
@@ -323,6 +401,8 @@ static void idle(const char *way) {
 int main(int count, char **args) {
     peer = address(args[count - 2], args[count - 1], &peer_len);
     if (!strcmp(args[1], "threads")) threads();
+    else if (!strcmp(args[1], "sigio")) sigio();
+    else if (!strcmp(args[1], "slow")) slow();
     else if (!strcmp(args[1], "blocking")) blocking(args[2]);
     else if (!strcmp(args[1], "others")) others(args[2]);
     else if (!strcmp(args[1], "unspec")) unspec();

@@ -1,12 +1,25 @@
-/* stale HOW: a TCP socket is closed behind the library's back, by HOW: syscall, fclose, vfork (a child that shares nothing
- * but memory closes and makes another on the number), and the next one on the number is no TCP. Says what it has that
- * nobody asked for, and what its calls answer. */
+/* stale HOW: a TCP socket is closed behind the library's back, and the next one on the number is no TCP. Says what it has that
+ * nobody asked for, and what its calls answer. HOW:
+ *   syscall, fclose, close_range
+ *   vfork        a child that shares nothing but memory makes another one on the number
+ *   unshare      a thread with descriptors of its own does so
+ *   clone        a child that shares nothing but descriptors closes it */
 #include "probe.h"
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
 static const char *how;
+
+static void *make_own(void *unused) {
+    (void)unused;
+    if (unshare(CLONE_FILES) != 0)
+        exit(2);
+    socket(AF_INET, SOCK_STREAM, 0);
+    return NULL;
+}
 
 /* A number on which the library believes a TCP socket. */
 static int believed(void) {
@@ -21,6 +34,21 @@ static int believed(void) {
             _exit(0);
         }
         waitpid(child, NULL, 0);
+    } else if (!strcmp(how, "unshare")) {
+        pthread_t thread;
+        syscall(SYS_close, fd);
+        if (pthread_create(&thread, NULL, make_own, NULL) != 0)
+            exit(2);
+        pthread_join(thread, NULL);
+    } else if (!strcmp(how, "clone")) {
+        pid_t child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+        if (child == 0) {
+            close(fd);
+            _exit(0);
+        }
+        waitpid(child, NULL, 0);
+    } else if (!strcmp(how, "close_range")) {
+        syscall(SYS_close_range, fd, fd, 0);
     } else
         syscall(SYS_close, fd);
     return fd;

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use crate::commands::{
-    apply, attach, attached, check, completions, detach, env, explain, inspect, profile, run, stats, unit,
+    apply, attach, attached, check, completions, detach, env, explain, inspect, man, profile, run, stats, unit,
 };
 use crate::screens::error::Error;
 use crate::screens::output::{self, Output};
@@ -33,7 +33,12 @@ const AFTER_HELP: &str = "\
 A program may stand in place of a subcommand: `tcptune --keepidle 60 curl URL` is `tcptune run --keepidle 60 curl URL`.
 
 Exit status: 0, 1 (failed), 2 (wrong usage or a wrong setting), 126 (the program cannot be started or tuned), 127 (no \
-such program); of `run`, that of the program.";
+such program); of `run`, that of the program.
+
+Examples:
+  tcptune --connect-timeout 3s --keepidle 60s legacy-client
+  tcptune explain --profile fast-fail
+  tcptune inspect --all --state syn_sent";
 
 /// The whole command line; help, completions and man pages are made of it.
 #[must_use]
@@ -61,7 +66,8 @@ pub fn command() -> Command {
         .subcommand(unit::enable_command())
         .subcommand(unit::disable_command())
         .subcommand(completions::command())
-        .subcommand(completions::man_command())
+        .subcommand(completions::ask_command())
+        .subcommand(man::command())
         .subcommand(Command::new("version").about("Print the version").hide(true))
 }
 
@@ -82,8 +88,9 @@ fn dispatch(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         Some(("enable", of_it)) => unit::enable(of_it, out),
         Some(("disable", of_it)) => unit::disable(of_it, out),
         Some(("completions", of_it)) => completions::run(of_it, out),
+        Some(("complete", of_it)) => completions::ask(of_it, out),
         Some(("version", _)) => out.print(command().render_version().trim_end()).map(|()| ExitCode::SUCCESS),
-        Some(("man", of_it)) => completions::run_man(of_it, out),
+        Some(("man", of_it)) => man::run(of_it, out),
         _ => Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help")),
     }
 }

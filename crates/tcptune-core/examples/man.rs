@@ -16,6 +16,9 @@ libtcptune \- tunes the TCP sockets of unmodified programs
 is preloaded into a program that cannot be changed
 (see
 .BR ld.so (8)).
+Where it is not installed in a directory that the loader looks into by itself,
+.B LD_PRELOAD
+takes its whole path.
 It sets the socket options that environment variables ask for on every TCP socket of the program,
 and ends connects that take too long.
 What is not set stays exactly as it was.
@@ -30,9 +33,9 @@ or
 fractions allowed;
 without a unit it is in the unit of the kernel's option, and in seconds for tcptune's own timeouts.
 One that is finer than the option's unit is rounded up.
-Empty, or
-.BR default ,
-is as if unset.
+Empty is as if unset;
+.B default
+is the value of the kernel, also where a file or a profile says another one.
 A wrong value, or a name with a typo, is reported in one line and left out;
 the others hold, and the program runs.
 .SH ENVIRONMENT
@@ -169,10 +172,11 @@ LD_PRELOAD=libtcptune.so TCPTUNE_KEEPIDLE=1m TCPTUNE_LOG=debug curl https://exam
 .EE
 .in
 .PP
-From outside, a tuned connection shows a keepalive timer:
+A tuned connection that is open and idle shows a keepalive timer:
 .PP
 .in +4n
 .EX
+LD_PRELOAD=libtcptune.so TCPTUNE_KEEPIDLE=1m nc HOST PORT
 ss \-tno
 .EE
 .in

@@ -43,7 +43,7 @@ fn parse(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
 }
 
 fn value(profile: &Profile, name: &str) -> Option<i64> {
-    match profile.plan.iter().find(|p| OPTIONS[p.row].name() == name)?.value {
+    match profile.plan().into_iter().find(|p| OPTIONS[p.row].name() == name)?.value() {
         Value::Int(n) => Some(n),
         _ => None,
     }
@@ -91,7 +91,7 @@ fn a_wrong_variable_is_named_and_the_others_hold() {
             "TCPTUNE_KEEPIDLE=abc: not accepted; accepted: 1s to 32767s (ms s m h; a bare number is s)",
         ]
     );
-    assert_eq!(settings.profiles[0].plan.len(), 1);
+    assert_eq!(settings.profiles[0].plan().len(), 1);
     assert_eq!(global(&settings, "SYNCNT"), Some(3));
 }
 
@@ -126,8 +126,8 @@ fn own_settings() {
     ]);
     assert!(wrong.is_empty(), "{wrong:?}");
     let profile = &settings.profiles[0];
-    assert_eq!((profile.connect_timeout, profile.precedence), (Some(3500), Precedence::Program));
-    assert_eq!(profile.backlog.map(|b: Backlog| [0, 64, 100, -1].map(|n| b.instead_of(n))), Some([64, 64, 100, -1]));
+    assert_eq!((profile.connect_timeout(), profile.precedence()), (Some(3500), Precedence::Program));
+    assert_eq!(profile.backlog().map(|b: Backlog| [0, 64, 100, -1].map(|n| b.instead_of(n))), Some([64, 64, 100, -1]));
     assert!(settings.strict && settings.stats && !settings.disabled);
     assert_eq!((settings.log, settings.log_file.as_deref()), (log::LevelFilter::Debug, Some("/x y")));
 }
@@ -138,10 +138,10 @@ fn the_first_of_two_variables_counts_and_two_names_of_one_option_clash() {
     assert_eq!((global(&settings, "SYNCNT"), wrong.len()), (Some(2), 0));
     for (first, second) in [("SYNCNT", "SYN_RETRIES"), ("TOS", "DSCP")] {
         let (settings, wrong) = parse(&[(first, "8"), (second, "9")]);
-        assert_eq!((settings.profiles[0].plan.len(), wrong.len()), (1, 1), "one of them holds, the other is named");
+        assert_eq!((settings.profiles[0].plan().len(), wrong.len()), (1, 1), "one of them holds, the other is named");
     }
     let (settings, wrong) = parse(&[("RECV_TIMEOUT", "1"), ("ACCEPT_TIMEOUT", "2")]);
-    assert_eq!((settings.profiles[0].plan.len(), wrong.len()), (2, 0), "not of the same socket");
+    assert_eq!((settings.profiles[0].plan().len(), wrong.len()), (2, 0), "not of the same socket");
 }
 
 #[test]
@@ -149,7 +149,9 @@ fn an_accept_timeout_is_taken_off_accepted_sockets() {
     let at_accept = |variables: &[_]| {
         let accept = tcptune_core::options::phase::Stages::ACCEPT;
         let profile = parse(variables).0.profiles.remove(0);
-        profile.at(accept, accept).map(|p| p.value.clone()).collect::<Vec<_>>()
+        let mut values = Vec::new();
+        profile.at(accept, accept, |planned| values.push(planned.value()));
+        values
     };
     assert_eq!(at_accept(&[("ACCEPT_TIMEOUT", "2")]), [Value::Int(0)]);
     assert_eq!(at_accept(&[("ACCEPT_TIMEOUT", "2"), ("RECV_TIMEOUT", "3")]), [Value::Int(3000)]);
@@ -202,7 +204,7 @@ fn rules_of_the_last_source_come_first_and_lie_over_what_holds() {
         ["SYNCNT", "KEEPIDLE", "KEEPALIVE", "NODELAY"].map(|name| value(profile, name))
     };
     assert_eq!(shown("10.1.0.1:1"), [Some(3), Some(60), Some(1), Some(1)]);
-    assert_eq!(to(&settings, "10.1.0.1:1").connect_timeout, Some(2000));
+    assert_eq!(to(&settings, "10.1.0.1:1").connect_timeout(), Some(2000));
     assert!(to(&settings, "10.2.0.1:1").is_empty());
     assert_eq!(shown("10.3.0.1:1"), [Some(2), None, None, Some(1)]);
     assert_eq!(shown("11.0.0.1:1"), [Some(1), Some(60), Some(1), Some(1)]);

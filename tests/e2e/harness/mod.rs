@@ -343,6 +343,10 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// How late something may be on a busy machine. Where another end must be told from the right one, it comes later still, or
+/// is another error.
+pub const LATE: Duration = Duration::from_secs(5);
+
 /// Asserts that `took` is not before `due` and at most `slack` later.
 pub fn assert_on_time(took: Duration, due: Duration, slack: Duration) {
     let early = Duration::from_millis(5); // of the clock ticks of two processes

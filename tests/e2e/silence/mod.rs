@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The timeout that the tests set, and how much later is still on time on a busy machine.
 const LIMIT: Duration = Duration::from_secs(1);
-const SLACK: Duration = Duration::from_millis(1500);
+const SLACK: Duration = crate::harness::LATE;
 
 /// How a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

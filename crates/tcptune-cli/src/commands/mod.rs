@@ -9,6 +9,7 @@ pub mod detach;
 pub mod env;
 pub mod explain;
 pub mod inspect;
+pub mod man;
 pub mod profile;
 pub mod run;
 pub mod stats;

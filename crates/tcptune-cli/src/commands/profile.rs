@@ -13,7 +13,7 @@ use crate::settings::profile::{self, Profile};
 pub fn command() -> Command {
     let show = Command::new("show")
         .about("Show the settings of a profile, each with its reason")
-        .arg(Arg::new("name").value_name("NAME").required(true).help("Which one"));
+        .arg(Arg::new("name").value_name("NAME").required(true).add(profile::named()).help("Which one"));
     Command::new("profile")
         .about("Show profiles: settings for a purpose, each with its reason")
         .after_help(

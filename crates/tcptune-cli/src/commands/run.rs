@@ -14,6 +14,7 @@ use tcptune_core::settings::settled::Backend;
 
 use crate::commands::attach;
 use crate::program::{self, Around, Obstacle, Program};
+use crate::screens::candidates;
 use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
@@ -30,6 +31,10 @@ const EXAMPLES: &str = "  \
   tcptune --profile fast-fail curl https://example.com
   tcptune run --dry-run --rule 'dst=10.0.0.0/8 : connect_timeout=1' psql";
 
+const EXIT_STATUS: &str = "\
+Exit status: that of the program; 1 (failed), 2 (wrong usage or a wrong setting), 126 (the program cannot be started or \
+tuned), 127 (no such program).";
+
 /// Its flags.
 pub fn command() -> Command {
     let command =
@@ -45,6 +50,7 @@ pub fn command() -> Command {
                     .num_args(1..)
                     .trailing_var_arg(true)
                     .value_parser(value_parser!(OsString))
+                    .add(candidates::completed(program::known))
                     .help("The program, and its arguments"),
             )
             .arg(
@@ -64,7 +70,8 @@ pub fn command() -> Command {
                     "With --backend notify: deny lets io_uring_setup fail, so that programs use calls that are seen",
                 ),
             )
-            .arg(library::arg());
+            .arg(library::arg())
+            .after_long_help(EXIT_STATUS);
     flags::with(command, |_| true, EXAMPLES)
 }
 
@@ -277,21 +284,15 @@ fn replace(file: &std::ffi::CStr, arguments: &[CString]) -> io::Error {
 
 /// The arguments, with `run` put in where the first that is no flag is not a subcommand either.
 pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
-    let run = command();
-    let mut at = 1;
-    let mut is_run = false;
-    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
-        let (long, has_value) = arg.split_once('=').map_or((arg, false), |(long, _)| (long, true));
-        let find = |command: &Command| command.get_arguments().find(|known| is_named(known, long)).cloned();
-        let of_run = find(&run);
-        is_run |= of_run.is_some();
-        let Some(found) = of_run.or_else(|| find(whole)) else {
-            // A mistyped flag is most likely one of `run`, whose parser then suggests the right one.
-            is_run |= long.starts_with("--") && !matches!(long, "--help" | "--version");
-            break;
-        };
-        let takes_value = matches!(found.get_action(), ArgAction::Set | ArgAction::Append);
-        at += if takes_value && !has_value { 2 } else { 1 };
+    let of_run: Vec<_> = command().get_arguments().cloned().collect();
+    let known: Vec<_> = of_run.iter().chain(whole.get_arguments()).cloned().collect();
+    let at = behind_flags(&args, 1, &known);
+    let long = |arg: &OsString| arg.to_str().map(|arg| arg.split('=').next().unwrap_or(arg).to_owned());
+    let flags = args.get(1..at).unwrap_or_default();
+    let mut is_run = flags.iter().filter_map(long).any(|long| of_run.iter().any(|arg| is_named(arg, &long)));
+    if let Some(long) = args.get(at).and_then(long) {
+        // A mistyped flag is most likely one of `run`, whose parser then suggests the right one.
+        is_run |= long.starts_with("--") && !matches!(&*long, "--help" | "--version");
     }
     // clap adds `help` itself, when it parses.
     let is_subcommand = |arg: &OsString| arg == "help" || whole.find_subcommand(arg).is_some();
@@ -300,6 +301,17 @@ pub fn without_run(mut args: Vec<OsString>, whole: &Command) -> Vec<OsString> {
         args.insert(1, "run".into());
     }
     args
+}
+
+/// Where the first word is that is none of these flags, nor the value of one.
+pub fn behind_flags(args: &[OsString], mut at: usize, known: &[Arg]) -> usize {
+    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()) {
+        let (long, has_value) = arg.split_once('=').map_or((arg, false), |(long, _)| (long, true));
+        let Some(found) = known.iter().find(|known| is_named(known, long)) else { break };
+        let takes_value = matches!(found.get_action(), ArgAction::Set | ArgAction::Append);
+        at += if takes_value && !has_value { 2 } else { 1 };
+    }
+    at
 }
 
 fn is_named(arg: &Arg, flag: &str) -> bool {

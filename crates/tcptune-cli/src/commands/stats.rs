@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use tcptune_core::sockets::block::Counted;
 
 use crate::commands::inspect::{Pace, watch};
+use crate::live;
 use crate::live::library::Library;
 use crate::live::process::Target;
 use crate::live::select::{self, Selection};
@@ -16,7 +17,11 @@ use crate::screens::output::{Output, Tone};
 const LONG_ABOUT: &str = "\
 Show the counts of running processes that are tuned: sockets, connects, how many timed out and to whom, options that the \
 kernel refused. They are read from the memory of the process, which needs the right to trace it, as `tcptune inspect` \
-does. A process counts where it was started with TCPTUNE_STATS=1, or `tcptune run --stats on`.";
+does.
+
+Whom connects timed out to, and after how long, is known of processes that were started with TCPTUNE_STATS=1, or by \
+`tcptune run --stats on`. In others the counts of a process that was forked begin with those of its parent, and a program \
+that asks by another connect(2) whether its first one has succeeded counts both.";
 
 /// Its flags.
 pub fn command() -> Command {
@@ -51,7 +56,7 @@ fn show(targets: &[Target], selection: &Selection, repeated: bool, out: &Output)
     if out.is_json() {
         let mut all: Vec<_> = all
             .iter()
-            .map(|(target, counted)| json!({ "pid": target.pid(), "name": target.name(), "counts": json(Some(counted)) }))
+            .map(|(target, counted)| json!({ "pid": target.pid(), "name": target.name(), "counts": json(target, Some(counted)) }))
             .collect();
         let json = if selection.is_one() { all.pop().unwrap_or_default() } else { Json::Array(all) };
         if repeated {
@@ -63,12 +68,10 @@ fn show(targets: &[Target], selection: &Selection, repeated: bool, out: &Output)
     }
     for (target, counted) in &all {
         let title = format!("{} (PID {})", target.name(), target.pid());
-        out.print(format!("{}: {}", out.paint(Tone::Heading, title), line(Some(counted))))?;
-        if counted.peers.is_empty() {
-            continue;
-        }
+        out.print(format!("{}: {}", out.paint(Tone::Heading, title), line(target, Some(counted))))?;
+        let Some(peers) = counted.peers.as_ref().filter(|peers| !peers.is_empty()) else { continue };
         let mut table = out.table(&["Timed out", "Times", "Slowest"]);
-        for (peer, times, ms) in &counted.peers {
+        for (peer, times, ms) in peers {
             let slowest = format!("{}.{:03} s", ms / 1000, ms % 1000);
             table.add_row(vec![
                 out.cell(Tone::Plain, peer),
@@ -96,31 +99,42 @@ fn of(target: &Target) -> Result<Counted, Error> {
         return Err(Error::failed(why));
     };
     told.counted.ok_or_else(|| {
-        Error::failed(format!("process {pid} ({name}) counts nothing")).hint("start it with TCPTUNE_STATS=1")
+        Error::failed(format!("process {pid} ({name}) counts nothing: it is not tuned"))
+            .hint(format!("tcptune check {pid} says why"))
     })
 }
 
+/// Whether the counts of its parent up to the fork are in these.
+fn is_forked(target: &Target, counted: &Counted) -> bool {
+    // Of the namespace in which it counts, whatever its number is here.
+    let own = live::process::status(target.pid()).and_then(|status| status.nspid?.last().copied());
+    counted.peers.is_none() && own.and_then(|own| u64::try_from(own).ok()).is_some_and(|own| own != counted.since)
+}
+
 /// In a line.
-pub fn line(counted: Option<&Counted>) -> String {
-    let Some(counted) = counted else { return "none: it was started without TCPTUNE_STATS=1".to_owned() };
+pub fn line(target: &Target, counted: Option<&Counted>) -> String {
+    let Some(counted) = counted else { return "none".to_owned() };
     let Counted { seen, tuned, connects, timed_out, refused, .. } = counted;
+    let forked = if is_forked(target, counted) { "; those of its parent before the fork among them" } else { "" };
     format!(
-        "{seen} TCP sockets seen, {tuned} tuned, {connects} connects, {timed_out} timed out, {refused} options refused"
+        "{seen} TCP sockets seen, {tuned} tuned, {connects} connects, {timed_out} timed out, {refused} options refused\
+         {forked}"
     )
 }
 
 /// For other programs.
-pub fn json(counted: Option<&Counted>) -> Json {
+pub fn json(target: &Target, counted: Option<&Counted>) -> Json {
     counted.map_or(Json::Null, |counted| {
-        let peers = counted.peers.iter();
-        let peers = peers.map(|(peer, times, ms)| json!({ "peer": peer, "times": times, "slowest_ms": ms }));
+        let peer = |(peer, times, ms): &(_, _, _)| json!({ "peer": peer, "times": times, "slowest_ms": ms });
+        let peers = counted.peers.as_ref().map(|peers| peers.iter().map(peer).collect::<Vec<_>>());
         json!({
             "seen": counted.seen,
             "tuned": counted.tuned,
             "connects": counted.connects,
             "timed_out": counted.timed_out,
             "refused": counted.refused,
-            "timed_out_peers": peers.collect::<Vec<_>>(),
+            "with_parent": is_forked(target, counted),
+            "timed_out_peers": peers,
         })
     })
 }

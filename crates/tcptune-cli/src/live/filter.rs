@@ -7,6 +7,7 @@ use tcptune_core::settings::grammar::{self, Entry};
 use super::process::Descriptor;
 use super::socket::Facts;
 use super::state::State;
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::settings::flags::Text;
 
@@ -41,6 +42,7 @@ pub fn args() -> [Arg; 4] {
             .value_name("STATES")
             .action(ArgAction::Append)
             .value_delimiter(',')
+            .add(candidates::words(State::known))
             .value_parser(|text: &str| State::find(text).ok_or_else(|| format!("accepted: {}", State::names())))
             .help("Only sockets in one of these states, such as syn_sent,established"),
         Arg::new("fd")
@@ -48,7 +50,9 @@ pub fn args() -> [Arg; 4] {
             .value_name("N")
             .action(ArgAction::Append)
             .value_delimiter(',')
-            .value_parser(clap::value_parser!(i32).range(0..))
+            .value_parser(|text: &str| {
+                text.parse().ok().filter(|fd: &i32| *fd >= 0).ok_or("accepted: numbers, such as 3,7")
+            })
             .help("Only these descriptors of the process"),
     ]
 }

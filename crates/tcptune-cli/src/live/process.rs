@@ -54,7 +54,7 @@ impl fmt::Display for Descriptor {
 impl Target {
     /// Finds the process.
     pub fn open(pid: i32) -> Result<Self, Error> {
-        let no_such = || Error::failed(format!("there is no process {pid}")).hint("ps -e lists those there are");
+        let no_such = || no_such(&pid.to_string());
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(no_such)?;
         // Linux 5.3. Before 6.9 it takes no thread: EINVAL, and then ENOENT.
         let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|error| match error {
@@ -65,10 +65,6 @@ impl Target {
         })?;
         let hidden = || {
             let error = Error::failed(format!("/proc shows no process {pid}, though there is one"));
-            if !Path::new("/proc/self/stat").exists() {
-                return Error::failed(format!("process {pid} cannot be looked at: /proc is not mounted here"))
-                    .hint("mount -t proc proc /proc");
-            }
             error.hint(if rustix::process::geteuid().is_root() {
                 "it may be of another PID namespace: mount /proc anew, or use nsenter(1)"
             } else {
@@ -231,6 +227,25 @@ impl Target {
             Err(error) => Err(self.refused("pidfd_getfd(2)", error)),
         }
     }
+}
+
+/// The error of a number that is no process's.
+pub fn no_such(number: &str) -> Error {
+    Error::failed(format!("there is no process {number}")).hint("ps -e lists those there are")
+}
+
+/// Whether /proc is there, and shows processes by the numbers that they have for tcptune.
+pub fn can_be_seen() -> Result<(), Error> {
+    let own = fs::read_link("/proc/self").map_err(|_| {
+        Error::failed("/proc is not mounted here, and shows what processes are").hint("mount -t proc proc /proc")
+    })?;
+    if own != Path::new(&std::process::id().to_string()) {
+        let why = "/proc shows the processes of another PID namespace, where numbers mean others";
+        return Err(
+            Error::failed(why).hint("mount -t proc proc /proc, in a mount namespace of its own (unshare --mount)")
+        );
+    }
+    Ok(())
 }
 
 /// What a process calls itself: any bytes (prctl(2), `PR_SET_NAME`), so that this is none of /proc/PID/stat.

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use procfs::process::Process;
 
 use super::process::{self, Target};
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::settings::flags::Text;
 
@@ -18,12 +19,24 @@ pub fn args() -> [Arg; 2] {
             .action(ArgAction::Append)
             .num_args(1..)
             .value_parser(Text(""))
+            .add(candidates::completed(known))
             .help("Processes, by number or by name"),
         Arg::new("children")
             .long("children")
             .action(ArgAction::SetTrue)
             .help("Those that they have started, too, and so on"),
     ]
+}
+
+/// Processes that can be meant by a word that begins so: numbers, each with its name, or names.
+pub fn known(word: &str) -> Vec<(String, String)> {
+    let by_number = word.starts_with(|first: char| first.is_ascii_digit());
+    let mut known = BTreeSet::new();
+    for (pid, _) in processes(true) {
+        let Ok(name) = process::name(pid) else { continue };
+        known.insert(if by_number { (pid.to_string(), name) } else { (name, String::new()) });
+    }
+    known.into_iter().collect()
 }
 
 /// Words of the command line that mean processes.
@@ -56,11 +69,12 @@ impl Selection {
 
     /// Whether it is one process, by its number.
     pub fn is_one(&self) -> bool {
-        !self.children && !self.all && matches!(self.words.as_slice(), [word] if number(word).is_some())
+        !self.children && !self.all && matches!(self.words.as_slice(), [word] if is_number(word))
     }
 
     /// Finds them, in the order of their numbers.
     pub fn find(&self) -> Result<Selected, Error> {
+        process::can_be_seen()?;
         let mut selected = Selected { targets: Vec::new(), errors: Vec::new(), denied: 0 };
         let (mut numbers, mut found) = (BTreeSet::new(), BTreeSet::new());
         let processes = processes(self.all);
@@ -68,11 +82,15 @@ impl Selection {
             found.extend(processes.iter().map(|(pid, _)| *pid));
         }
         for word in &self.words {
-            if let Some(pid) = number(word) {
-                if pid == 0 {
-                    return Err(Error::usage("0 is the number of no process"));
+            if word.is_empty() {
+                return Err(Error::usage("a process has no empty name"));
+            }
+            if is_number(word) {
+                match word.parse() {
+                    Ok(0) => return Err(Error::usage("0 is the number of no process")),
+                    Ok(pid) => _ = numbers.insert(pid),
+                    Err(_) => selected.errors.push(process::no_such(word)),
                 }
-                numbers.insert(pid);
                 continue;
             }
             let before = found.len();
@@ -108,8 +126,9 @@ impl Selection {
     }
 }
 
-fn number(word: &str) -> Option<i32> {
-    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().unwrap_or(i32::MAX))
+/// Whether a word means a process by its number.
+pub fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Number and parent of each process, but for this one.

@@ -46,6 +46,11 @@ impl State {
         u8::try_from(at + 1).ok().map(Self)
     }
 
+    /// All names, for a shell.
+    pub fn known() -> Vec<(String, String)> {
+        NAMES.map(|name| (name.to_lowercase(), String::new())).into()
+    }
+
     /// All names.
     pub fn names() -> String {
         NAMES.join(", ").to_lowercase()

@@ -1,5 +1,6 @@
 //! Finds a program as a shell does.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use crate::screens::error::Error;
+use crate::system::variables;
 
 /// Where programs are looked for if PATH is not set, as by glibc's execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -40,6 +42,19 @@ pub fn find(command: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Error> {
         Some(message) => Err(Error::not_executable(message)),
         None => Err(Error::not_found(format!("{shown}: no such program in PATH"))),
     }
+}
+
+/// Programs whose names begin so, for a shell.
+pub fn known(word: &str) -> Vec<(String, String)> {
+    let path = variables::own().path().unwrap_or(OsStr::new(DEFAULT_PATH));
+    let directories =
+        path.as_bytes().split(|byte| *byte == b':').map(|directory| Path::new(OsStr::from_bytes(directory)));
+    let mut known = BTreeSet::new();
+    for file in directories.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
+        let name = file.file_name().into_string().ok().filter(|name| name.starts_with(word));
+        known.extend(name.filter(|_| executable(&file.path()).is_ok()));
+    }
+    known.into_iter().map(|name| (name, String::new())).collect()
 }
 
 enum Why {

@@ -16,7 +16,7 @@ use rustix::fs::StatVfsMountFlags;
 use tcptune_core::settings::source::Process;
 
 use self::elf::{Elf, Unfit, is_sanitizer};
-pub use self::find::find;
+pub use self::find::{find, known};
 pub use self::obstacle::Obstacle;
 use self::obstacle::Privilege;
 use self::script::Interpreter;

@@ -78,7 +78,7 @@ impl Error {
     pub fn tell(&self, json: bool) -> ExitCode {
         if json {
             let error = json!({ "error": self.messages.join("; "), "hint": self.hint, "status": self.code });
-            write(&safe_json(&error.to_string()));
+            write(&safe_json(error.to_string()));
         } else if let Some((last, others)) = self.messages.split_last() {
             for message in others {
                 say(message);

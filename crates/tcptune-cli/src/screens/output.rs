@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::error::Error;
 use super::text::{safe, safe_json, safe_lines};
+use crate::system::inherited;
 use crate::system::variables::{self, Variables};
 
 /// How the subcommands write.
@@ -109,6 +110,9 @@ impl Output {
 
     #[allow(clippy::unused_self, reason = "whoever prints was given an output to print to")]
     fn write(&self, line: &[u8]) -> Result<(), Error> {
+        if inherited::has_no_output() {
+            return Err(io::Error::from_raw_os_error(libc::EBADF).into());
+        }
         let mut stdout = io::stdout().lock();
         stdout.write_all(line)?;
         stdout.write_all(b"\n")?;
@@ -118,13 +122,13 @@ impl Output {
     /// Writes a value as JSON.
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-        self.write(safe_json(&text).as_bytes())
+        self.write(safe_json(text).as_bytes())
     }
 
     /// Writes a value as one line of JSON.
     pub fn print_json_line(&self, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string(value).map_err(io::Error::from)?;
-        self.write(safe_json(&text).as_bytes())
+        self.write(safe_json(text).as_bytes())
     }
 
     /// A table with this header: aligned, without lines, wrapped to the width of the terminal.

@@ -30,7 +30,10 @@ pub fn safe_lines(text: &str, coloured: bool) -> Cow<'_, str> {
 }
 
 /// In JSON each such character stands in a string, where it has an escape.
-pub fn safe_json(text: &str) -> String {
+pub fn safe_json(text: String) -> String {
+    if text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) {
+        return text;
+    }
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unsafe(c) && c != '\n' {
@@ -90,7 +93,7 @@ mod tests {
     #[test]
     fn json_stays_json() {
         let name = "a\u{9b}b\u{202e}\u{7f}\n";
-        let text = safe_json(&serde_json::to_string_pretty(&[name]).expect("JSON"));
+        let text = safe_json(serde_json::to_string_pretty(&[name]).expect("JSON"));
         assert!(text.chars().all(|c| c == '\n' || !is_unsafe(c)), "{text}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text).expect("JSON"), [name]);
     }

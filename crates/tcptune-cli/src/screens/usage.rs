@@ -16,6 +16,9 @@ pub fn wrong(error: &clap::Error, args: &[OsString]) -> Result<ExitCode, Error> 
         error.print()?;
         return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
     }
+    if error.kind() == ErrorKind::MissingSubcommand {
+        return Err(Error::usage("a subcommand or a program is missing").hint("see tcptune --help"));
+    }
     let whole = crate::command();
     let subcommand =
         args.iter().skip(1).filter_map(|arg| whole.find_subcommand(arg)).map(clap::Command::get_name).next();

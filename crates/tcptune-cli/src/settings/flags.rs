@@ -14,6 +14,7 @@ use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::settings::profile::{self, Profile};
 use crate::system::{kernel, variables};
@@ -39,7 +40,7 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
     OPTIONS.iter().zip(&DOCS).filter(move |(opt, _)| wanted(opt) && !is_profile(opt)).map(|(opt, doc)| {
         let is_rule = matches!(opt.target, Target::Own(Own::Rules));
         let help = format!("{} {}", doc.help, capitalised(&opt.kind.accepted(opt.range).to_string()));
-        Arg::new(opt.name())
+        let arg = Arg::new(opt.name())
             .long(name(opt))
             .visible_aliases(opt.names().skip(1).map(dashed))
             .value_name(value_name(opt.kind))
@@ -50,7 +51,13 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
             .hide_short_help(true)
             .help_heading(format!("Settings: {}", doc.group.title()))
             .help(help.clone())
-            .long_help(help) // man pages have nothing else of what is hidden in the short help
+            .long_help(help); // man pages have nothing else of what is hidden in the short help
+        match (opt.target, opt.name()) {
+            (Target::Own(Own::Config | Own::LogFile), _) => arg.add(candidates::files()),
+            (_, "CONGESTION") => arg.add(candidates::words(kernel::congestion_controls)),
+            (_, "BINDTODEVICE") => arg.add(candidates::words(kernel::devices)),
+            _ => arg,
+        }
     })
 }
 
@@ -251,7 +258,7 @@ impl Given {
 }
 
 /// The library's own messages about flags, which it knows as variables.
-pub fn refused(wrong: Vec<Diagnostic>) -> Error {
+fn refused(wrong: Vec<Diagnostic>) -> Error {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {

@@ -4,15 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Arg;
+use clap_complete::engine::ArgValueCandidates;
 use tcptune_core::options::table::{self, Own, Target};
-use tcptune_core::settings::diagnostic::Diagnostic;
+use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::named::{self, Found, SUFFIX};
 use tcptune_core::settings::source::Process;
 
+use crate::screens::candidates;
 use crate::screens::error::Error;
-use crate::settings::flags;
 use crate::system::{kernel, variables};
 
 /// A profile.
@@ -27,6 +28,14 @@ pub fn arg() -> Arg {
         .long("profile")
         .value_name("NAME")
         .help("Settings for a purpose, see `tcptune profile list`; those that stand as flags win over it")
+        .add(named())
+}
+
+/// Their names, for a shell.
+pub fn named() -> ArgValueCandidates {
+    candidates::words(|| {
+        all().into_iter().map(|profile| (profile.name.clone(), profile.purpose().to_owned())).collect()
+    })
 }
 
 /// The directories of the operator's own, the first one first.
@@ -60,7 +69,10 @@ impl Profile {
     pub fn load(name: &str) -> Result<Self, Error> {
         let found = match find(name) {
             Ok(found) => found,
-            Err(problem) => return Err(flags::refused(vec![problem])),
+            Err(Diagnostic { subject: Subject::File(path), problem, .. }) => {
+                return Err(Error::failed(format!("{path} {problem}")));
+            }
+            Err(Diagnostic { problem, .. }) => return Err(Error::usage(format!("profile {name}: {problem}"))),
         };
         let profile = Self { name: name.to_owned(), found };
         let wrong = profile.wrong();

@@ -38,6 +38,11 @@ pub fn restore_sigpipe() {
     }
 }
 
+/// Whether standard output was closed: what is written there is lost.
+pub fn has_no_output() -> bool {
+    WERE_CLOSED.load(Ordering::Relaxed) & (1 << libc::STDOUT_FILENO) != 0
+}
+
 /// Closes the standard descriptors that were closed. Nothing is written after it.
 pub fn close_again() {
     for fd in (0..=2).filter(|fd| WERE_CLOSED.load(Ordering::Relaxed) & (1 << fd) != 0) {

@@ -59,9 +59,11 @@ impl Default for Kernel {
 }
 
 impl Kernel {
-    /// Whether this machine says.
-    pub fn is_known() -> bool {
-        ipv4("tcp_syn_retries").is_some()
+    /// Which of those that every kernel has cannot be read here.
+    pub fn unreadable() -> Vec<&'static str> {
+        let all =
+            ["tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_syn_retries", "tcp_retries2"];
+        all.into_iter().filter(|name| ipv4(name).is_none()).collect()
     }
 
     /// This machine's, in this network namespace.
@@ -84,6 +86,18 @@ impl Kernel {
 /// A number of `net.ipv4`, such as `tcp_syn_retries`.
 fn ipv4(name: &str) -> Option<i64> {
     fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?.trim().parse().ok()
+}
+
+/// The congestion controls that it has.
+pub fn congestion_controls() -> Vec<(String, String)> {
+    let names = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+    names.split_whitespace().map(|name| (name.to_owned(), String::new())).collect()
+}
+
+/// Its network devices.
+pub fn devices() -> Vec<(String, String)> {
+    let devices = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    devices.filter_map(|device| Some((device.file_name().into_string().ok()?, String::new()))).collect()
 }
 
 /// The times of keepalive where no setting says.

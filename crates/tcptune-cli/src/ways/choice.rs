@@ -82,7 +82,7 @@ impl Choice {
 
 /// The settings that a way cannot set, and those that it cannot set on accepted sockets.
 fn left_out(way: Way, settings: &Settings) -> Vec<String> {
-    let of_rules = settings.profiles.iter().flat_map(|profile| profile.plan.iter().map(|planned| planned.row));
+    let of_rules = settings.profiles.iter().flat_map(|profile| profile.plan().into_iter().map(|planned| planned.row));
     let mut rows: Vec<_> = settings.in_force.iter().map(|setting| setting.row).chain(of_rules).collect();
     rows.sort_unstable();
     rows.dedup();
@@ -108,11 +108,11 @@ fn left_out(way: Way, settings: &Settings) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tcptune_core::settings::draft;
+    use tcptune_core::settings::settle;
 
     fn choice(obstacles: &[Obstacle], variables: &[(&str, &str)]) -> Choice {
         let program = Program { chain: vec!["/p".into()], elf: None, obstacles: obstacles.to_vec() };
-        Choice::new(&program, &draft::parse(variables, || unreachable!()).0, None)
+        Choice::new(&program, &settle::parse(variables, || unreachable!()).0, None)
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn nginx_as_a_proxy() {
     assert_eq!((&upstream["keepidle"], &upstream["user_timeout"]), (&61.into(), &0.into()), "{all:#}");
     let begun = Instant::now();
     assert!(get(own, "/hole").starts_with("HTTP/1.1 502"), "the upstream is a black hole");
-    assert!((400..1500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((400..6000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert!(group.count("accepts") >= 2);
 }
 

@@ -1,8 +1,7 @@
-//! Help, completions and man pages have every row of the option table.
+//! Help and man pages have every row of the option table.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tcptune_core::options::table::{OPTIONS, Opt};
 
@@ -45,42 +44,30 @@ fn man_pages_have_every_setting_and_no_fault() {
     for name in ["tcptune.1", "tcptune-run.1", "tcptune-inspect.1", "tcptune-profile-show.1"] {
         assert!(names.iter().any(|there| there == name), "{name}: {names:?}");
     }
-    for name in names {
-        let path = directory.path().join(&name);
+    assert!(!names.iter().any(|name| name.starts_with("tcptune-help")), "{names:?}");
+    for name in &names {
+        let path = directory.path().join(name);
         let page = fs::read_to_string(&path).expect("a page");
-        assert!(page.contains("2026-01-31") && page.contains("libtcptune (7)"), "{name}: {page}");
+        assert!(page.contains("2026-01-31") && page.contains("libtcptune\\fR(7)"), "{name}: {page}");
         assert_eq!(said(Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path)).ok(), "", "{name}");
-        if matches!(name.as_str(), "tcptune-run.1" | "tcptune-env.1" | "tcptune-explain.1") {
-            has_all(&name, &page.replace("\\-", "-"), "--");
+        assert_eq!(page.matches(".ds Aq '").count(), 1, "{name}");
+        for section in ["EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
+            let is_there = page.lines().any(|line| line.replace('"', "") == format!(".SH {section}"));
+            let is_part = matches!(name.as_str(), "tcptune-profile-list.1" | "tcptune-profile-show.1");
+            assert!(is_there || (is_part && section == "EXAMPLES"), "{name}: {section}");
         }
-    }
-}
-
-#[test]
-fn completions_have_every_setting_and_are_understood() {
-    for (shell, before) in [("bash", "--"), ("zsh", "--"), ("fish", "-l ")] {
-        let script = said(&mut tcptune(["completions", shell]));
-        has_all(shell, script.ok(), before);
-        let Ok(mut parser) = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn() else { continue };
-        parser.stdin.take().expect("piped").write_all(script.stdout.as_bytes()).expect("written");
-        assert!(parser.wait().expect("wait").success(), "{shell} does not understand it");
-    }
-}
-
-#[test]
-fn bash_completes_settings_and_their_values() {
-    let script = said(&mut tcptune(["completions", "bash"])).stdout;
-    for (words, want) in [
-        ("tcptune run --keepi", "--keepidle --keepintvl"),
-        ("tcptune run --precedence ", "env program"),
-        ("tcptune expl", "explain"),
-    ] {
-        let ask = format!(
-            "{script}\nCOMP_WORDS=({words}{}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
-             _tcptune tcptune \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[*]}}\"",
-            if words.ends_with(' ') { "''" } else { "" }
-        );
-        assert_eq!(said(Command::new("bash").args(["-c", &ask])).ok(), want, "{words}");
+        assert!(page.contains(".SH FILES"), "{name}");
+        // What it refers to is there.
+        let words = page.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+        for (at, _) in words.match_indices("(1)") {
+            let start =
+                words[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '-').map_or(0, |before| before + 1);
+            let page = format!("{}.1", &words[start..at]);
+            assert!(!page.starts_with("tcptune") || names.contains(&page), "{name} refers to {page}");
+        }
+        if matches!(name.as_str(), "tcptune-run.1" | "tcptune-env.1" | "tcptune-explain.1") {
+            has_all(name, &page.replace("\\-", "-"), "--");
+        }
     }
 }
 

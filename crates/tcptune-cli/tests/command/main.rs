@@ -14,6 +14,7 @@ mod runs;
 mod sanitizers;
 mod screens;
 mod scripts;
+mod shells;
 mod symptoms;
 mod text;
 mod units;

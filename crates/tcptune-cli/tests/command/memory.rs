@@ -166,11 +166,51 @@ print('%s:%d' % f.getsockname(), flush=True); sys.stdin.read()";
     }
 }
 
+/// Without `STATS`, at the default level.
+#[test]
+fn every_tuned_process_counts() {
+    let script = "
+import errno, os, select, socket, sys, time
+l = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(l.getsockname())
+f = socket.socket(); f.bind(('127.0.0.1', 0)); f.listen(0); full = []
+for _ in range(2):
+    s = socket.socket(); s.setblocking(False); s.connect_ex(f.getsockname()); full.append(s)
+s = socket.socket(); assert s.connect_ex(f.getsockname()) == errno.ETIMEDOUT
+for s in full:
+    select.select([], [s], []); s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+connected, told = os.pipe()
+child = os.fork()
+if child == 0:
+    s = socket.create_connection(l.getsockname()); os.write(told, b'1')
+    time.sleep(60); os._exit(0)
+os.read(connected, 1); print(child, flush=True); sys.stdin.read(); os.kill(child, 9)";
+    let (mut child, forked) = counting(script, &["--connect-timeout", "300ms", "--congestion", "no-such"]);
+    let counts = |pid: &str| {
+        let stats: Value = serde_json::from_str(said(&mut tcptune(["stats", pid, "--json"])).ok()).expect("JSON");
+        stats["counts"].clone()
+    };
+    let number = |counts: &Value, name: &str| counts[name].as_i64().unwrap_or_else(|| panic!("{name}: {counts:#}"));
+    let pid = child.id().to_string();
+    let of_parent = counts(&pid);
+    // Sockets: two listeners, a client, two that do not wait, and one that times out; the first of those that do not
+    // wait may get into the queue of the listener.
+    assert_eq!((number(&of_parent, "seen"), number(&of_parent, "connects")), (6, 4), "{of_parent:#}");
+    assert!((2..=3).contains(&number(&of_parent, "timed_out")), "{of_parent:#}");
+    assert_eq!((number(&of_parent, "refused"), &of_parent["with_parent"]), (6, &false.into()), "{of_parent:#}");
+    assert!(of_parent["timed_out_peers"].is_null(), "they are not told apart: {of_parent:#}");
+    // A forked child goes on from there, which is said.
+    let of_child = counts(&forked);
+    assert_eq!((number(&of_child, "connects"), &of_child["with_parent"]), (5, &true.into()), "{of_child:#}");
+    assert!(said(&mut tcptune(["check", &forked])).ok().contains("those of its parent before the fork among them"));
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+}
+
 #[test]
 fn what_counts_nothing_says_so() {
-    let (mut child, _) = counting("import sys; print('ready', flush=True); sys.stdin.read()", &["--keepidle", "60"]);
+    let (mut child, _) = counting("import sys; print('ready', flush=True); sys.stdin.read()", &["--disable", "on"]);
     let refused = said(&mut tcptune(["stats", &child.id().to_string()]));
-    assert!(refused.refused(1).contains("start it with TCPTUNE_STATS=1"), "{refused:?}");
+    assert!(refused.refused(1).contains("counts nothing: it is not tuned"), "{refused:?}");
     drop(child.stdin.take());
     child.wait().expect("it ends");
     let plain = Waiting::start(clean(&mut Command::new("cat")));

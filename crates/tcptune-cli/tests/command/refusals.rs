@@ -192,7 +192,7 @@ fn wrong_settings() {
             "--rule:2:10: keepidel=5: no such setting; did you",
         ),
         (&["--config", "/nosuch"], "/nosuch: no such file"),
-        (&["--profile", "nosuch"], "--profile=nosuch: no such profile; there are cloud-nat, "),
+        (&["--profile", "nosuch"], "profile nosuch: no such profile; there are cloud-nat, "),
     ] {
         for subcommand in ["run", "env", "explain"] {
             let program = (subcommand == "run").then_some("true");

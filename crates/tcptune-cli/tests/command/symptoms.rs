@@ -29,7 +29,7 @@ fn each_question_of_no_effect_finds_its_fault() {
     // 1. It is not in the process.
     let fixed = compiled(directory.path(), "fixed", &["-static"]);
     assert!(says(&["check", fixed.to_str().expect("UTF-8")]).contains("static"));
-    let lost = check(tcptune(["--keepidle", "60", "env", "-u", "LD_PRELOAD", "cat"]).env("A", "b"));
+    let lost = check(tcptune(["run", "--force", "--keepidle", "60", "env", "-u", "LD_PRELOAD", "cat"]).env("A", "b"));
     assert!(lost.contains("it was started without it in LD_PRELOAD, or has lost it since"), "{lost}");
     let missing = check(&mut cat(Path::new("/nosuch/libtcptune.so")));
     assert!(missing.contains("/nosuch/libtcptune.so, which its file system lacks"), "{missing}");

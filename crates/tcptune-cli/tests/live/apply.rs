@@ -274,7 +274,7 @@ except OSError as e:
     assert_eq!(change(&done["sockets"][0], "keepidle")["before"], 7200, "{done:#}");
     assert_eq!(program.line(), libc::ETIMEDOUT.to_string());
     let took = begun.elapsed();
-    assert!(took > Duration::from_millis(2500) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took > Duration::from_millis(2500) && took < Duration::from_secs(12), "{took:?}");
 }
 
 #[test]
@@ -297,7 +297,7 @@ except OSError as e:
     let done = tcptune("apply", program.pid(), &["--syncnt", "1", "--json"]).json();
     assert_eq!(change(&done["sockets"][0], "syncnt")["after"], 1, "{done:#}");
     assert_eq!(program.line(), libc::ETIMEDOUT.to_string());
-    assert!(begun.elapsed() < Duration::from_secs(8), "the kernel alone: more than two minutes");
+    assert!(begun.elapsed() < Duration::from_secs(15), "the kernel alone: more than two minutes");
 }
 
 #[test]

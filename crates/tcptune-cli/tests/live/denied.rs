@@ -56,6 +56,12 @@ fn somebody_elses_process() {
             assert!(ended.stderr.contains(word), "{word}: {ended:#?}");
         }
     }
+    // Of several, none that cannot be looked into seems to have no sockets.
+    let mut other = Running::start(&mut crate::inspect::sockets(false));
+    other.line();
+    let both = [program.pid().to_string(), other.pid().to_string()];
+    let ended = Ended::of(as_nobody(Command::new(&copy).arg("inspect").args(&both)));
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 2), "{ended:#?}");
 }
 
 #[test]

@@ -105,5 +105,5 @@ for n in range(600):
         (worst, looking.join().expect("the thread ends"))
     });
     assert!(looks >= 5, "{looks}");
-    assert!(worst < Duration::from_millis(500), "a FIN came {worst:?} late");
+    assert!(worst < Duration::from_secs(5), "a FIN came {worst:?} late");
 }

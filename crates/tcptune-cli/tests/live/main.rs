@@ -4,8 +4,11 @@ mod apply;
 mod denied;
 mod ending;
 mod harness;
+mod hidden;
 mod inspect;
 mod looking;
+mod many;
+mod odd;
 mod screens;
 
 #[path = "../../../../tests/e2e/harness/namespace.rs"]

@@ -3,6 +3,7 @@
 pub mod group;
 pub mod names;
 pub mod phase;
+pub mod rows;
 pub mod table;
 pub mod value;
 pub mod ways;

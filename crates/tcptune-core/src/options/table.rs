@@ -597,11 +597,29 @@ impl Named {
         NAMES.get(start..start + usize::from(self.len)).unwrap_or_default()
     }
 
+    /// Whether that is the name, in lower case.
+    fn is_in_lower_case(self, name: &str) -> bool {
+        let start = usize::from(self.start);
+        LOWER_CASE.get(start..start + usize::from(self.len)) == Some(name.as_bytes())
+    }
+
     /// Index of its row in [`OPTIONS`].
     pub fn row(self) -> usize {
         self.row.into()
     }
 }
+
+/// [`NAMES`] in lower case.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+static LOWER_CASE: [u8; NAMES.len()] = {
+    let mut all = [0; NAMES.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = NAMES.as_bytes()[i].to_ascii_lowercase();
+        i += 1;
+    }
+    all
+};
 
 const NAMES_AND_ALIASES: usize = place("").0 as usize;
 
@@ -707,15 +725,70 @@ pub fn find(name: &str) -> Option<(usize, &'static Opt)> {
 
 /// The same, of a name in upper or lower case.
 pub(crate) fn find_in_any_case(name: &str) -> Option<(usize, &'static Opt)> {
-    let is_it = |named: &&Named| usize::from(named.len) == name.len() && named.text().eq_ignore_ascii_case(name);
-    let row = NAMED.iter().find(is_it)?.row();
+    // Files have them in lower case.
+    let is_it = |named: &Named| named.is_in_lower_case(name) || named.text().eq_ignore_ascii_case(name);
+    let row = NAMED.get(hashed(name, is_it)?)?.row();
     Some((row, OPTIONS.get(row)?))
 }
 
 /// The index of a name in [`NAMED`].
 pub(crate) fn position(name: &str) -> Option<usize> {
-    NAMED.iter().position(|named| usize::from(named.len) == name.len() && named.text() == name)
+    hashed(name, |named| named.text() == name)
 }
+
+/// The index of a name in [`NAMED`], by its hash: rules have thousands of names.
+#[inline]
+fn hashed(name: &str, is_it: impl Fn(&Named) -> bool) -> Option<usize> {
+    let mut at = hash(name.as_bytes());
+    loop {
+        let place = usize::from(*BY_HASH.get(at)?);
+        let named = NAMED.get(place)?;
+        if usize::from(named.len) == name.len() && is_it(named) {
+            return Some(place);
+        }
+        at = (at + 1) % HASHES;
+    }
+}
+
+/// A power of two that leaves most places empty.
+const HASHES: usize = 256;
+
+/// The same of a name in upper and in lower case.
+const fn hash(name: &[u8]) -> usize {
+    let mut hash = name.len();
+    let (mut i, step) = (0, name.len() / 4 + 1);
+    #[allow(clippy::indexing_slicing, reason = "below the length")]
+    while i < name.len() {
+        hash = hash * 37 + (name[i] | 0x20) as usize;
+        i += step;
+    }
+    #[allow(clippy::indexing_slicing, reason = "below the length")]
+    if !name.is_empty() {
+        hash = hash * 37 + (name[name.len() - 1] | 0x20) as usize;
+    }
+    hash % HASHES
+}
+
+/// The indexes of [`NAMED`] by hash: each in the first place that was empty, from its own on. No name has the number of an
+/// empty one.
+#[allow(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "evaluated by the compiler")]
+static BY_HASH: [u8; HASHES] = {
+    assert!(NAMES_AND_ALIASES < HASHES / 2, "most places are empty");
+    let names = NAMES.as_bytes();
+    let mut all = [u8::MAX; HASHES];
+    let mut n = 0;
+    while n < NAMES_AND_ALIASES {
+        let (_, name) = names.split_at(NAMED[n].start as usize);
+        let (name, _) = name.split_at(NAMED[n].len as usize);
+        let mut at = hash(name);
+        while all[at] != u8::MAX {
+            at = (at + 1) % HASHES;
+        }
+        all[at] = n as u8;
+        n += 1;
+    }
+    all
+};
 
 #[cfg(test)]
 mod tests {
@@ -792,6 +865,7 @@ mod tests {
     #[test]
     fn finds_by_name_and_alias() {
         assert_eq!(find("KEEPIDLE").map(|(i, _)| i), find("KEEPALIVE_TIME").map(|(i, _)| i));
-        assert!(find("KEEPIDEL").is_none());
+        assert_eq!(find_in_any_case("keepalive_Time").map(|(i, _)| i), find("KEEPIDLE").map(|(i, _)| i));
+        assert!(find("keepidle").is_none() && find("KEEPIDEL").is_none() && find("").is_none());
     }
 }

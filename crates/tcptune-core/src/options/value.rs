@@ -135,8 +135,13 @@ fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i64> {
 /// A whole number with or without a unit, as most durations are. fundu is not needed for these: its code is on pages that
 /// an exec then does not load.
 fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
+    let mut number = 0_u64;
+    let mut digits = 0;
+    for digit in text.bytes().take_while(u8::is_ascii_digit) {
+        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        digits += 1;
+    }
+    let unit = text.get(digits..).filter(|_| digits > 0)?;
     let nanoseconds = match unit {
         "" => bare.nanoseconds(),
         "us" if bare == Unit::Microsecond => 1_000,
@@ -146,7 +151,7 @@ fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
         "h" => 3600 * 1_000_000_000,
         _ => return None,
     };
-    u64::try_from(whole(number)?).ok()?.checked_mul(nanoseconds)
+    number.checked_mul(nanoseconds)
 }
 
 #[cold]

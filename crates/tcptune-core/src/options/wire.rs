@@ -110,6 +110,16 @@ impl Wire {
         })
     }
 
+    /// The value in bytes that [`Self::encode`] has made.
+    #[must_use]
+    pub fn value_of(self, payload: &Payload) -> Value {
+        match (self, payload.len) {
+            // No setting is below zero: what does not fit in an int is an unsigned one.
+            (Self::Int | Self::Rate, 4) => Value::Int(u32::from_ne_bytes(payload.part()).into()),
+            _ => self.decode(payload),
+        }
+    }
+
     /// The value in bytes that the kernel has written.
     #[must_use]
     pub fn decode(self, payload: &Payload) -> Value {
@@ -150,6 +160,7 @@ mod tests {
             (Wire::Name, Name::new("cubic").map(Value::Name).expect("a name"), 5),
         ] {
             let payload = wire.encode(&value).expect("of this type");
+            assert_eq!(wire.value_of(&payload), value);
             assert_eq!((wire.decode(&payload), payload.socklen()), (value, len));
         }
         assert_eq!(Wire::Int.encode(&Value::Auto), None);
@@ -157,6 +168,7 @@ mod tests {
 
     #[test]
     fn a_large_unsigned_int_is_its_bits() {
-        assert_eq!(Wire::Int.encode(&Value::Int(0xffff_ffff)).map(|p| p.part()), Some([0xff; 4]));
+        let payload = Wire::Int.encode(&Value::Int(0xffff_ffff)).expect("of this type");
+        assert_eq!((payload.part(), Wire::Int.value_of(&payload)), ([0xff; 4], Value::Int(0xffff_ffff)));
     }
 }

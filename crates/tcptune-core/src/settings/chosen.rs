@@ -1,6 +1,7 @@
 //! The values that sources choose, one for a row.
 
-use crate::options::table::{self, OPTIONS, Opt, Sockopt, Target};
+use crate::options::rows::Rows;
+use crate::options::table::{self, OPTIONS, Opt, Target};
 use crate::options::value::Value;
 use crate::settings::source::{KeepaliveDefaults, Place};
 
@@ -23,7 +24,7 @@ impl Chosen {
 }
 
 // Rows that others depend on.
-const KEEPALIVE: usize = table::row("KEEPALIVE");
+pub(crate) const KEEPALIVE: usize = table::row("KEEPALIVE");
 const KEEPIDLE: usize = table::row("KEEPIDLE");
 const KEEPINTVL: usize = table::row("KEEPINTVL");
 const KEEPCNT: usize = table::row("KEEPCNT");
@@ -69,11 +70,12 @@ impl Values {
 
     /// The value that is there already for the same socket option, by this name or by its twin (TOS and DSCP).
     fn rival(&self, row: usize) -> Option<usize> {
-        self.0.iter().position(|other| say_the_same(other.row, row))
+        let rivals = Rows::rivals(row);
+        self.0.iter().position(|other| other.row == row || rivals.has(other.row))
     }
 
     /// In place of a value that an earlier source has given.
-    fn put(&mut self, chosen: Chosen) {
+    pub fn put(&mut self, chosen: Chosen) {
         if let Some(rival) = self.rival(chosen.row) {
             self.0.remove(rival);
         }
@@ -81,8 +83,14 @@ impl Values {
         self.0.insert(at, chosen);
     }
 
-    /// Takes a value as it is written; the error is for the operator.
-    pub fn assign(&mut self, row: usize, opt: &Opt, text: &str, place: Place) -> Result<(), String> {
+    /// Takes a value as it is written; the error is for the operator. `place` is asked where it stands.
+    pub fn assign(
+        &mut self,
+        row: usize,
+        opt: &Opt,
+        text: &str,
+        place: &dyn Fn(Option<&Value>) -> Place,
+    ) -> Result<(), String> {
         let text = text.trim_ascii();
         if text.is_empty() {
             return Ok(());
@@ -98,7 +106,10 @@ impl Values {
         match self.rival(row).and_then(|rival| self.0.get(rival)) {
             Some(Chosen { value: Some(_), .. }) if value.is_none() => {}
             Some(Chosen { value: Some(_), row: other, .. }) => return Err(clash(row, *other)),
-            _ => self.put(Chosen { row, value, place }),
+            _ => {
+                let place = place(value.as_ref());
+                self.put(Chosen { row, value, place });
+            }
         }
         Ok(())
     }
@@ -115,21 +126,6 @@ impl Values {
         over.0.into_iter().for_each(|chosen| values.put(chosen));
         values
     }
-}
-
-fn socket_option(row: usize) -> Option<&'static Sockopt> {
-    match &OPTIONS.get(row)?.target {
-        Target::Socket(option) => Some(option),
-        Target::Own(_) => None,
-    }
-}
-
-fn say_the_same(a: usize, b: usize) -> bool {
-    a == b
-        || match (socket_option(a), socket_option(b)) {
-            (Some(a), Some(b)) => a.is(b.level, b.optname) && a.stages.contains(b.stages),
-            _ => false,
-        }
 }
 
 pub(crate) fn is_unset(text: &str) -> bool {
@@ -151,31 +147,28 @@ fn clash(row: usize, other: usize) -> String {
     }
 }
 
-/// Keepalive times do nothing without `SO_KEEPALIVE` (tcp(7)), so any of them turns it on.
-pub(crate) fn imply_keepalive(values: &mut Values) {
-    let is_time = |row| matches!(row, KEEPIDLE | KEEPINTVL | KEEPCNT);
-    let time = values.0.iter().find(|chosen| is_time(chosen.row) && matches!(chosen.value, Some(Value::Int(_))));
-    if let (Some(&Chosen { place, .. }), None) = (time, values.int(KEEPALIVE)) {
-        values.put(Chosen { row: KEEPALIVE, value: Some(Value::Int(1)), place });
+/// The rows of keepalive.
+pub(crate) const KEEPALIVES: Rows =
+    Rows::of(KEEPALIVE).or(Rows::of(KEEPIDLE)).or(Rows::of(KEEPINTVL)).or(Rows::of(KEEPCNT));
+
+/// Keepalive times do nothing without `SO_KEEPALIVE` (tcp(7)), so any of them turns it on. `said` tells what is said of a
+/// row; the time that says so, if nothing else does.
+pub(crate) fn implied_keepalive(said: impl Fn(usize) -> Option<i64>) -> Option<usize> {
+    if said(KEEPALIVE).is_some() {
+        return None;
     }
+    [KEEPIDLE, KEEPINTVL, KEEPCNT].into_iter().find(|row| said(*row).is_some())
 }
 
-/// `USER_TIMEOUT=auto`: the time in which keepalive would notice a dead idle peer.
+/// `USER_TIMEOUT=auto`: the time in which keepalive would notice a dead idle peer; `said` as above.
 #[cold]
-pub(crate) fn resolve_auto(
-    values: &mut Values,
-    place: Place,
-    kernel: impl Fn() -> KeepaliveDefaults,
-) -> Result<(), String> {
-    let idle = values.int(KEEPIDLE).unwrap_or_else(|| kernel().idle);
-    let interval = values.int(KEEPINTVL).unwrap_or_else(|| kernel().interval);
-    let count = values.int(KEEPCNT).unwrap_or_else(|| kernel().count);
+pub(crate) fn auto(said: impl Fn(usize) -> Option<i64>, kernel: impl Fn() -> KeepaliveDefaults) -> Result<i64, String> {
+    let idle = said(KEEPIDLE).unwrap_or_else(|| kernel().idle);
+    let interval = said(KEEPINTVL).unwrap_or_else(|| kernel().interval);
+    let count = said(KEEPCNT).unwrap_or_else(|| kernel().count);
     let ms = idle.saturating_add(interval.saturating_mul(count)).saturating_mul(1000).max(1);
-    let fits = i32::try_from(ms).is_ok();
-    values.put(Chosen { row: USER_TIMEOUT, value: fits.then_some(Value::Int(ms)), place });
-    if fits {
-        Ok(())
-    } else {
-        Err(format!("KEEPIDLE + KEEPINTVL × KEEPCNT is {ms}ms, more than the {}ms the kernel takes", i32::MAX))
+    if i32::try_from(ms).is_ok() {
+        return Ok(ms);
     }
+    Err(format!("KEEPIDLE + KEEPINTVL × KEEPCNT is {ms}ms, more than the {}ms the kernel takes", i32::MAX))
 }

@@ -1,27 +1,21 @@
-//! From the sources of settings to [`Settings`]: the system's file, the user's file, a profile, the environment; the last
-//! one wins.
+//! What the sources of settings say: the system's file, the user's file, a profile, the environment. `settle` makes settings of
+//! it.
 
 use std::borrow::Cow;
-use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use log::LevelFilter;
-
+use crate::options::rows::Rows;
 use crate::options::table::{self, IN_LOWER_CASE, LIBRARY, NAMED, Named, OPTIONS, Own, PREFIX, Target};
 use crate::options::value::Value;
-use crate::settings::chosen::{
-    self, BACKEND, Chosen, DISABLE, LOG, LOG_FILE, ONLY_PROGRAMS, SKIP_PROGRAMS, STATS, STRICT, USER_TIMEOUT, Values,
-    is_unset,
-};
+use crate::settings::change::{Changes, Part};
+use crate::settings::chosen::{Chosen, Values, is_unset};
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
 use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
 use crate::settings::named;
-use crate::settings::profile::{InForce, Profile};
 use crate::settings::rules::Rules;
-use crate::settings::settled::{Backend, Settings};
-use crate::settings::source::{KeepaliveDefaults, Place, Process, Source};
+use crate::settings::source::{Place, Process, Source};
 
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
 const SUGGESTIONS: usize = 16;
@@ -32,40 +26,39 @@ const MISTAKES: usize = 100;
 /// So many lists of settings are known at a time.
 const KNOWN: usize = 256;
 
-/// Settings of variables alone, given without their prefix. What is wrong with one is in the list, and that one is
-/// left out.
-///
-/// `kernel` is asked only where `USER_TIMEOUT=auto` needs it.
-pub fn parse<T: AsRef<str>>(
-    variables: &[(T, T)],
-    kernel: impl FnOnce() -> KeepaliveDefaults,
-) -> (Settings, Vec<Diagnostic>) {
-    Draft::new(variables).settle(Process::default, kernel)
+/// A rule that this process can meet, and that looks at sockets.
+pub(crate) struct DraftRule {
+    pub place: Place,
+    pub says: Says,
 }
 
-/// A rule that this process can meet.
-struct DraftRule {
-    place: Place,
-    /// What lies over what holds without it, as index of a list; none: `off`.
-    over: Option<usize>,
+/// What a rule says.
+#[derive(Clone)]
+pub(crate) enum Says {
+    /// `off`
+    Off,
+    /// What an earlier one of its layer says, which has this number.
+    TheSame(u32),
+    /// This.
+    Changes(Part),
 }
 
 /// What one source says.
 #[derive(Default)]
-struct Layer {
-    values: Values,
-    rules: Vec<DraftRule>,
+pub(crate) struct Layer {
+    pub values: Values,
+    pub rules: Vec<DraftRule>,
     /// Their conditions; profiles are counted from the first of these rules on.
-    conditions: Rules,
-    /// Whether the last one holds for every socket, so that no later one is reached.
-    ended: bool,
+    pub conditions: Rules,
+    /// A rule for every socket, so that no later one is reached; it says nothing if it is `off`.
+    pub last: Option<(Place, Option<Values>)>,
 }
 
 #[derive(Default)]
-struct Files {
-    system: Layer,
-    config: Layer,
-    profile: Layer,
+pub(crate) struct Files {
+    pub system: Layer,
+    pub config: Layer,
+    pub profile: Layer,
 }
 
 /// A text with settings and rules that has not been read, or why it cannot be had.
@@ -78,18 +71,18 @@ struct Unread {
 
 /// What all sources say, before it is settled.
 pub struct Draft {
-    environment: Layer,
+    pub(crate) environment: Layer,
     /// Most programs have none.
-    files: Option<Box<Files>>,
+    pub(crate) files: Option<Box<Files>>,
     /// Files and rules, to be read once it is known which process it is.
     texts: Vec<Unread>,
-    /// What the rules set that this process can meet.
-    lists: Vec<Values>,
-    config: Option<String>,
+    /// What the rules say that this process can meet.
+    pub(crate) changes: Changes,
+    pub(crate) config: Option<String>,
     profile: Option<String>,
     /// Where it was found.
-    profile_source: Option<String>,
-    wrong: Vec<Diagnostic>,
+    pub(crate) profile_source: Option<String>,
+    pub(crate) wrong: Vec<Diagnostic>,
     suggested: usize,
 }
 
@@ -101,7 +94,7 @@ impl Draft {
             environment: Layer::default(),
             files: None,
             texts: Vec::new(),
-            lists: Vec::new(),
+            changes: Changes::default(),
             config: None,
             profile: None,
             profile_source: None,
@@ -157,7 +150,7 @@ impl Draft {
     fn variable(&mut self, named: Named, text: &str) {
         let Some(opt) = OPTIONS.get(named.row()) else { return };
         let place = Place { source: Source::Environment, line: 0, column: 0 };
-        if let Err(problem) = self.environment.values.assign(named.row(), opt, text, place) {
+        if let Err(problem) = self.environment.values.assign(named.row(), opt, text, &|_| place) {
             self.wrong.push(Diagnostic::variable(named.text(), text, problem));
             return;
         }
@@ -214,7 +207,7 @@ impl Draft {
             let Some((name, value)) = setting.split_once('=') else { continue };
             if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
                 let place = Place { source: Source::Profile, line, column: 1 };
-                let _ = values.assign(row, opt, value, place); // it is right
+                let _ = values.assign(row, opt, value, &|_| place); // it is right
             }
         }
     }
@@ -232,9 +225,15 @@ impl Draft {
         self.texts.push(Unread { source, text, after: usize::MAX });
     }
 
-    /// Reads all texts.
+    /// Reads all texts, if there are any.
+    pub(crate) fn read<'p>(&mut self, process: &dyn Fn() -> &'p Process) {
+        if !self.texts.is_empty() {
+            self.read_texts(process);
+        }
+    }
+
     #[cold]
-    fn read<'p>(&mut self, process: &dyn Fn() -> &'p Process) {
+    fn read_texts<'p>(&mut self, process: &dyn Fn() -> &'p Process) {
         for Unread { source, text, after } in std::mem::take(&mut self.texts) {
             let later = self.wrong.split_off(after.min(self.wrong.len()));
             match text {
@@ -259,7 +258,7 @@ impl Draft {
     }
 
     #[cold]
-    fn name(&self, source: Source) -> String {
+    pub(crate) fn name(&self, source: Source) -> String {
         match source {
             Source::System => config::SYSTEM.to_owned(),
             Source::Config => self.config.clone().unwrap_or_default(),
@@ -277,7 +276,7 @@ impl Draft {
     #[cold]
     fn text<'p>(&mut self, source: Source, text: &str, process: &dyn Fn() -> &'p Process) {
         let before = self.wrong.len();
-        let (mut rule, mut known) = (Rule::new(), Known::new(text));
+        let (mut rule, mut reader) = (Rule::new(), Reader::new(text));
         for part in grammar::parts(text) {
             if self.wrong.len() - before >= MISTAKES {
                 let word = match part.entry() {
@@ -289,7 +288,7 @@ impl Draft {
                 return self.complain(source, word, problem);
             }
             let read = if part.is_rule() {
-                rule.read(part).and_then(|()| self.rule(source, &rule, &mut known, process))
+                rule.read(part).and_then(|()| self.rule(source, &rule, &mut reader, process))
             } else {
                 part.setting().map(|setting| self.of_file(source, setting))
             };
@@ -314,234 +313,168 @@ impl Draft {
     fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
         let problem = match table::find_in_any_case(setting.name) {
             None => Some(self.unknown(&setting.name.to_ascii_uppercase(), str::to_ascii_lowercase)),
-            Some((row, opt)) => match stands.refuses(opt.target) {
-                Some(problem) => Some(problem.to_owned()),
-                None => values.assign(row, opt, setting.value, Place::of(source, setting.word)).err(),
-            },
+            Some((row, opt)) => {
+                let place = |value: Option<&Value>| match (stands, value) {
+                    (Stands::Rule, Some(Value::Auto)) | (Stands::File | Stands::RuleOfAll, _) => {
+                        Place::of(source, setting.word)
+                    }
+                    (Stands::Rule, _) => Place { source, line: 0, column: 0 }, // nobody is told
+                };
+                let refused = stands.refuses(opt.target).map(str::to_owned);
+                refused.or_else(|| values.assign(row, opt, setting.value, &place).err())
+            }
         };
         if let Some(problem) = problem {
             self.complain(source, setting.word, problem);
         }
     }
 
-    /// A rule. Its settings are read unless the same list of them has been found right before: most rules of a long text
+    /// A rule. Its settings are read unless the same list of them has been found right before: many rules of a long text
     /// have one of a few. One for every socket is read nevertheless, because it is told where its settings stand.
     #[cold]
     fn rule<'a, 'p>(
         &mut self,
         source: Source,
         rule: &Rule<'a>,
-        known: &mut Known<'a>,
+        reader: &mut Reader<'a>,
         process: &dyn Fn() -> &'p Process,
     ) -> Result<(), Wrong<'a>> {
         let of_all = rule.conditions.is_empty();
-        let met = !self.layer(source).ended && (rule.scope.is_empty() || process().is_in(&rule.scope));
-        let mut over = None;
+        let layer = self.layer(source);
+        let number = u32::try_from(layer.rules.len()).unwrap_or(u32::MAX);
+        let met = layer.last.is_none() && (rule.scope.is_empty() || process().is_in(&rule.scope));
+        if rule.list.is_some() && of_all {
+            return self.rule_of_all(source, rule, met, reader);
+        }
+        let mut says = Says::Off;
         if let Some(list) = rule.list {
-            over = match known.find(list.text, of_all) {
-                Some(_) if !met => None,
-                Some(List::Kept(kept)) if !of_all => Some(kept),
+            match reader.known(list.text, false) {
+                Some(_) if !met => return Ok(()),
+                Some(Known::SaidBy(number)) => says = Says::TheSame(number),
                 _ => {
-                    let (kept, right) = self.list(source, rule, met)?;
-                    if right {
-                        known.add(list.text, of_all, kept.map_or(List::Right, List::Kept));
+                    let start = self.changes.end();
+                    let right = self.is_plain(list) || self.list(source, rule)?;
+                    if met {
+                        says = Says::Changes(start..self.changes.end());
+                    } else {
+                        self.changes.cut(start);
                     }
-                    kept
+                    if right {
+                        reader.add(list.text, false, if met { Known::SaidBy(number) } else { Known::Right });
+                    }
                 }
-            };
+            }
         }
         if !met {
             return Ok(());
         }
-        let entries = known.entries;
+        let place = Place::of(source, rule.word);
         let layer = self.layer(source);
-        if layer.rules.is_empty() {
-            layer.rules.reserve_exact(entries);
-            layer.conditions.reserve(entries);
+        if of_all {
+            layer.last = Some((place, None));
+            return Ok(());
         }
-        let Ok(index) = u32::try_from(layer.rules.len()) else { return Ok(()) };
-        layer.rules.push(DraftRule { place: Place::of(source, rule.word), over });
-        layer.ended = of_all;
-        if !of_all {
-            layer.conditions.push(&rule.conditions, index);
+        if layer.rules.is_empty() {
+            layer.rules.reserve_exact(reader.entries);
+            layer.conditions.reserve(reader.entries);
+        }
+        layer.rules.push(DraftRule { place, says });
+        layer.conditions.push(&rule.conditions, number);
+        Ok(())
+    }
+
+    /// A rule for every socket.
+    #[cold]
+    fn rule_of_all<'a>(
+        &mut self,
+        source: Source,
+        rule: &Rule<'a>,
+        met: bool,
+        reader: &mut Reader<'a>,
+    ) -> Result<(), Wrong<'a>> {
+        let Some(list) = rule.list.filter(|list| met || reader.known(list.text, true).is_none()) else { return Ok(()) };
+        let (values, right) = self.values(source, rule, Stands::RuleOfAll)?;
+        if right {
+            reader.add(list.text, true, Known::Right);
+        }
+        if met {
+            self.layer(source).last = Some((Place::of(source, rule.word), Some(values)));
         }
         Ok(())
     }
 
-    /// The settings of a rule, as index of a list if they are to be kept; and whether they are right wherever they stand.
+    /// Adds a rule's list of settings to the changes, if all of them are right, and none of them is something special.
     #[cold]
-    fn list<'a>(&mut self, source: Source, rule: &Rule<'a>, keep: bool) -> Result<(Option<usize>, bool), Wrong<'a>> {
+    fn is_plain(&mut self, list: Word<'_>) -> bool {
+        let (start, mut rows) = (self.changes.end(), Rows::default());
+        for pair in list.pairs() {
+            let Some((row, value)) = pair.and_then(|(name, value)| plain(name, value, rows)) else {
+                self.changes.cut(start);
+                return false;
+            };
+            rows = rows.or(Rows::of(row));
+            self.changes.add(start, row, Some(&value), (0, 0));
+        }
+        true
+    }
+
+    /// The same of any settings. Returns whether they are right wherever they stand.
+    #[cold]
+    fn list<'a>(&mut self, source: Source, rule: &Rule<'a>) -> Result<bool, Wrong<'a>> {
+        let (values, right) = self.values(source, rule, Stands::Rule)?;
+        let start = self.changes.end();
+        for Chosen { row, value, place } in &values.0 {
+            self.changes.add(start, *row, value.as_ref(), (place.line, place.column));
+        }
+        // What `auto` comes to may be a mistake, which is reported where it stands.
+        Ok(right && values.0.iter().all(|chosen| chosen.value != Some(Value::Auto)))
+    }
+
+    /// The settings of a rule, and whether all of them are right.
+    #[cold]
+    fn values<'a>(&mut self, source: Source, rule: &Rule<'a>, stands: Stands) -> Result<(Values, bool), Wrong<'a>> {
         rule.settings().try_for_each(|setting| setting.map(drop))?;
-        let stands = if rule.conditions.is_empty() { Stands::RuleOfAll } else { Stands::Rule };
         let (mistakes, mut values) = (self.wrong.len(), Values::none());
         for setting in rule.settings().flatten() {
             self.setting(source, setting, &mut values, stands);
         }
-        // What `auto` comes to may be a mistake, which is reported where it stands.
-        let has_auto = values.0.iter().any(|chosen| chosen.value == Some(Value::Auto));
-        let right = self.wrong.len() == mistakes && !has_auto;
-        if !keep {
-            return Ok((None, right));
-        }
-        self.lists.push(values);
-        Ok((Some(self.lists.len() - 1), right))
+        Ok((values, self.wrong.len() == mistakes))
     }
+}
 
-    /// Settles what holds in this process. `process` and `kernel` are asked only where it matters.
-    pub fn settle(
-        mut self,
-        process: impl FnOnce() -> Process,
-        kernel: impl FnOnce() -> KeepaliveDefaults,
-    ) -> (Settings, Vec<Diagnostic>) {
-        let (process, kernel) = (LazyCell::new(process), LazyCell::new(kernel));
-        let (process, kernel) = (|| &*process, || *kernel);
-        if !self.texts.is_empty() {
-            self.read(&process);
-        }
-        let mut globals = std::mem::take(&mut self.environment.values);
-        let mut layers = [std::mem::take(&mut self.environment), Layer::default(), Layer::default(), Layer::default()];
-        if let Some(files) = self.files.take() {
-            let Files { mut system, mut config, mut profile } = *files;
-            for layer in [&mut profile, &mut config, &mut system] {
-                globals = std::mem::take(&mut layer.values).under(globals);
-            }
-            let [_, second, third, fourth] = &mut layers;
-            (*second, *third, *fourth) = (profile, config, system);
-        }
-        let of_process = if globals.0.iter().any(Chosen::is_of_process) {
-            OfProcess::new(&globals, process)
-        } else {
-            OfProcess::NONE
-        };
-        let any_rule = layers.iter().any(|layer| !layer.rules.is_empty());
-        let (profiles, rules, in_force) = if of_process.in_scope && any_rule {
-            self.settle_rules(&globals, layers, kernel)
-        } else {
-            let (profile, in_force) = self.finish(globals, kernel, None);
-            (vec![profile], Rules::default(), in_force)
-        };
-        let OfProcess { in_scope, backend, strict, disabled, stats, log, log_file } = of_process;
-        let (config, profile_source) = (self.config, self.profile_source);
-        let settings = Settings {
-            profiles,
-            rules,
-            in_force,
-            config,
-            profile_source,
-            in_scope,
-            backend,
-            strict,
-            disabled,
-            stats,
-            log,
-            log_file,
-        };
-        (settings, self.wrong)
-    }
-
-    /// The rules of all layers, the first of which are looked at first.
-    #[cold]
-    fn settle_rules(
-        &mut self,
-        globals: &Values,
-        layers: [Layer; 4],
-        kernel: impl Fn() -> KeepaliveDefaults + Copy,
-    ) -> (Vec<Profile>, Rules, Vec<InForce>) {
-        let (profile, mut in_force) = self.finish(globals.clone(), kernel, None);
-        let mut profiles = Vec::with_capacity(1 + layers.iter().map(|layer| layer.rules.len()).sum::<usize>());
-        profiles.push(profile);
-        let mut rules = Rules::default();
-        let mut lists = std::mem::take(&mut self.lists);
-        let mut finished: Vec<Option<Profile>> = vec![None; lists.len()];
-        for layer in layers {
-            let Ok(first) = u32::try_from(profiles.len()) else { break };
-            rules.append(layer.conditions, first);
-            let mut of_rule = Vec::new();
-            for DraftRule { place, over } in layer.rules {
-                let shared = over.and_then(|list| Some((lists.get_mut(list)?, finished.get_mut(list)?)));
-                let profile = match shared {
-                    None => Profile::default(),
-                    Some((_, Some(profile))) => profile.clone(),
-                    Some((over, profile)) => {
-                        let (new, settings) = self.finish(globals.under(std::mem::take(over)), kernel, None);
-                        of_rule = settings;
-                        profile.insert(new).clone()
-                    }
-                };
-                profiles.push(profile.of_rule(place));
-            }
-            if layer.ended
-                && let Ok(last) = u32::try_from(profiles.len() - 1)
-            {
-                rules.end(last);
-                if rules.is_empty() {
-                    in_force = of_rule;
-                }
-                break; // no later rule is reached
-            }
-        }
-        (profiles, rules, in_force)
-    }
-
-    /// What follows from the values of a profile.
-    fn finish(
-        &mut self,
-        mut values: Values,
-        kernel: impl Fn() -> KeepaliveDefaults,
-        rule: Option<Place>,
-    ) -> (Profile, Vec<InForce>) {
-        chosen::imply_keepalive(&mut values);
-        if let Some(&Chosen { value: Some(Value::Auto), place, .. }) = values.get(USER_TIMEOUT)
-            && let Err(problem) = chosen::resolve_auto(&mut values, place, kernel)
-        {
-            self.too_long(place, problem);
-        }
-        let in_force = |chosen: Chosen| Some(InForce { row: chosen.row, value: chosen.value?, place: chosen.place });
-        let in_force: Vec<_> = values.0.into_iter().filter_map(in_force).collect();
-        (Profile::new(&in_force, rule), in_force)
-    }
-
-    /// A `USER_TIMEOUT=auto` that the kernel does not take.
-    #[cold]
-    fn too_long(&mut self, place: Place, problem: String) {
-        let Place { source, line, column } = place;
-        self.wrong.push(if source == Source::Environment && line == 0 {
-            Diagnostic::variable("USER_TIMEOUT", "auto", problem)
-        } else {
-            let subject = Subject::Place { source: self.name(source), line, column };
-            Diagnostic { subject, text: "user_timeout=auto".to_owned(), problem }
-        });
-        // Where it is a global setting, each rule has it, too.
-        if let Some((last, told)) = self.wrong.split_last()
-            && told.contains(last)
-        {
-            self.wrong.pop();
-        }
-    }
+/// A setting of a rule beside those of `rows`: its row and its value, if it is right, and neither `default` nor `auto`.
+#[inline]
+fn plain(name: &str, value: &str, rows: Rows) -> Option<(usize, Value)> {
+    let (row, opt) = table::find_in_any_case(name)?;
+    let takes = Stands::Rule.refuses(opt.target).is_none() && !rows.share(Rows::rivals(row)) && !is_unset(value);
+    let value = if takes { opt.kind.parse(value, opt.range) } else { None };
+    value.filter(|value| *value != Value::Auto).map(|value| (row, value))
 }
 
 /// What is known of a list of settings.
 #[derive(Clone, Copy)]
-enum List {
+enum Known {
     /// It is right.
     Right,
-    /// It has been kept, too, with this index.
-    Kept(usize),
+    /// It is what the rule of this number says.
+    SaidBy(u32),
 }
 
-/// Lists in one text that are known, by what is written and by whether it is in a rule for every socket; a later one may
-/// take the place of an earlier one.
-struct Known<'a> {
-    lists: [(&'a str, bool, List); KNOWN],
+/// What is remembered while a text is read.
+struct Reader<'a> {
+    /// Lists that are known, by what is written and by whether it is in a rule for every socket; a later one may take the
+    /// place of an earlier one.
+    lists: [(&'a str, bool, Known); KNOWN],
     /// So many entries the text may have.
     entries: usize,
 }
 
-impl<'a> Known<'a> {
+impl<'a> Reader<'a> {
     fn new(text: &str) -> Self {
         let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
-        let entries = 1 + count(b'\n') + count(b';');
-        Self { lists: [("", false, List::Right); KNOWN], entries }
+        // One a line, or all in one: that of a variable.
+        let entries = 1 + Some(count(b'\n')).filter(|lines| *lines > 1).unwrap_or_else(|| count(b';'));
+        Self { lists: [("", false, Known::Right); KNOWN], entries }
     }
 
     /// FNV-1a, eight bytes at a time.
@@ -552,59 +485,14 @@ impl<'a> Known<'a> {
         usize::try_from(hash >> 56).unwrap_or(0)
     }
 
-    fn find(&self, text: &str, of_all: bool) -> Option<List> {
+    fn known(&self, text: &str, of_all: bool) -> Option<Known> {
         let (known, known_of_all, list) = self.lists.get(Self::place(text))?;
         (*known == text && *known_of_all == of_all).then_some(*list)
     }
 
-    fn add(&mut self, text: &'a str, of_all: bool, list: List) {
+    fn add(&mut self, text: &'a str, of_all: bool, list: Known) {
         if let Some(place) = self.lists.get_mut(Self::place(text)) {
             *place = (text, of_all, list);
-        }
-    }
-}
-
-/// The settings of the process: few have any.
-#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
-struct OfProcess {
-    in_scope: bool,
-    backend: Backend,
-    strict: bool,
-    disabled: bool,
-    stats: bool,
-    log: LevelFilter,
-    log_file: Option<String>,
-}
-
-impl OfProcess {
-    const NONE: Self = Self {
-        in_scope: true,
-        backend: Backend::Auto,
-        strict: false,
-        disabled: false,
-        stats: false,
-        log: LevelFilter::Warn,
-        log_file: None,
-    };
-
-    #[cold]
-    fn new<'a>(globals: &Values, process: impl Fn() -> &'a Process) -> Self {
-        let lists = |row| globals.text(row).map(|list| list.split(',').any(|program| process().is(program.trim())));
-        let is_on = |row| globals.int(row).is_some_and(|n| n != 0);
-        let log = globals.int(LOG).and_then(|i| LevelFilter::iter().nth(usize::try_from(i).ok()?));
-        Self {
-            in_scope: lists(ONLY_PROGRAMS) != Some(false) && lists(SKIP_PROGRAMS) != Some(true),
-            backend: match globals.int(BACKEND) {
-                Some(1) => Backend::Preload,
-                Some(2) => Backend::Notify,
-                Some(3) => Backend::Cgroup,
-                _ => Backend::Auto,
-            },
-            strict: is_on(STRICT),
-            disabled: is_on(DISABLE),
-            stats: is_on(STATS),
-            log: log.unwrap_or(Self::NONE.log),
-            log_file: globals.text(LOG_FILE).map(str::to_owned),
         }
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! Words have spaces between, so that `:` of an IPv6 address needs no quoting.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::settings::rules::{Conditions, Role};
 
@@ -51,6 +51,11 @@ impl<'a> Word<'a> {
         column.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))
     }
 
+    /// The names and values in it, as settings of a rule are written; none for what is no such pair.
+    pub(crate) fn pairs(self) -> impl Iterator<Item = Option<(&'a str, &'a str)>> {
+        self.words().map(|word| halves(word.text, b'='))
+    }
+
     /// The words in it.
     fn words(self) -> impl Iterator<Item = Self> {
         let mut rest = self.text;
@@ -80,7 +85,7 @@ fn after_spaces(text: &str) -> &str {
 /// Where the first word ends.
 fn end_of_word(text: &str) -> usize {
     let bytes = text.as_bytes();
-    match bytes.iter().position(|byte| !is_plain(*byte)) {
+    match bytes.iter().position(|byte| byte.cast_signed() <= b' '.cast_signed()) {
         None => bytes.len(),
         Some(at) if bytes.get(at) == Some(&b' ') => at,
         Some(_) => text.find(char::is_whitespace).unwrap_or(bytes.len()),
@@ -227,16 +232,23 @@ impl<'a> Part<'a> {
 
     /// As a setting.
     pub fn setting(&self) -> Result<Setting<'a>, Wrong<'a>> {
-        setting(self.whole.part(self.whole.text.trim()))
+        let Setting { word, name, value } = setting(self.whole.part(self.whole.text.trim()))?;
+        Ok(Setting { word, name: name.trim_end(), value: value.trim_start() })
     }
 }
 
 fn setting(word: Word<'_>) -> Result<Setting<'_>, Wrong<'_>> {
-    let Some((name, value)) = word.text.split_once('=') else {
+    let Some((name, value)) = halves(word.text, b'=') else {
         let problem = "expected NAME = VALUE, or a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
         return Err(Wrong { word, problem });
     };
-    Ok(Setting { word, name: name.trim_end(), value: value.trim_start() })
+    Ok(Setting { word, name, value })
+}
+
+/// What is before and behind the first of these, which are of ASCII.
+fn halves(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(separator, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 impl<'a> Rule<'a> {
@@ -299,8 +311,7 @@ impl<'a> Rule<'a> {
     }
 
     fn condition(&mut self, text: &'a str) -> Result<(), String> {
-        let at = memchr::memchr(b'=', text.as_bytes());
-        let (name, value) = at.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))).unwrap_or((text, ""));
+        let (name, value) = halves(text, b'=').unwrap_or((text, ""));
         let (conditions, scope) = (&mut self.conditions, &mut self.scope);
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
         if is("dst") {
@@ -361,7 +372,8 @@ fn network(text: &str) -> Result<IpNet, String> {
         },
         _ => net,
     };
-    let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    let net =
+        plain_v4(text).or_else(|| text.parse().ok()).or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
     net.map(mapped).ok_or_else(|| {
         let is_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains([':', '/']);
         if is_name {
@@ -373,10 +385,17 @@ fn network(text: &str) -> Result<IpNet, String> {
     })
 }
 
+/// An IPv4 address or network, as most are: the parser for both families takes four times as long.
+fn plain_v4(text: &str) -> Option<IpNet> {
+    let (address, length) = halves(text, b'/').unwrap_or((text, "32"));
+    let length = length.parse().ok().filter(|_| length.len() <= 2 && !length.starts_with('+'))?;
+    Ipv4Net::new(address.parse().ok()?, length).ok().map(IpNet::V4)
+}
+
 fn ports(text: &str) -> Result<(u16, u16), String> {
-    let dash = memchr::memchr(b'-', text.as_bytes());
-    let (first, last) = dash.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))).unwrap_or((text, text));
-    match (first.parse(), last.parse()) {
+    let sides = halves(text, b'-');
+    let first = sides.map_or(text, |(first, _)| first).parse();
+    match (first.clone(), sides.map_or(first, |(_, last)| last.parse())) {
         (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
         _ => Err("expected ports from 0 to 65535, or ranges such as 5432-5439".to_owned()),
     }

@@ -1,5 +1,6 @@
 //! From text to [`settled::Settings`]: the sources, their grammar, and what holds for a socket.
 
+mod change;
 mod chosen;
 pub mod config;
 pub mod diagnostic;
@@ -8,5 +9,6 @@ pub mod grammar;
 pub mod named;
 pub mod profile;
 pub mod rules;
+pub mod settle;
 pub mod settled;
 pub mod source;

@@ -163,7 +163,9 @@ mod tests {
     fn the_first_file_wins_and_a_name_stays_in_its_directory() {
         let root = std::env::temp_dir().join(format!("tcptune-named-{}", std::process::id()));
         let [first, second] = ["first", "second"].map(|name| root.join(name));
-        [&first, &second].into_iter().for_each(|directory| fs::create_dir_all(directory).expect("made"));
+        for directory in [&first, &second] {
+            fs::create_dir_all(directory).expect("made");
+        }
         let found = |name: &str| find(name, [first.clone(), second.clone()]);
         let text = |name: &str| found(name).expect("readable").map(|named| named.text);
         fs::write(root.join("outside.conf"), "keepidle = 1\n").expect("written");

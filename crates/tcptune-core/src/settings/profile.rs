@@ -6,29 +6,41 @@ use libc::c_int;
 
 use crate::options::names::Addresses;
 use crate::options::phase::Stages;
-use crate::options::table::{OPTIONS, Opt, Own, Sockopt, Target};
+use crate::options::rows::Rows;
+use crate::options::table::{OPTIONS, Opt, Sockopt, Target, row};
 use crate::options::value::Value;
 use crate::options::wire::Payload;
+use crate::settings::change::{self, Change, Changes, Part};
 use crate::settings::source::Place;
 
 /// A socket option with the value it is to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// Index of its row in [`OPTIONS`].
     pub row: usize,
     /// The option.
     pub option: Sockopt,
-    /// The value.
-    pub value: Value,
-    /// The same, as the kernel takes it.
+    /// The value, as the kernel takes it.
     pub payload: Payload,
 }
 
 impl Planned {
+    /// That row with this value; none if it is no socket option.
+    fn new(row: usize, value: &Value) -> Option<Self> {
+        let Target::Socket(option) = OPTIONS.get(row)?.target else { return None };
+        Some(Self { row, option, payload: option.wire.encode(value)? })
+    }
+
     /// Its row.
     #[must_use]
     pub fn row(&self) -> Option<&'static Opt> {
         OPTIONS.get(self.row)
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        self.option.wire.value_of(&self.payload)
     }
 }
 
@@ -88,144 +100,332 @@ pub struct InForce {
 }
 
 /// What holds for a socket. Nothing, for one that is left alone.
+///
+/// A rule is kept as what it changes: rules are many, and most change little.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The socket options, in the order of the table; those of socket(2) stand first. Rules with the same settings share it.
-    pub plan: Arc<[Planned]>,
-    /// How many of them, from the first on, are set right after socket(2).
-    on_socket: usize,
-    /// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener. It is not a value
-    /// that has to hold: what the program sets afterwards stays.
-    not_inherited: Option<Arc<Planned>>,
-    /// Bound on establishing a connection, in milliseconds.
-    pub connect_timeout: Option<c_int>,
-    /// Bounds on waits for a peer.
-    pub limits: Limits,
-    /// In place of the program's backlog.
-    pub backlog: Option<Backlog>,
-    /// Where connections come from.
-    pub source: Addresses,
-    /// Whether MPTCP sockets are made.
-    pub mptcp: bool,
-    /// Which value wins.
-    pub precedence: Precedence,
+    /// What holds where the rule says nothing.
+    under: Arc<Settled>,
+    /// What the rule says, among what all rules say.
+    over: Part,
+    /// The rows that it says something of.
+    changed: Rows,
+    /// The rows for which something holds.
+    set: Rows,
     /// The rule by which this holds; none for what holds without a rule.
     pub rule: Option<Place>,
 }
 
-impl Profile {
-    /// What holds by these settings.
-    #[must_use]
-    pub fn new(in_force: &[InForce], rule: Option<Place>) -> Self {
-        let mut profile = Self { rule, ..Self::default() };
-        let mut plan = Vec::with_capacity(in_force.len());
+/// What holds without a rule, and what rules say.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// The socket options, in the order of the table; those of socket(2) stand first.
+    plan: Vec<Planned>,
+    /// How many of them, from the first on, are set right after socket(2).
+    on_socket: usize,
+    own: OwnSettings,
+    set: Rows,
+    changes: Changes,
+}
+
+/// What tcptune itself does with a socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnSettings {
+    connect_timeout: Option<c_int>,
+    client_timeout: Option<u32>,
+    backlog: Option<Backlog>,
+    source: Addresses,
+    mptcp: bool,
+    precedence: Precedence,
+}
+
+// Rows of which something follows.
+const RECV_TIMEOUT: usize = row("RECV_TIMEOUT");
+const SEND_TIMEOUT: usize = row("SEND_TIMEOUT");
+const ACCEPT_TIMEOUT: usize = row("ACCEPT_TIMEOUT");
+const CLIENT_TIMEOUT: usize = row("CLIENT_TIMEOUT");
+const CONNECT_TIMEOUT: usize = row("CONNECT_TIMEOUT");
+const BACKLOG: usize = row("BACKLOG");
+const SOURCE: usize = row("SOURCE");
+const MPTCP: usize = row("MPTCP");
+const PRECEDENCE: usize = row("PRECEDENCE");
+
+impl Settled {
+    /// Of these settings, and those that rules lay over them.
+    pub fn new(in_force: &[InForce], changes: Changes) -> Self {
+        let mut settled = Self { plan: Vec::with_capacity(in_force.len()), changes, ..Self::default() };
         for InForce { row, value, .. } in in_force {
-            match OPTIONS.get(*row).map(|opt| opt.target) {
-                Some(Target::Socket(option)) => {
-                    if let Some(payload) = option.wire.encode(value) {
-                        let (row, value) = (*row, value.clone());
-                        profile.limits.add(option, &value);
-                        profile.add(&mut plan, Planned { row, option, value, payload });
-                    }
+            settled.set = holds(settled.set, *row, value);
+            match Planned::new(*row, value) {
+                Some(planned) if Rows::ON_SOCKET.has(*row) => {
+                    settled.plan.insert(settled.on_socket, planned);
+                    settled.on_socket += 1;
                 }
-                Some(Target::Own(own)) => profile.set_own(own, value),
-                None => {}
+                Some(planned) => settled.plan.push(planned),
+                None => settled.own.set(*row, value),
             }
         }
-        if plan.iter().any(is_receive_timeout) {
-            profile.not_inherited = not_inherited(&plan).map(Arc::new);
-        }
-        profile.plan = plan.into();
-        profile
+        settled
     }
 
-    /// The same settings, by the rule at this place.
-    pub(crate) fn of_rule(self, place: Place) -> Self {
-        Self { rule: Some(place), ..self }
+    fn value(&self, row: usize) -> Option<Value> {
+        self.plan.iter().find(|planned| planned.row == row).map(Planned::value)
     }
+}
 
-    fn add(&mut self, plan: &mut Vec<Planned>, planned: Planned) {
-        if planned.option.stages.contains(Stages::SOCKET) {
-            plan.insert(self.on_socket, planned);
-            self.on_socket += 1;
-        } else {
-            plan.push(planned);
-        }
+/// The rows for which something holds, with this value as well.
+fn holds(set: Rows, row: usize, value: &Value) -> Rows {
+    match (row, value) {
+        (PRECEDENCE, _) | (MPTCP, Value::Int(0)) => set,
+        _ => set.or(Rows::of(row)),
     }
+}
 
-    fn set_own(&mut self, own: Own, value: &Value) {
-        let int = |n: &i64| c_int::try_from(*n).ok();
-        match (own, value) {
-            (Own::ConnectTimeout, Value::Int(ms)) => self.connect_timeout = int(ms),
-            (Own::ClientTimeout, Value::Int(ms)) => self.limits.client = (*ms).try_into().ok(),
-            (Own::Backlog, Value::Int(n)) => self.backlog = int(n).map(Backlog::Fixed),
-            (Own::Backlog, Value::AtLeast(n)) => self.backlog = int(n).map(Backlog::AtLeast),
-            (Own::Source, Value::Addresses(source)) => self.source = *source,
-            (Own::Mptcp, Value::Int(n)) => self.mptcp = *n != 0,
-            (Own::Precedence, Value::Int(0)) => self.precedence = Precedence::Env,
-            (Own::Precedence, Value::Int(_)) => self.precedence = Precedence::Program,
+impl OwnSettings {
+    fn set(&mut self, row: usize, value: &Value) {
+        match (row, value) {
+            (CONNECT_TIMEOUT, Value::Int(ms)) => self.connect_timeout = (*ms).try_into().ok(),
+            (CLIENT_TIMEOUT, Value::Int(ms)) => self.client_timeout = (*ms).try_into().ok(),
+            (BACKLOG, Value::Int(n)) => self.backlog = (*n).try_into().ok().map(Backlog::Fixed),
+            (BACKLOG, Value::AtLeast(n)) => self.backlog = (*n).try_into().ok().map(Backlog::AtLeast),
+            (SOURCE, Value::Addresses(source)) => self.source = *source,
+            (MPTCP, Value::Int(n)) => self.mptcp = *n != 0,
+            (PRECEDENCE, Value::Int(0)) => self.precedence = Precedence::Env,
+            (PRECEDENCE, Value::Int(_)) => self.precedence = Precedence::Program,
             _ => {} // not of a socket
         }
     }
+}
 
-    /// The options that socket(2) applies: those of [`Stages::SOCKET`], without another look at each.
-    #[must_use]
-    #[inline]
-    pub fn on_socket(&self) -> &[Planned] {
-        self.plan.get(..self.on_socket).unwrap_or_default()
+impl Profile {
+    /// What holds without a rule, or under one that says all of it.
+    pub(crate) fn new(under: Arc<Settled>, rule: Option<Place>) -> Self {
+        let set = under.set;
+        Self { under, over: 0..0, changed: Rows::default(), set, rule }
     }
 
-    /// The options that a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.
-    pub fn at(&self, stage: Stages, passed: Stages) -> impl Iterator<Item = &Planned> {
+    /// Under a rule that changes this.
+    pub(crate) fn under_rule(under: &Arc<Settled>, over: Part, rule: Place) -> Self {
+        let (mut changed, mut set) = (Rows::default(), Rows::default());
+        for change in under.changes.of(&over) {
+            changed = changed.or(Rows::rivals(change.row()));
+            if let Some(value) = under.changes.value(*change) {
+                set = holds(set, change.row(), &value);
+            }
+        }
+        let set = under.set.without(changed).or(set);
+        Self { under: under.clone(), over, changed, set, rule: Some(rule) }
+    }
+
+    /// The same settings, by the rule at this place.
+    pub(crate) fn of_rule(&self, place: Place) -> Self {
+        Self { rule: Some(place), ..self.clone() }
+    }
+
+    fn changes(&self) -> &[Change] {
+        if self.changed.is_empty() { &[] } else { self.under.changes.of(&self.over) }
+    }
+
+    /// What the rule says of a row that it changes; none is the kernel's value.
+    fn said(&self, row: usize) -> Option<Value> {
+        let change = self.changes().iter().find(|change| change.row() == row)?;
+        self.under.changes.value(*change)
+    }
+
+    /// What tcptune itself does, by a row of which the rule may say something.
+    #[inline]
+    fn own(&self, row: usize) -> OwnSettings {
+        if self.changed.has(row) { self.own_of_rule(row) } else { self.under.own }
+    }
+
+    #[inline(never)]
+    fn own_of_rule(&self, row: usize) -> OwnSettings {
+        let mut own = OwnSettings::default();
+        if let Some(value) = self.said(row) {
+            own.set(row, &value);
+        }
+        own
+    }
+
+    /// Bound on establishing a connection, in milliseconds.
+    #[must_use]
+    #[inline]
+    pub fn connect_timeout(&self) -> Option<c_int> {
+        self.own(CONNECT_TIMEOUT).connect_timeout
+    }
+
+    /// In place of the program's backlog.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        self.own(BACKLOG).backlog
+    }
+
+    /// Where connections come from.
+    #[must_use]
+    #[inline]
+    pub fn source(&self) -> Addresses {
+        if self.set.has(SOURCE) { self.own(SOURCE).source } else { Addresses::default() }
+    }
+
+    /// Whether it says where connections come from.
+    #[must_use]
+    pub fn has_source(&self) -> bool {
+        self.set.has(SOURCE)
+    }
+
+    /// Whether MPTCP sockets are made.
+    #[must_use]
+    pub fn mptcp(&self) -> bool {
+        self.set.has(MPTCP)
+    }
+
+    /// Which value wins.
+    #[must_use]
+    #[inline]
+    pub fn precedence(&self) -> Precedence {
+        self.own(PRECEDENCE).precedence
+    }
+
+    /// Bounds on waits for a peer.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        const LIMITS: Rows =
+            Rows::of(RECV_TIMEOUT).or(Rows::of(SEND_TIMEOUT)).or(Rows::of(ACCEPT_TIMEOUT)).or(Rows::of(CLIENT_TIMEOUT));
+        if !self.set.share(LIMITS) {
+            return Limits::default();
+        }
+        let (receive, send) = (self.milliseconds(RECV_TIMEOUT), self.milliseconds(SEND_TIMEOUT));
+        let client = if self.set.has(CLIENT_TIMEOUT) { self.own(CLIENT_TIMEOUT).client_timeout } else { None };
+        Limits { receive, send, client, accept: self.milliseconds(ACCEPT_TIMEOUT) }
+    }
+
+    #[inline(never)]
+    fn milliseconds(&self, row: usize) -> Option<u32> {
+        if !self.set.has(row) {
+            return None;
+        }
+        let value = if self.changed.has(row) { self.said(row) } else { self.under.value(row) };
+        match value? {
+            Value::Int(ms) => ms.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    /// The socket options, in the order of the table; those of socket(2) stand first.
+    #[must_use]
+    #[allow(clippy::disallowed_types, reason = "for start-up and for people")]
+    pub fn plan(&self) -> Vec<Planned> {
+        let mut plan = Vec::with_capacity(self.under.plan.len());
+        self.each(|planned| plan.push(*planned));
+        plan
+    }
+
+    /// What is done with each socket option. No iterator: a hook has little stack.
+    #[inline]
+    fn each(&self, each: impl FnMut(&Planned)) {
+        if self.changed.is_empty() {
+            self.under.plan.iter().for_each(each);
+        } else {
+            self.merged(each);
+        }
+    }
+
+    /// Whether a rule changes anything of what holds without it.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The same with what the rule says, beside what holds without it.
+    #[inline]
+    fn merged(&self, mut each: impl FnMut(&Planned)) {
+        let mut under = self.under.plan.iter().filter(|planned| !self.changed.has(planned.row)).peekable();
+        for change in self.changes() {
+            while let Some(before) = under.next_if(|planned| change::order(planned.row) < change::order(change.row())) {
+                each(before);
+            }
+            if let Some(planned) = self.planned_by(*change) {
+                each(&planned);
+            }
+        }
+        under.for_each(each);
+    }
+
+    #[inline(never)] // for the stack, as above
+    fn planned_by(&self, change: Change) -> Option<Planned> {
+        Planned::new(change.row(), &self.under.changes.value(change)?)
+    }
+
+    /// The options that socket(2) applies, those of [`Stages::SOCKET`]; none if a rule may say something of them.
+    #[must_use]
+    #[inline]
+    pub fn on_socket(&self) -> Option<&[Planned]> {
+        self.under.plan.get(..self.under.on_socket).filter(|_| self.changed.is_empty())
+    }
+
+    /// What is done with each option that a stage applies to a socket that has passed these. What bind(2) has applied,
+    /// listen(2) need not.
+    #[inline]
+    pub fn at(&self, stage: Stages, passed: Stages, mut each: impl FnMut(&Planned)) {
         let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
-        self.plan
-            .iter()
-            .chain(self.not_inherited.as_deref())
-            .filter(move |p| p.option.stages.contains(stage) && !p.option.stages.contains(done))
+        let mut of_stage = |planned: &Planned| {
+            if planned.option.stages.contains(stage) && !planned.option.stages.contains(done) {
+                each(planned);
+            }
+        };
+        self.each(&mut of_stage);
+        if stage == Stages::ACCEPT
+            && self.inherits_too_much()
+            && let Some(none) = none_on_accept()
+        {
+            of_stage(&none);
+        }
+    }
+
+    /// Whether a stage applies any option to a socket that has passed these.
+    #[must_use]
+    #[inline]
+    pub fn has_at(&self, stage: Stages, passed: Stages) -> bool {
+        let rows = match stage {
+            Stages::LISTEN if passed.contains(Stages::BIND) => Rows::ON_LISTEN_ALONE,
+            Stages::LISTEN => const { Rows::at(Stages::LISTEN) },
+            Stages::BIND => const { Rows::at(Stages::BIND) },
+            Stages::ACCEPT => const { Rows::at(Stages::ACCEPT) },
+            Stages::CONNECT => const { Rows::at(Stages::CONNECT) },
+            _ => Rows::ON_SOCKET,
+        };
+        self.set.share(rows) || (stage == Stages::ACCEPT && self.inherits_too_much())
+    }
+
+    /// Whether an accepted socket inherits an `ACCEPT_TIMEOUT` that is to be taken off (`RECV_TIMEOUT` does so as well).
+    fn inherits_too_much(&self) -> bool {
+        self.set.has(ACCEPT_TIMEOUT) && !self.set.has(RECV_TIMEOUT)
     }
 
     /// The plan for an option of a socket that has passed these stages, if it is set here.
     #[must_use]
-    pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<&Planned> {
-        self.plan.iter().find(|p| p.option.is(level, optname) && p.option.stages.contains(passed))
+    #[inline(never)]
+    pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
+        let mut found = None;
+        self.each(|p| {
+            if found.is_none() && p.option.is(level, optname) && p.option.stages.contains(passed) {
+                found = Some(*p);
+            }
+        });
+        found
     }
 
     /// Whether nothing holds.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty()
-            && self.connect_timeout.is_none()
-            && self.limits.client.is_none()
-            && self.backlog.is_none()
-            && self.source == Addresses::default()
-            && !self.mptcp
+        self.set.is_empty()
     }
 }
 
-impl Limits {
-    fn add(&mut self, option: Sockopt, value: &Value) {
-        let Value::Int(ms) = value else { return };
-        let limit = match (option.level, option.optname) {
-            (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => &mut self.send,
-            (libc::SOL_SOCKET, libc::SO_RCVTIMEO) if option.stages.contains(Stages::LISTEN) => &mut self.accept,
-            (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => &mut self.receive,
-            _ => return,
-        };
-        *limit = (*ms).try_into().ok();
-    }
-}
-
-fn is_receive_timeout(planned: &Planned) -> bool {
-    planned.option.is(libc::SOL_SOCKET, libc::SO_RCVTIMEO)
-}
-
-/// What takes an `ACCEPT_TIMEOUT` off an accepted socket, which would inherit it (`RECV_TIMEOUT` does so as well).
+/// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener. It is not a value that
+/// has to hold: what the program sets afterwards stays.
 #[cold]
-fn not_inherited(plan: &[Planned]) -> Option<Planned> {
-    let find = |stage| plan.iter().find(|p| is_receive_timeout(p) && p.option.stages.contains(stage));
-    let (on_listener, None) = (find(Stages::LISTEN)?, find(Stages::ACCEPT)) else { return None };
-    let value = Value::Int(0);
-    let payload = on_listener.option.wire.encode(&value)?;
-    let option = Sockopt { stages: Stages::ACCEPT, ..on_listener.option };
-    Some(Planned { option, value, payload, ..*on_listener })
+fn none_on_accept() -> Option<Planned> {
+    let none = Planned::new(ACCEPT_TIMEOUT, &Value::Int(0))?;
+    Some(Planned { option: Sockopt { stages: Stages::ACCEPT, ..none.option }, ..none })
 }

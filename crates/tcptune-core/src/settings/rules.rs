@@ -113,7 +113,7 @@ impl Ports {
 }
 
 /// The rules for clients of one address family, in order. What most rules differ in is looked at first, and lies close
-/// together; each is a comparison without a branch.
+/// together; each is a comparison without a branch. `src` is empty unless a rule looks at it.
 #[derive(Debug, Default)]
 #[allow(clippy::disallowed_types, reason = "made at start-up")]
 struct Table<A> {
@@ -124,21 +124,36 @@ struct Table<A> {
 }
 
 impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Table<A> {
-    fn push(&mut self, dst: Prefix<A>, ports: Ports, src: Prefix<A>, profile: u32) {
+    /// Adds a rule; `room` for so many is made before the first.
+    fn push(&mut self, room: usize, dst: Prefix<A>, ports: Ports, src: Prefix<A>, profile: u32) {
+        if self.dst.is_empty() {
+            self.dst.reserve_exact(room);
+            self.ports.reserve_exact(room);
+            self.profiles.reserve_exact(room);
+        }
+        if !self.src.is_empty() || src != Prefix::default() {
+            self.look_at_src();
+            self.src.push(src);
+        }
         self.dst.push(dst);
         self.ports.push(ports);
-        self.src.push(src);
         self.profiles.push(profile);
     }
 
-    fn reserve(&mut self, rules: usize) {
-        self.dst.reserve_exact(rules);
-        self.ports.reserve_exact(rules);
-        self.src.reserve_exact(rules);
-        self.profiles.reserve_exact(rules);
+    /// From now on `src` has an entry for each rule.
+    #[inline(never)]
+    fn look_at_src(&mut self) {
+        if self.src.is_empty() {
+            self.src.reserve_exact(self.dst.capacity());
+        }
+        self.src.resize(self.dst.len(), Prefix::default());
     }
 
     fn append(&mut self, other: &mut Self) {
+        if !self.src.is_empty() || !other.src.is_empty() {
+            self.look_at_src();
+            other.look_at_src();
+        }
         self.dst.append(&mut other.dst);
         self.ports.append(&mut other.ports);
         self.src.append(&mut other.src);
@@ -146,19 +161,20 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
     }
 
     fn comparisons(&self) -> impl Iterator<Item = Comparison<A>> {
-        let rules = self.dst.iter().zip(&self.ports).zip(&self.src).zip(&self.profiles);
-        rules.map(|(((dst, ports), src), profile)| Comparison {
-            dst: *dst,
-            ports: *ports,
-            src: *src,
-            profile: *profile,
-        })
+        let src = self.src.iter().copied().chain(std::iter::repeat(Prefix::default()));
+        let rules = self.dst.iter().zip(&self.ports).zip(src).zip(&self.profiles);
+        rules.map(|(((dst, ports), src), profile)| Comparison { dst: *dst, ports: *ports, src, profile: *profile })
     }
 
     fn find(&self, address: A, port: u16, src: A) -> Option<u32> {
-        let mut rules = self.dst.iter().zip(&self.ports).zip(&self.src);
-        let at =
-            rules.position(|((dst, ports), own)| dst.contains(address) & ports.contains(port) && own.contains(src))?;
+        let mut rules = self.dst.iter().zip(&self.ports);
+        let at = if self.src.is_empty() {
+            rules.position(|(dst, ports)| dst.contains(address) & ports.contains(port))?
+        } else {
+            rules
+                .zip(&self.src)
+                .position(|((dst, ports), own)| dst.contains(address) & ports.contains(port) && own.contains(src))?
+        };
         self.profiles.get(at).copied()
     }
 }
@@ -192,6 +208,8 @@ struct Tables {
     servers: Vec<Listener>,
     /// Whether a client's own address is asked for.
     src: bool,
+    /// So many rules there may be.
+    room: usize,
 }
 
 /// For each of the list, or for one that stands for everything where it is empty.
@@ -229,6 +247,9 @@ impl Tables {
             each(&conditions.ports, |ports| {
                 let ports = ports.map_or(Ports::ALL, Ports::new);
                 if conditions.role != Some(Role::Client) && conditions.dst.is_empty() {
+                    if self.servers.is_empty() {
+                        self.servers.reserve_exact(self.room);
+                    }
                     self.servers.push(Listener { src, ports, profile });
                 }
                 if conditions.role != Some(Role::Server) {
@@ -236,10 +257,10 @@ impl Tables {
                     // An IPv4 peer is reached from an IPv4 address.
                     each(&conditions.dst, |dst| {
                         if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
-                            self.clients_v4.push(dst, ports, src, profile);
+                            self.clients_v4.push(self.room, dst, ports, src, profile);
                         }
                         if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
-                            self.clients_v6.push(dst, ports, src, profile);
+                            self.clients_v6.push(self.room, dst, ports, src, profile);
                         }
                     });
                 }
@@ -297,9 +318,9 @@ impl Rules {
         self.tables.get_or_insert_default().push(conditions, profile);
     }
 
-    /// Makes room for so many rules for IPv4 clients, which most are.
+    /// Makes room for so many rules, in each table that has one.
     pub fn reserve(&mut self, rules: usize) {
-        self.tables.get_or_insert_default().clients_v4.reserve(rules);
+        self.tables.get_or_insert_default().room = rules;
     }
 
     /// Adds the rules of another source after those that are there; their first profile is this one.

@@ -136,7 +136,7 @@ impl fmt::Display for Summary<'_> {
                 write!(f, "{}={value} ", option.name())?;
             }
         }
-        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence as i64);
+        let precedence = settings.profile(settings.rules.fallback()).map_or(0, |profile| profile.precedence() as i64);
         write!(f, "PRECEDENCE={}", Kind::Choice(Choice::Precedence).show(&Value::Int(precedence)))?;
         match (settings.only_profile().and_then(|profile| profile.rule), settings.profiles.len() - 1) {
             (Some(rule), _) => write!(f, ", by the rule at {}", settings.at(rule)),

@@ -23,23 +23,37 @@ use crate::system::{errno, files, network};
 /// Applies the options of a stage, except those that the program has set itself where its values win. Leaves `errno`
 /// alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
+    if profile.is_changed() {
+        stage_of_rule(real, profile, fd, mark, stage);
+    } else {
+        whole_stage(real, profile, fd, mark, stage);
+    }
+}
+
+// Two functions, for the stack: a connect has little.
+
+#[inline(never)]
+fn stage_of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
+    whole_stage(real, profile, fd, mark, stage);
+}
+
+#[inline]
+fn whole_stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
-        profile
-            .at(stage, mark.passed())
-            .filter(|p| !is_programs(real, profile, fd, mark, p))
-            .for_each(|p| one(real, fd, mark, p));
+        profile.at(stage, mark.passed(), |p| {
+            if !is_programs(real, profile, fd, mark, p) {
+                one(real, fd, mark, p);
+            }
+        });
     });
 }
 
 /// The same for the options of socket(2).
 #[inline]
 pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
+    let Some(plan) = profile.on_socket() else { return stage(real, profile, fd, mark, Stages::SOCKET) };
     errno::preserved(|| {
-        profile
-            .on_socket()
-            .iter()
-            .filter(|p| !is_programs(real, profile, fd, mark, p))
-            .for_each(|p| one(real, fd, mark, p));
+        plan.iter().filter(|p| !is_programs(real, profile, fd, mark, p)).for_each(|p| one(real, fd, mark, p));
     });
 }
 
@@ -50,13 +64,13 @@ pub fn on_socket(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
 pub fn is_programs(real: &Real, profile: &Profile, fd: c_int, mark: Mark, planned: &Planned) -> bool {
     mark.is(Fact::SET_BY_PROGRAM)
         && mark.is(Fact::set_by_program(planned.row))
-        && (profile.precedence == Precedence::Program || is_shorter(real, fd, planned))
+        && (profile.precedence() == Precedence::Program || is_shorter(real, fd, planned))
 }
 
 /// Whether the socket has a timeout that is shorter than this one.
 #[must_use]
 pub fn is_shorter(real: &Real, fd: c_int, planned: &Planned) -> bool {
-    let Value::Int(ours) = planned.value else { return false };
+    let Value::Int(ours) = planned.value() else { return false };
     timeout(real, fd, planned).is_some_and(|on_socket| on_socket < ours)
 }
 
@@ -153,9 +167,12 @@ pub fn listens(real: &Real, fd: c_int) -> bool {
 #[must_use]
 pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> bool {
     errno::preserved(|| {
-        let first = profile.on_socket().first();
         let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
-        first.is_none_or(|p| value(fd, p) == value(listener, p))
+        let mut same = None;
+        profile.at(Stages::SOCKET, Stages::NONE, |p| {
+            same = same.or_else(|| Some(value(fd, p) == value(listener, p)));
+        });
+        same.unwrap_or(true)
     })
 }
 
@@ -193,9 +210,9 @@ pub fn is(fd: c_int, mark: Mark) -> bool {
 #[cold]
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {
     errno::preserved(|| {
-        for planned in profile.on_socket() {
+        profile.at(Stages::SOCKET, Stages::NONE, |planned| {
             read_back(real, fd, planned, (planned.option.level, planned.option.optname));
-        }
+        });
     });
 }
 
@@ -206,7 +223,8 @@ fn read_back(real: &Real, fd: c_int, planned: &Planned, (level, optname): (c_int
     match real.get(fd, level, optname) {
         Ok(payload) => {
             let value = planned.option.wire.decode(&payload);
-            let (name, set, found) = (row.name(), row.kind.show(&planned.value), row.kind.show(&value));
+            let (name, ours) = (row.name(), planned.value());
+            let (set, found) = (row.kind.show(&ours), row.kind.show(&value));
             log::debug!("fd {fd}: {name}={set}{v6}, the kernel says {found}");
         }
         Err(error) => log::debug!("fd {fd}: {}{v6} cannot be read back: {}", row.name(), errno::Named(error)),
@@ -254,7 +272,8 @@ pub fn no_timeout(fd: c_int, call: &str, error: c_int) {
 #[cold]
 fn refused(fd: c_int, mark: Mark, planned: &Planned, error: c_int) {
     let Some(row) = planned.row() else { return };
-    let (name, value, named) = (row.name(), row.kind.show(&planned.value), errno::Named(error));
+    let (name, value, named) = (row.name(), planned.value(), errno::Named(error));
+    let value = row.kind.show(&value);
     if mark.family() == Some(Family::Mptcp) && matches!(error, libc::ENOPROTOOPT | libc::EOPNOTSUPP) {
         log::debug!("fd {fd}: MPTCP does not take TCPTUNE_{name}");
         return;

@@ -71,10 +71,15 @@ pub struct Block {
     profile: [AtomicU64; 2],
     /// Lines.
     wrong: [AtomicU64; 2],
+    /// Of `STATS`; 0: those below count.
     counts: AtomicU64,
     /// How many rules there are.
     rules: AtomicU64,
     plugins: AtomicU64,
+    /// By its number, the process that has laid this down: not its children, which find a copy.
+    process: AtomicU64,
+    /// What is counted without `STATS`.
+    totals: stats::Totals,
 }
 
 /// For how many rules the settings are laid down as well: for a thousand they would take more memory than the rules.
@@ -164,8 +169,9 @@ impl Block {
     #[must_use]
     pub const fn new() -> Self {
         let [entries, config, profile, wrong] = [const { [const { AtomicU64::new(0) }; 2] }; 4];
-        let [state, counts, rules, plugins] = [const { AtomicU64::new(0) }; 4];
-        Self { state, entries, config, profile, wrong, counts, rules, plugins }
+        let [state, counts, rules, plugins, process] = [const { AtomicU64::new(0) }; 5];
+        let totals = stats::Totals::none();
+        Self { state, entries, config, profile, wrong, counts, rules, plugins, process, totals }
     }
 
     /// Lays down what was decided. What it refers to stays as long as the process.
@@ -173,7 +179,7 @@ impl Block {
         let rules = settings.profiles.iter().filter(|profile| profile.rule.is_some());
         self.rules.store(u64::try_from(rules.clone().count()).unwrap_or(0), Ordering::Relaxed);
         let rules = rules.take(RULES_TOLD);
-        let of_rules = rules.clone().map(|profile| profile.plan.len() + 2).sum::<usize>();
+        let of_rules = rules.clone().map(|profile| profile.plan().len() + 2).sum::<usize>();
         let mut entries = Vec::with_capacity(settings.in_force.len() + of_rules);
         entries.extend(settings.in_force.iter().map(|InForce { row, value, place }| Entry::new(*place, *row, value)));
         for profile in rules {
@@ -206,21 +212,27 @@ impl Block {
         put(&self.wrong, lines.leak());
     }
 
-    /// Lays down where the counts are.
-    pub fn tell_counts(&self, stats: &'static stats::Stats) {
-        self.counts.store(address(stats.counts()), Ordering::Release);
+    /// Lays down who counts, and where; gives what is counted always.
+    pub fn tell_counts(&'static self, process: usize, stats: Option<&'static stats::Stats>) -> &'static stats::Totals {
+        self.process.store(u64::try_from(process).unwrap_or(0), Ordering::Relaxed);
+        let totals = stats.map_or(&self.totals, stats::Stats::totals);
+        totals.begin();
+        if let Some(stats) = stats {
+            self.counts.store(address(stats.counts()), Ordering::Release);
+        }
+        totals
     }
 }
 
 fn rule(profile: &Profile, entries: &mut Vec<Entry>) {
     let Some(place) = profile.rule else { return };
     entries.push(Entry { kind: RULE, ..Entry::new(place, 0, &Value::Int(0)) });
-    if let Some(ms) = profile.connect_timeout
+    if let Some(ms) = profile.connect_timeout()
         && let Some(row) = crate::options::table::find("CONNECT_TIMEOUT").map(|(row, _)| row)
     {
         entries.push(Entry::new(place, row, &Value::Int(ms.into())));
     }
-    entries.extend(profile.plan.iter().map(|planned| Entry::new(place, planned.row, &planned.value)));
+    entries.extend(profile.plan().iter().map(|planned| Entry::new(place, planned.row, &planned.value())));
 }
 
 /// A setting as it was found.
@@ -251,7 +263,7 @@ pub struct Told {
     pub profile: String,
     /// What was wrong, a line each.
     pub wrong: Vec<String>,
-    /// What is counted, if it is.
+    /// What is counted, where sockets are tuned.
     pub counted: Option<Counted>,
     /// What became of plugins.
     pub plugins: Plugins,
@@ -270,8 +282,10 @@ pub struct Counted {
     pub timed_out: u64,
     /// Options that the kernel refused.
     pub refused: u64,
-    /// Whom connects timed out to: how often, and milliseconds of the slowest one.
-    pub peers: Vec<(SocketAddr, u64, u64)>,
+    /// With `STATS`, whom connects timed out to: how often, and milliseconds of the slowest one.
+    pub peers: Option<Vec<(SocketAddr, u64, u64)>>,
+    /// The process that has begun to count, by its number: of another one it is a parent, whose counts are in these.
+    pub since: u64,
 }
 
 /// Reads words of a process; none if they are not there.
@@ -290,6 +304,7 @@ impl Told {
     /// From the block at this address.
     pub fn read(memory: &impl Memory, block: u64) -> Option<Self> {
         let words = memory.words(block, size_of::<Block>() / size_of::<u64>())?;
+        let (words, totals) = words.split_at_checked(words.len().checked_sub(stats::TOTALS)?)?;
         let [
             state,
             entries,
@@ -303,6 +318,7 @@ impl Told {
             counts,
             all_rules,
             plugins,
+            process,
         ] = words.try_into().ok()?;
         let mut told = Self {
             state: *STATES.get(usize::try_from(state).ok()?)?,
@@ -335,6 +351,8 @@ impl Told {
         }
         if counts != 0 {
             told.counted = Some(Counted::read(memory, counts)?);
+        } else if told.state == State::Tuning {
+            told.counted = Some(Counted { since: process, ..Counted::of(totals)? });
         }
         Some(told)
     }
@@ -352,25 +370,29 @@ impl Told {
 }
 
 impl Counted {
+    fn of(totals: &[u64]) -> Option<Self> {
+        let [seen, tuned, connects, timed_out, refused] = totals.try_into().ok()?;
+        Some(Self { seen, tuned, connects, timed_out, refused, peers: None, since: 0 })
+    }
+
     fn read(memory: &impl Memory, counts: u64) -> Option<Self> {
         let words = memory.words(counts, stats::WORDS)?;
-        let (counts, peers) = words.split_at_checked(stats::COUNTS)?;
-        let [seen, tuned, connects, timed_out, refused] = counts.try_into().ok()?;
-        let mut counted = Self { seen, tuned, connects, timed_out, refused, peers: Vec::new() };
-        for peer in peers.chunks_exact(stats::PEER) {
+        let (totals, of_peers) = words.split_at_checked(stats::TOTALS)?;
+        let mut peers = Vec::<(SocketAddr, u64, u64)>::new();
+        for peer in of_peers.chunks_exact(stats::PEER) {
             let [port, high, low, times, worst] = peer.try_into().ok()?;
             if port & stats::READY == 0 {
                 continue;
             }
             let peer = stats::socket_address(high, low, port & 0xffff)?;
-            match counted.peers.iter_mut().find(|(known, ..)| *known == peer) {
+            match peers.iter_mut().find(|(known, ..)| *known == peer) {
                 // Two threads may have entered one at the same time.
                 Some((_, all, slowest)) => (*all, *slowest) = (*all + times, worst.max(*slowest)),
-                None => counted.peers.push((peer, times, worst)),
+                None => peers.push((peer, times, worst)),
             }
         }
-        counted.peers.sort_by_key(|(_, times, worst)| std::cmp::Reverse((*worst, *times)));
-        Some(counted)
+        peers.sort_by_key(|(_, times, worst)| std::cmp::Reverse((*worst, *times)));
+        Some(Self { peers: Some(peers), ..Self::of(totals)? })
     }
 }
 
@@ -414,14 +436,12 @@ mod tests {
         draft.file(Source::Config, Ok(Some("\nnodelay = on\n".to_owned())));
         let kernel = || KeepaliveDefaults { idle: 7200, interval: 75, count: 9 };
         let (settings, wrong) = draft.settle(Process::default, kernel);
-        let block = Block::new();
+        let block: &'static Block = Box::leak(Box::default());
         block.tell_wrong(&wrong);
         block.tell(State::Tuning, Box::leak(Box::new(settings)));
-        let stats: &'static stats::Stats = Box::leak(Box::default());
-        block.tell_counts(stats);
-        stats.seen();
+        block.tell_counts(7, None).seen();
         block.tell_plugins(Plugins::LeftAlone);
-        let told = Told::read(&Own, address(&block)).expect("it is there");
+        let told = Told::read(&Own, address(block)).expect("it is there");
         assert_eq!(told.state, State::Tuning);
         assert!(told.wrong.iter().any(|line| line.contains("did you mean TCPTUNE_KEEPIDLE")), "{told:?}");
         let value = |name: &str| {
@@ -437,8 +457,12 @@ mod tests {
         let names: Vec<_> = told.rules[0].1.iter().map(|found| OPTIONS[found.row].name()).collect();
         assert!(names.contains(&"CONNECT_TIMEOUT") && names.contains(&"KEEPIDLE"), "{names:?}");
         assert!(told.rules[1].1.is_empty() && told.rules[1].0.column > 1, "off");
-        assert_eq!(told.counted.map(|counted| counted.seen), Some(1));
+        assert_eq!(told.counted, Some(Counted { seen: 1, since: 7, ..Counted::default() }));
         assert_eq!(told.plugins, Plugins::LeftAlone);
+        let stats: &'static stats::Stats = Box::leak(Box::default());
+        block.tell_counts(7, Some(stats)).tuned();
+        let told = Told::read(&Own, address(block)).expect("it is there");
+        assert_eq!(told.counted, Some(Counted { tuned: 1, peers: Some(Vec::new()), ..Counted::default() }));
     }
 
     #[test]
@@ -452,7 +476,7 @@ mod tests {
         let counted = Counted::read(&Own, address(stats.counts())).expect("it is there");
         assert_eq!((counted.connects, counted.timed_out), (3, 3));
         let peers: Vec<_> =
-            counted.peers.iter().map(|(peer, times, ms)| (peer.to_string(), *times, ms / 1000)).collect();
+            counted.peers.iter().flatten().map(|(peer, times, ms)| (peer.to_string(), *times, ms / 1000)).collect();
         assert_eq!(peers, [("10.0.0.2:80".to_owned(), 1, 9), ("10.0.0.1:80".to_owned(), 2, 5)]);
     }
 

@@ -47,7 +47,7 @@ pub fn bound(profile: Option<&Profile>, family: Family, flags: impl FnOnce() -> 
     if family == Family::Other {
         return Bound::Leave(Reason::NotTcp);
     }
-    let Some(ms) = profile.and_then(|profile| profile.connect_timeout) else {
+    let Some(ms) = profile.and_then(Profile::connect_timeout) else {
         return Bound::Leave(Reason::NoConnectTimeout);
     };
     match flags() {
@@ -61,8 +61,8 @@ pub fn bound(profile: Option<&Profile>, family: Family, flags: impl FnOnce() -> 
 /// The setting that has to follow a program's own successful setsockopt(2) on a socket that has passed these stages, so
 /// that the environment wins. What a later stage applies need not follow.
 #[must_use]
-pub fn follow_up(profile: &Profile, level: c_int, optname: c_int, passed: Stages) -> Option<&Planned> {
-    match profile.precedence {
+pub fn follow_up(profile: &Profile, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
+    match profile.precedence() {
         Precedence::Env => profile.planned(level, optname, passed),
         Precedence::Program => None,
     }
@@ -72,11 +72,11 @@ pub fn follow_up(profile: &Profile, level: c_int, optname: c_int, passed: Stages
 mod tests {
     use super::*;
     use crate::options::value::Value;
-    use crate::settings::draft;
+    use crate::settings::settle;
     use libc::*;
 
     fn profile(variables: &[(&str, &str)]) -> Profile {
-        draft::parse(variables, || unreachable!()).0.profiles.remove(0)
+        settle::parse(variables, || unreachable!()).0.profiles.remove(0)
     }
 
     #[test]
@@ -126,9 +126,8 @@ mod tests {
 
     #[test]
     fn only_the_environments_own_options_are_followed_up() {
-        let followed = |profile: &Profile, level, optname, passed| {
-            follow_up(profile, level, optname, passed).map(|p| p.value.clone())
-        };
+        let followed =
+            |profile: &Profile, level, optname, passed| follow_up(profile, level, optname, passed).map(|p| p.value());
         let env = profile(&[("KEEPIDLE", "5"), ("REUSEADDR", "on"), ("TOS", "16")]);
         let made = Stages::SOCKET;
         assert_eq!(followed(&env, IPPROTO_TCP, TCP_KEEPIDLE, made), Some(Value::Int(5)));

@@ -1,4 +1,5 @@
-//! Counts for `STATS`, and the slowest connect that timed out. Nothing waits for another thread.
+//! Counts of every process that is tuned; and for `STATS` whom connects timed out to, and the slowest. Nothing waits for
+//! another thread.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -95,29 +96,77 @@ pub const READY: u64 = 1 << 18;
 /// How many peers are told apart. A timeout to a further one is counted, but not under its address.
 const PEERS: usize = 128;
 
-/// The counts. In memory of their own, which a forked child finds empty, and which `sockets::block` reads as words.
+/// What is counted always.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Counts {
+pub struct Totals {
     seen: AtomicU64,
     tuned: AtomicU64,
     connects: AtomicU64,
     timed_out: AtomicU64,
     refused: AtomicU64,
+}
+
+/// The counts of `STATS`. In memory of their own, which a forked child finds empty, and which `sockets::block` reads as
+/// words.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Counts {
+    totals: Totals,
     peers: [Peer; PEERS],
 }
 
 /// Words of it, of which so many are counts, and so many each peer.
 pub const WORDS: usize = size_of::<Counts>() / size_of::<u64>();
 /// Words before the peers.
-pub const COUNTS: usize = 5;
+pub const TOTALS: usize = size_of::<Totals>() / size_of::<u64>();
 /// Words of a peer.
 pub const PEER: usize = size_of::<Peer>() / size_of::<u64>();
 
+impl Totals {
+    /// Nothing counted yet.
+    #[must_use]
+    pub const fn none() -> Self {
+        let [seen, tuned, connects, timed_out, refused] = [const { AtomicU64::new(0) }; TOTALS];
+        Self { seen, tuned, connects, timed_out, refused }
+    }
+
+    /// From now on refused options are counted here.
+    pub fn begin(&'static self) {
+        apply::count_refusals(&self.refused);
+    }
+
+    /// A TCP socket was seen for the first time.
+    #[inline]
+    pub fn seen(&self) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something of the settings holds for it.
+    #[inline]
+    pub fn tuned(&self) {
+        self.tuned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// After a connect, of which nothing else is known: one that asks for the outcome of an earlier one counts, too.
+    pub fn connected(&self, result: Result<(), c_int>) {
+        if !matches!(result, Err(libc::EALREADY | libc::EISCONN)) {
+            self.connects.fetch_add(1, Ordering::Relaxed);
+        }
+        if result == Err(libc::ETIMEDOUT) {
+            self.timed_out();
+        }
+    }
+
+    /// A connect has timed out.
+    pub fn timed_out(&self) {
+        self.timed_out.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Counts {
     const fn none() -> Self {
-        let [seen, tuned, connects, timed_out, refused] = [const { AtomicU64::new(0) }; COUNTS];
-        Self { seen, tuned, connects, timed_out, refused, peers: [const { Peer::none() }; PEERS] }
+        Self { totals: Totals::none(), peers: [const { Peer::none() }; PEERS] }
     }
 
     /// The record of a peer, which may be a new one; none if there is no room.
@@ -199,9 +248,7 @@ pub struct Stats {
 impl Default for Stats {
     /// Nothing counted yet.
     fn default() -> Self {
-        let counts = Counts::wiped_on_fork();
-        apply::count_refusals(&counts.refused);
-        Self { counts, begun: Slots::new() }
+        Self { counts: Counts::wiped_on_fork(), begun: Slots::new() }
     }
 }
 
@@ -212,16 +259,6 @@ pub fn now() -> u64 {
 }
 
 impl Stats {
-    /// A TCP socket was seen for the first time.
-    pub fn seen(&self) {
-        self.counts.seen.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Something of the settings holds for it.
-    pub fn tuned(&self) {
-        self.counts.tuned.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// After a connect that began at `start`. One to no peer (`AF_UNSPEC`) is none, and one that asks for the outcome of
     /// an earlier one is the same.
     pub fn connected(&self, fd: c_int, start: u64, peer: Option<SocketAddr>, result: Result<(), c_int>) {
@@ -229,7 +266,7 @@ impl Stats {
         let was_pending = self.begun.entry(fd).is_some_and(|slot| slot.set_pending(pending));
         let is_the_same = was_pending && result != Err(libc::EINPROGRESS);
         if let (Some(peer), false) = (peer, is_the_same || matches!(result, Err(libc::EALREADY | libc::EISCONN))) {
-            self.counts.connects.fetch_add(1, Ordering::Relaxed);
+            self.totals().connects.fetch_add(1, Ordering::Relaxed);
             if let Some(slot) = self.begun.entry(fd) {
                 slot.put(start, peer);
                 slot.set_pending(pending);
@@ -269,7 +306,7 @@ impl Stats {
     }
 
     fn timed_out(&self, fd: c_int) {
-        self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
+        self.totals().timed_out();
         let Some((start, peer)) = self.begun.get(fd).and_then(Connect::get) else { return };
         let ms = now().saturating_sub(start) / 1_000_000;
         log::info!("fd {fd}: connect to {peer} timed out after {}.{:03} s", ms / 1000, ms % 1000);
@@ -288,7 +325,13 @@ impl Stats {
     /// Whether there was no TCP socket.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counts.seen.load(Ordering::Relaxed) == 0
+        self.totals().seen.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is counted without `STATS`, too.
+    #[must_use]
+    pub fn totals(&self) -> &'static Totals {
+        &self.counts.totals
     }
 
     /// The counts themselves.
@@ -300,7 +343,7 @@ impl Stats {
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = self.counts;
+        let counts = self.totals();
         let [seen, tuned, connects, timed_out] =
             [&counts.seen, &counts.tuned, &counts.connects, &counts.timed_out].map(|n| n.load(Ordering::Relaxed));
         write!(f, "{seen} TCP sockets seen, {tuned} tuned, {connects} connects, {timed_out} timed out")?;
@@ -320,8 +363,8 @@ mod tests {
     fn the_slowest_timeout_is_kept() {
         let stats = Stats::default();
         let peer = |n: u8| Some(SocketAddr::from(([10, 0, 0, n], 80)));
-        stats.seen();
-        stats.tuned();
+        stats.totals().seen();
+        stats.totals().tuned();
         for (n, seconds) in [(1, 3), (2, 9), (3, 5)] {
             let start = now() - seconds * 1_000_000_000;
             stats.connected(7, start, peer(n), Err(libc::EINPROGRESS));

@@ -25,7 +25,7 @@ pub fn preserved<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Displays an errno by name where a refused call is likely to give it. strerror(3) may allocate.
+/// Displays an errno by name where a refused call, or a connect, is likely to give it. strerror(3) may allocate.
 #[derive(Clone, Copy, Debug)]
 pub struct Named(pub c_int);
 
@@ -40,10 +40,16 @@ impl std::fmt::Display for Named {
             libc::EADDRNOTAVAIL => "EADDRNOTAVAIL",
             libc::EADDRINUSE => "EADDRINUSE",
             libc::EAFNOSUPPORT => "EAFNOSUPPORT",
+            libc::EALREADY => "EALREADY",
             libc::EBUSY => "EBUSY",
+            libc::ECONNREFUSED => "ECONNREFUSED",
             libc::EDOM => "EDOM",
+            libc::EHOSTUNREACH => "EHOSTUNREACH",
+            libc::EINPROGRESS => "EINPROGRESS",
+            libc::EINTR => "EINTR",
             libc::EINVAL => "EINVAL",
             libc::EISCONN => "EISCONN",
+            libc::ENETUNREACH => "ENETUNREACH",
             libc::ENODEV => "ENODEV",
             libc::ENOTDIR => "ENOTDIR",
             libc::EISDIR => "EISDIR",
@@ -55,6 +61,7 @@ impl std::fmt::Display for Named {
             libc::ELOOP => "ELOOP",
             libc::ENOSYS => "ENOSYS",
             libc::ENOPROTOOPT => "ENOPROTOOPT",
+            libc::ETIMEDOUT => "ETIMEDOUT",
             libc::EOPNOTSUPP => "EOPNOTSUPP",
             other => return write!(f, "errno {other}"),
         })

@@ -6,9 +6,10 @@ use tcptune_core::options::phase::Stages;
 use tcptune_core::options::table::{self, OPTIONS, Opt, Own, PREFIX, Target};
 use tcptune_core::options::value::{Kind, OFF, Value};
 use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
-use tcptune_core::settings::draft::{self, Draft};
+use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::profile::{Backlog, Profile};
 use tcptune_core::settings::rules::Endpoint;
+use tcptune_core::settings::settle;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
 
@@ -32,7 +33,7 @@ pub fn variables(environment: &[u8]) -> Vec<(String, String)> {
 
 /// Parses the variables (names without the prefix): each takes effect, or is named by a message.
 pub fn hold(variables: &[(String, String)], kernel: KeepaliveDefaults) {
-    let (settings, wrong) = draft::parse(variables, || kernel);
+    let (settings, wrong) = settle::parse(variables, || kernel);
     settings.profiles.iter().for_each(values_are_in_range);
     wrong.iter().for_each(is_one_short_line);
 
@@ -98,20 +99,20 @@ fn names_of_the_same(row: usize) -> impl Iterator<Item = &'static str> {
 /// No value can reach the kernel, or a deadline, that its row does not allow.
 fn values_are_in_range(profile: &Profile) {
     let mut last = None;
-    for planned in profile.plan.iter() {
+    for planned in profile.plan() {
         let opt = &OPTIONS[planned.row];
-        match planned.value {
+        match planned.value() {
             Value::Int(OFF) => assert_eq!(opt.kind.parse("off", opt.range), Some(Value::Int(OFF)), "{planned:?}"),
             Value::Int(n) => assert!((opt.range.0..=opt.range.1).contains(&n), "{planned:?}"),
             _ => assert_eq!(opt.kind, Kind::Name),
         }
         assert_eq!(opt.target, Target::Socket(planned.option));
-        assert_eq!(planned.option.wire.encode(&planned.value), Some(planned.payload));
+        assert_eq!(planned.option.wire.encode(&planned.value()), Some(planned.payload));
         let place = Some((!planned.option.stages.contains(Stages::SOCKET), planned.row));
         assert!(last < place, "once, those of socket(2) first, in the order of the table: {profile:?}");
         last = place;
     }
-    assert!(profile.connect_timeout.is_none_or(|ms| ms > 0), "{profile:?}");
+    assert!(profile.connect_timeout().is_none_or(|ms| ms > 0), "{profile:?}");
 }
 
 fn is_one_short_line(diagnostic: &Diagnostic) {
@@ -126,16 +127,16 @@ fn in_force(settings: &Settings, row: usize, value: &Value) -> bool {
     let (profile, number) = (&settings.profiles[0], |n: i64| i32::try_from(n).expect("an int"));
     let as_said = match (OPTIONS[row].target, value) {
         (Target::Socket(_), value) => {
-            let planned = profile.plan.iter().find(|p| p.row == row);
-            planned.is_some_and(|p| *value == Value::Auto || p.value == *value)
+            let planned = profile.plan().into_iter().find(|p| p.row == row);
+            planned.is_some_and(|p| *value == Value::Auto || p.value() == *value)
         }
-        (Target::Own(Own::ConnectTimeout), Value::Int(n)) => profile.connect_timeout == Some(number(*n)),
-        (Target::Own(Own::ClientTimeout), Value::Int(n)) => profile.limits.client.map(i64::from) == Some(*n),
-        (Target::Own(Own::Backlog), Value::Int(n)) => profile.backlog == Some(Backlog::Fixed(number(*n))),
-        (Target::Own(Own::Backlog), Value::AtLeast(n)) => profile.backlog == Some(Backlog::AtLeast(number(*n))),
-        (Target::Own(Own::Source), Value::Addresses(source)) => profile.source == *source,
-        (Target::Own(Own::Mptcp), Value::Int(n)) => i64::from(profile.mptcp) == *n,
-        (Target::Own(Own::Precedence), Value::Int(n)) => profile.precedence as i32 == number(*n),
+        (Target::Own(Own::ConnectTimeout), Value::Int(n)) => profile.connect_timeout() == Some(number(*n)),
+        (Target::Own(Own::ClientTimeout), Value::Int(n)) => profile.limits().client.map(i64::from) == Some(*n),
+        (Target::Own(Own::Backlog), Value::Int(n)) => profile.backlog() == Some(Backlog::Fixed(number(*n))),
+        (Target::Own(Own::Backlog), Value::AtLeast(n)) => profile.backlog() == Some(Backlog::AtLeast(number(*n))),
+        (Target::Own(Own::Source), Value::Addresses(source)) => profile.source() == *source,
+        (Target::Own(Own::Mptcp), Value::Int(n)) => i64::from(profile.mptcp()) == *n,
+        (Target::Own(Own::Precedence), Value::Int(n)) => profile.precedence() as i32 == number(*n),
         (Target::Own(Own::Strict), Value::Int(n)) => i64::from(settings.strict) == *n,
         (Target::Own(Own::Disable), Value::Int(n)) => i64::from(settings.disabled) == *n,
         (Target::Own(Own::Backend), Value::Int(n)) => settings.backend as i32 == number(*n),

@@ -10,9 +10,10 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
 use crate::commands::inspect::{Pace, watch};
-use crate::live::select::Selection;
+use crate::live::select::{self, Selection};
 use crate::program::elf::Elf;
 use crate::program::{self, Around, Obstacle, Program};
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::Given;
@@ -39,10 +40,16 @@ pub fn command() -> Command {
                 .num_args(1..)
                 .trailing_var_arg(true)
                 .value_parser(value_parser!(OsString))
+                .add(candidates::completed(programs_and_processes))
                 .help("A program and its arguments, which is not started, or a running process"),
         )
         .arg(library::arg())
         .arg(watch())
+}
+
+/// For a shell: a word that is a number is a process's, and any other a program's.
+fn programs_and_processes(word: &str) -> Vec<(String, String)> {
+    if select::is_number(word) { select::known(word) } else { program::known(word) }
 }
 
 /// Looks at a program or a process, and prints the verdict.
@@ -50,7 +57,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let words: Vec<OsString> = matches.get_many("what").unwrap_or_default().cloned().collect();
     let watched = matches.contains_id("watch");
     let pid = match words.as_slice() {
-        [word] => word.to_str().filter(|word| is_number(word)).map(str::to_owned),
+        [word] => word.to_str().filter(|word| select::is_number(word)).map(str::to_owned),
         [] => matches.get_one::<String>("watch").cloned(), // `check --watch PID`
         _ => None,
     };
@@ -78,17 +85,13 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 /// Flags may follow the number of a process, but what follows a program are its arguments: the number comes last.
 pub fn with_pid_last(mut args: Vec<OsString>) -> Vec<OsString> {
     let at = args.iter().position(|arg| arg == "check").map(|check| check + 1);
-    if let Some(at) = at.filter(|at| args.get(*at).and_then(|arg| arg.to_str()).is_some_and(is_number))
+    if let Some(at) = at.filter(|at| args.get(*at).and_then(|arg| arg.to_str()).is_some_and(select::is_number))
         && args.iter().take(at - 1).skip(1).all(|arg| arg.as_bytes().starts_with(b"-"))
     {
         let pid = args.remove(at);
         args.push(pid);
     }
     args
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// One reason for a no.

@@ -79,7 +79,7 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
     if way == Some(Way::Notify) {
         facts.extend(announced.shown());
     } else if let Some(told) = found.and_then(|library| library.told) {
-        facts.extend(decided(&told));
+        facts.extend(decided(target, &told));
     }
     Ok(Report { question: ("Is tuned", "tuned"), facts, reasons })
 }
@@ -99,7 +99,7 @@ fn attached(pid: i32) -> Option<String> {
 }
 
 /// What the library in the process has decided.
-fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
+fn decided(target: &Target, told: &Told) -> Vec<(&'static str, String, Value)> {
     let name = |row: usize| OPTIONS.get(row).map_or("", tcptune_core::options::table::Opt::name);
     let shown = told
         .settings
@@ -144,7 +144,7 @@ fn decided(told: &Told) -> Vec<(&'static str, String, Value)> {
         Plugins::LeftAlone => ("left alone, for mprotect was refused", Some(false)),
     };
     facts.push(("Plugins", plugins.to_owned(), json!(machine)));
-    facts.push(("Counts", stats::line(told.counted.as_ref()), stats::json(told.counted.as_ref())));
+    facts.push(("Counts", stats::line(target, told.counted.as_ref()), stats::json(target, told.counted.as_ref())));
     facts
 }
 
@@ -179,7 +179,7 @@ impl Announced {
         draft.settle(Process::default, kernel::keepalive_defaults).0
     }
 
-    fn shown(&self) -> [(&'static str, String, Value); 1] {
+    fn shown(&self) -> [(&'static str, String, Value); 2] {
         let settings = self.settings();
         let all = settings.in_force.iter().filter_map(|setting| {
             let opt = OPTIONS.get(setting.row)?;
@@ -187,7 +187,11 @@ impl Announced {
         });
         let machine: Map<_, _> = all.clone().map(|(name, value)| (name.to_owned(), json!(value))).collect();
         let text = all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-        [("Settings", if text.is_empty() { "none".to_owned() } else { text }, Value::Object(machine))]
+        let source = "its environment; what files said at its start is known to its supervisor alone";
+        [
+            ("Settings", if text.is_empty() { "none".to_owned() } else { text }, Value::Object(machine)),
+            ("Source", source.to_owned(), json!("environment")),
+        ]
     }
 }
 

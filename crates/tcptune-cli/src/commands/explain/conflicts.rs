@@ -22,7 +22,7 @@ pub fn find(profile: &Profile, facts: &Facts, kernel: &Kernel) -> Vec<Conflict> 
     let is_on = |name| number(profile, name).is_some_and(|on| on != 0);
     timeouts(profile, facts, &mut say);
 
-    if profile.plan.iter().any(|planned| OPTIONS[planned.row].name() == "KEEPALIVE") && !facts.keepalive {
+    if profile.plan().iter().any(|planned| OPTIONS[planned.row].name() == "KEEPALIVE") && !facts.keepalive {
         let times = ["KEEPIDLE", "KEEPINTVL", "KEEPCNT"].into_iter().filter(|name| is_set(*name));
         let times = times.collect::<Vec<_>>().join(", ");
         if !times.is_empty() {
@@ -47,18 +47,18 @@ pub fn find(profile: &Profile, facts: &Facts, kernel: &Kernel) -> Vec<Conflict> 
         let text = "CORK=on wins over NODELAY=on: segments that are not full wait for up to 200 ms";
         say("cork-over-nodelay", text.to_owned());
     }
-    if is_on("FASTOPEN_CONNECT") && profile.connect_timeout.is_some() {
+    if is_on("FASTOPEN_CONNECT") && profile.connect_timeout().is_some() {
         let text = "FASTOPEN_CONNECT=on: to a peer that has given a cookie, connect returns at once, and \
                     CONNECT_TIMEOUT does not bound the first write, which connects";
         say("fastopen-without-timeout", text.to_owned());
     }
-    if profile.mptcp {
+    if profile.mptcp() {
         let refused = ["USER_TIMEOUT", "SYNCNT", "QUICKACK"].into_iter().filter(|name| is_set(*name));
         let refused = refused.collect::<Vec<_>>().join(", ");
         if !refused.is_empty() {
             say("mptcp-refuses", format!("MPTCP=on: MPTCP sockets do not take {refused}"));
         }
-        if profile.connect_timeout.is_some() {
+        if profile.connect_timeout().is_some() {
             let text = "MPTCP=on: a nonblocking MPTCP socket has no CONNECT_TIMEOUT, only a blocking one has";
             say("mptcp-without-connect-timeout", text.to_owned());
         }

@@ -112,8 +112,10 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     for trap in given.traps() {
         say(&trap);
     }
-    if !Kernel::is_known() {
-        say("/proc/sys/net/ipv4 cannot be read: the kernel's documented defaults are assumed");
+    let unreadable = Kernel::unreadable();
+    if !unreadable.is_empty() {
+        let names = unreadable.join(", ");
+        say(&format!("{names} of /proc/sys/net/ipv4 cannot be read: the kernel's documented defaults are assumed"));
     }
     if out.is_json() {
         out.print_json(&explained.json())?;
@@ -166,7 +168,7 @@ impl Explained {
             json!({
                 "rule": self.shown(profile),
                 "left_alone": profile.is_empty(),
-                "times": times(&self.facts(profile)),
+                "times": self.times(profile),
                 "conflicts": self.conflicts(profile).iter().map(conflict).collect::<Vec<_>>(),
             })
         });
@@ -174,15 +176,15 @@ impl Explained {
             "settings": settings.collect::<Vec<_>>(),
             "disabled": self.settings.disabled,
             "in_scope": self.settings.in_scope,
-            "times": times(&self.facts(self.base())),
-            "kernel_alone": times(&self.facts(&Profile::default())),
+            "times": self.times(self.base()),
+            "kernel_alone": self.times(&Profile::default()),
             "conflicts": self.conflicts(self.base()).iter().map(conflict).collect::<Vec<_>>(),
             "rules": rules.collect::<Vec<_>>(),
             "wrong": self.wrong,
-            "kernel_assumed": !Kernel::is_known(),
+            "kernel_assumed": Kernel::unreadable(),
             "connects_to": self.which.as_ref().map(Which::json),
             "of_peer": self.of_peer().map(|profile| json!({
-                "times": times(&self.facts(profile)),
+                "times": self.times(profile),
                 "left_alone": profile.is_empty(),
             })),
         })
@@ -196,12 +198,30 @@ impl Explained {
         Facts::new(profile, &self.kernel)
     }
 
+    fn times(&self, profile: &Profile) -> Json {
+        let facts = self.facts(profile);
+        let (connect, limit) = facts.connect();
+        json!({
+            "dead_idle_peer_ms": facts.idle_peer().map(|ms| ms.0),
+            "dead_host_ms": connect.0,
+            "dead_host_limit": match limit {
+                Limit::ConnectTimeout => "CONNECT_TIMEOUT",
+                Limit::UserTimeout => "USER_TIMEOUT",
+                Limit::SynSchedule => "SYNCNT",
+            },
+            "syns_s": facts.syns(),
+            "unacknowledged_ms": facts.unacknowledged().0,
+            "paused_peer_ms": facts.user_timeout.map(|ms| ms.0),
+            "silent_server_ms": receive_timeout(profile).map(|ms| ms.0),
+        })
+    }
+
     fn conflicts(&self, profile: &Profile) -> Vec<Conflict> {
         conflicts::find(profile, &self.facts(profile), &self.kernel)
     }
 
     fn outcome(&self, setting: &InForce) -> Option<Outcome> {
-        kernel::outcome(self.base().plan.iter().find(|planned| planned.row == setting.row)?)
+        kernel::outcome(&self.base().plan().into_iter().find(|planned| planned.row == setting.row)?)
     }
 
     fn kernel_alone(&self, setting: &InForce) -> Option<String> {
@@ -353,22 +373,6 @@ fn conflict(conflict: &Conflict) -> Json {
     json!({ "name": conflict.name, "text": conflict.text })
 }
 
-fn times(facts: &Facts) -> Json {
-    let (connect, limit) = facts.connect();
-    json!({
-        "dead_idle_peer_ms": facts.idle_peer().map(|ms| ms.0),
-        "dead_host_ms": connect.0,
-        "dead_host_limit": match limit {
-            Limit::ConnectTimeout => "CONNECT_TIMEOUT",
-            Limit::UserTimeout => "USER_TIMEOUT",
-            Limit::SynSchedule => "SYNCNT",
-        },
-        "syns_s": facts.syns(),
-        "unacknowledged_ms": facts.unacknowledged().0,
-        "paused_peer_ms": facts.user_timeout.map(|ms| ms.0),
-    })
-}
-
 /// A line of the table: what happens to a connection, and the text that says when it ends.
 type Meaning = (&'static str, fn(&Facts, &Profile) -> String);
 
@@ -382,7 +386,7 @@ const MEANINGS: [Meaning; 5] = [
 
 /// Which programs the timeouts of a silent peer reach, if they are set.
 fn reach(profile: &Profile) -> impl Iterator<Item = &'static str> {
-    let limits = profile.limits;
+    let limits = profile.limits();
     let lines = [
         (
             limits.receive,
@@ -450,5 +454,5 @@ fn silent_server(_: &Facts, profile: &Profile) -> String {
 }
 
 fn receive_timeout(profile: &Profile) -> Option<Milliseconds> {
-    profile.limits.receive.map(|ms| Milliseconds(ms.into()))
+    profile.limits().receive.map(|ms| Milliseconds(ms.into()))
 }

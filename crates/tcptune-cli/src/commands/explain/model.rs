@@ -51,8 +51,8 @@ pub struct Facts {
 
 /// The value of a number in a profile.
 pub fn number(profile: &Profile, name: &str) -> Option<i64> {
-    let planned = profile.plan.iter().find(|planned| OPTIONS[planned.row].name() == name)?;
-    match planned.value {
+    let planned = profile.plan().into_iter().find(|planned| OPTIONS[planned.row].name() == name)?;
+    match planned.value() {
         Value::Int(n) => Some(n),
         _ => None,
     }
@@ -69,7 +69,7 @@ impl Facts {
             user_timeout: number("USER_TIMEOUT").map(Milliseconds),
             syn_retries: number("SYNCNT").unwrap_or(kernel.syn_retries),
             syn_linear_timeouts: kernel.syn_linear_timeouts,
-            connect_timeout: profile.connect_timeout.map(|ms| Milliseconds(ms.into())),
+            connect_timeout: profile.connect_timeout().map(|ms| Milliseconds(ms.into())),
             retries2: kernel.retries2,
             rto_max: Milliseconds(number("RTO_MAX").unwrap_or(kernel.rto_max_ms)),
         }
@@ -176,7 +176,7 @@ impl fmt::Display for Fraction {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use tcptune_core::settings::draft;
+    use tcptune_core::settings::settle;
 
     const LINUX_6_5: Kernel = Kernel {
         keepalive_time: 7200,
@@ -193,7 +193,7 @@ pub mod tests {
     pub fn facts(settings: &str, kernel: &Kernel) -> (Profile, Facts) {
         let variables = settings.split_whitespace().map(|setting| setting.split_once('=').expect("a setting"));
         let defaults = crate::system::kernel::keepalive_defaults;
-        let (mut settings, wrong) = draft::parse(&variables.collect::<Vec<_>>(), defaults);
+        let (mut settings, wrong) = settle::parse(&variables.collect::<Vec<_>>(), defaults);
         assert!(wrong.is_empty(), "{wrong:?}");
         let profile = settings.profiles.swap_remove(0);
         let facts = Facts::new(&profile, kernel);

@@ -119,7 +119,11 @@ impl Look {
                 .iter()
                 .flat_map(|(target, snapshot)| snapshot.entries.iter().map(move |entry| Seen { target, entry }))
                 .collect();
-            table::print(&seen, targets, self.selection.all, out)?;
+            if self.selection.all {
+                table::print_all(&seen, targets.len(), out)?;
+            } else {
+                table::print(&seen, snapshots.iter().map(|(target, _)| *target), out)?;
+            }
         }
         if hidden > 0 {
             say(&format!("{hidden} processes cannot be looked into; run tcptune as root"));

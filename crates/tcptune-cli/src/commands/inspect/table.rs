@@ -54,14 +54,15 @@ const GAP: usize = 2;
 
 type Row = [String; COLUMNS.len()];
 
-/// Prints a table for each process, or one of all.
-pub fn print(seen: &[Seen], targets: &[Target], all: bool, out: &Output) -> Result<(), Error> {
-    if all {
-        let count = targets.len();
-        out.print(out.paint(Tone::Heading, format!("{}, of {count} processes", sockets(seen.len()))))?;
-        return print_rows(seen, true, out);
-    }
-    for (i, target) in targets.iter().enumerate() {
+/// Prints a table of all processes, of which there are so many.
+pub fn print_all(seen: &[Seen], count: usize, out: &Output) -> Result<(), Error> {
+    out.print(out.paint(Tone::Heading, format!("{}, of {count} processes", sockets(seen.len()))))?;
+    print_rows(seen, true, out)
+}
+
+/// Prints a table for each of these processes, in the order of their numbers.
+pub fn print<'a>(seen: &[Seen], targets: impl Iterator<Item = &'a Target>, out: &Output) -> Result<(), Error> {
+    for (i, target) in targets.enumerate() {
         let start = seen.partition_point(|seen| seen.target.pid() < target.pid());
         let end = seen.partition_point(|seen| seen.target.pid() <= target.pid());
         let of_it = seen.get(start..end).unwrap_or_default();

@@ -31,7 +31,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     const RANGE: (i64, i64) = (100, 86_400_000);
     match KIND.parse(text, RANGE) {
         Some(Value::Int(ms)) => Ok(Duration::from_millis(ms.cast_unsigned())),
-        _ => Err(format!("accepted: {}", KIND.accepted(RANGE))),
+        _ => Err("accepted: 100ms to 24h (ms s m h; a bare number is s)".to_owned()),
     }
 }
 

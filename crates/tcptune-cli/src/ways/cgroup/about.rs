@@ -44,7 +44,10 @@ impl About {
             tuning.sets(opt).then(|| (opt.name().to_owned(), opt.kind.show(value).to_string()))
         };
         let uid = rustix::process::getuid().as_raw();
-        let longest = settings().flat_map(|settings| &settings.profiles).filter_map(|it| it.connect_timeout).max();
+        let longest = settings()
+            .flat_map(|settings| &settings.profiles)
+            .filter_map(tcptune_core::settings::profile::Profile::connect_timeout)
+            .max();
         let in_force = settings().next().into_iter().flat_map(|of_others| &of_others.in_force);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),

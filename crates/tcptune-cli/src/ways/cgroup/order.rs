@@ -92,7 +92,10 @@ impl Order {
         for line in lines {
             say(&line);
         }
-        let shortest = settings().flat_map(|settings| &settings.profiles).filter_map(|it| it.connect_timeout).min();
+        let shortest = settings()
+            .flat_map(|settings| &settings.profiles)
+            .filter_map(tcptune_core::settings::profile::Profile::connect_timeout)
+            .min();
         if let Some(ms) = shortest.filter(|ms| *ms < SHORTEST) {
             say(&format!("CONNECT_TIMEOUT={ms}ms becomes {SHORTEST}ms, the least that the kernel keeps to"));
         }

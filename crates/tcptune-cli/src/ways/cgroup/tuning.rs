@@ -104,11 +104,11 @@ impl<'a> Tuning<'a> {
         let mut slots: Vec<Slot> = Vec::new();
         let mut offset = profile::VALUES;
         let profiles: Vec<_> = settings.iter().flat_map(|(_, settings)| &settings.profiles).collect();
-        for planned in profiles.iter().flat_map(|profile| profile.plan.iter()).filter(|planned| is_taken(planned)) {
+        for planned in profiles.iter().flat_map(|profile| profile.plan()).filter(is_taken) {
             let Some(opt) = planned.row() else { continue };
             if !slots.iter().any(|slot| is_same(&slot.option, &planned.option)) {
                 let is_same_for_all = profiles.len() == 1;
-                let value = is_same_for_all.then(|| format!("={}", opt.kind.show(&planned.value)));
+                let value = is_same_for_all.then(|| format!("={}", opt.kind.show(&planned.value())));
                 let shown = format!("{}{}", opt.name(), value.unwrap_or_default());
                 let slot = Slot { opt, option: planned.option, offset, shown };
                 offset += i16::try_from((slot.len() + 7) / 8 * 8).unwrap_or_default();
@@ -130,9 +130,9 @@ impl<'a> Tuning<'a> {
             books: books.collect(),
             profiles: profiles.iter().map(|profile| bytes(profile, &slots, size.into(), ticks)).collect(),
             shift: size.trailing_zeros().cast_signed(),
-            has_timeouts: profiles.iter().any(|profile| profile.connect_timeout.is_some()),
+            has_timeouts: profiles.iter().any(|profile| profile.connect_timeout().is_some()),
             has_initial: profiles.iter().any(|profile| initial(profile, ticks) != 0),
-            yields: profiles.iter().any(|profile| profile.precedence == Precedence::Program),
+            yields: profiles.iter().any(|profile| profile.precedence() == Precedence::Program),
             slots,
             is_trial,
             generation,
@@ -208,7 +208,7 @@ fn why_not(planned: &Planned) -> Option<&'static str> {
 /// The first retransmission timeout of a connect in ticks: half of the connect timeout, so that one lost SYN does no
 /// harm; 0 where the kernel's own, a second (RFC 6298, section 2), is no later than that.
 fn initial(profile: &Profile, ticks: u32) -> u32 {
-    match profile.connect_timeout.map(|ms| u64::from(ms.unsigned_abs().max(SHORTEST.unsigned_abs()))) {
+    match profile.connect_timeout().map(|ms| u64::from(ms.unsigned_abs().max(SHORTEST.unsigned_abs()))) {
         Some(ms) if ms < 2000 => u32::try_from((ms * u64::from(ticks) / 2000).max(1)).unwrap_or_default(),
         _ => 0,
     }
@@ -221,15 +221,16 @@ fn bytes(profile: &Profile, slots: &[Slot], size: usize, ticks: u32) -> Vec<u8> 
     };
     let mut sets = 0_u32;
     for (bit, slot) in slots.iter().enumerate() {
-        let planned = profile.plan.iter().filter(|planned| is_taken(planned));
-        if let Some(planned) = planned.into_iter().find(|planned| is_same(&planned.option, &slot.option)) {
+        if let Some(planned) =
+            profile.plan().into_iter().filter(is_taken).find(|planned| is_same(&planned.option, &slot.option))
+        {
             sets |= 1 << bit;
             put(slot.offset, planned.payload.bytes());
         }
     }
     put(profile::SETS, &sets.to_ne_bytes());
-    put(profile::YIELDS, &if profile.precedence == Precedence::Program { u32::MAX } else { 0 }.to_ne_bytes());
-    put(profile::CONNECT_TIMEOUT, &profile.connect_timeout.map_or(0, |ms| ms.max(SHORTEST)).to_ne_bytes());
+    put(profile::YIELDS, &if profile.precedence() == Precedence::Program { u32::MAX } else { 0 }.to_ne_bytes());
+    put(profile::CONNECT_TIMEOUT, &profile.connect_timeout().map_or(0, |ms| ms.max(SHORTEST)).to_ne_bytes());
     put(profile::INITIAL, &initial(profile, ticks).to_ne_bytes());
     bytes
 }
@@ -252,13 +253,13 @@ pub fn left_out(settings: &[OfUser]) -> Vec<LeftOut> {
         say(in_force.row, None);
     }
     for profile in settings.flat_map(|settings| &settings.profiles) {
-        for planned in profile.plan.iter() {
-            say(planned.row, why_not(planned));
+        for planned in profile.plan() {
+            say(planned.row, why_not(&planned));
         }
         for (is_set, own) in [
-            (profile.backlog.is_some(), Own::Backlog),
-            (profile.source != tcptune_core::options::names::Addresses::default(), Own::Source),
-            (profile.mptcp, Own::Mptcp),
+            (profile.backlog().is_some(), Own::Backlog),
+            (profile.has_source(), Own::Source),
+            (profile.mptcp(), Own::Mptcp),
         ] {
             if let (true, Some(row)) = (is_set, OPTIONS.iter().position(|opt| opt.target == Target::Own(own))) {
                 say(row, None);

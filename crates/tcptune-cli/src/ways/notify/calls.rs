@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, socklen_t};
 use rustix::io::Errno;
-use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::settings::profile::{Planned, Precedence, Profile};
 use tcptune_core::settings::rules::Endpoint;
@@ -133,7 +132,7 @@ impl Calls {
         if settings.leaves_all_alone() {
             return Answer::GoOn;
         }
-        let looks = |profile: &Profile| profile.source != Addresses::default();
+        let looks = |profile: &Profile| profile.has_source();
         let peer = if settings.only_profile().is_none_or(looks) {
             address_of(socket.thread, to).and_then(|bytes| bytes.address())
         } else {
@@ -145,7 +144,7 @@ impl Calls {
         };
         let Some((index, profile)) = held else { return Answer::GoOn };
         apply::stage(&KERNEL, profile, raw, socket.mark, Stages::SOCKET);
-        if let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source))
+        if let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source()))
             && address::local(raw).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified())
         {
             apply::source(&KERNEL, raw, socket.mark, source);
@@ -203,7 +202,9 @@ impl Calls {
             let passed = if bound { Fact::passed(Stages::BIND) } else { Fact::passed(Stages::NONE) };
             apply::stage(&KERNEL, profile, raw, socket.mark.with(passed), Stages::LISTEN);
         }
-        let Some(ours) = profile.backlog.filter(|_| profile.precedence == Precedence::Env) else { return Answer::GoOn };
+        let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else {
+            return Answer::GoOn;
+        };
         let ours = ours.instead_of(backlog);
         log::debug!("fd {number}: listen: backlog {ours} in place of {backlog}");
         // SAFETY: touches no memory.
@@ -220,7 +221,7 @@ impl Calls {
             return Answer::GoOn;
         }
         let profile = self.profile_of(&socket, settings);
-        if profile.is_none_or(|profile| profile.precedence == Precedence::Program) {
+        if profile.is_none_or(|profile| profile.precedence() == Precedence::Program) {
             if let Some(place) = self.shared.place(socket.cookie) {
                 place.set = place.set.and_program_set(level, name);
             }
@@ -232,7 +233,7 @@ impl Calls {
 
     /// The program's value, and ours after it where there is one. While an attempt goes on, its user timeout stays, and
     /// what is put back after it is what should hold.
-    fn own_user_timeout(&mut self, socket: &Socket, level: c_int, name: c_int, ours: Option<&Planned>) -> Answer {
+    fn own_user_timeout(&mut self, socket: &Socket, level: c_int, name: c_int, ours: Option<Planned>) -> Answer {
         let raw = socket.raw();
         let attempt = self.shared.get(socket.cookie).map(|known| known.attempt).filter(|attempt| {
             (level, name) == (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) && attempt.is_some() && attempt.during != 0
@@ -258,7 +259,7 @@ impl Calls {
         if let Some(ours) = ours {
             let row = ours.row().map_or("", |row| row.name());
             log::debug!("fd {}: the program set {row}; the environment wins", socket.number);
-            apply::one(&KERNEL, raw, socket.mark, ours);
+            apply::one(&KERNEL, raw, socket.mark, &ours);
         }
         if let Some(attempt) = attempt
             && let Ok(after) = KERNEL.get_int(raw, level, name)
@@ -355,22 +356,21 @@ fn passed(socket: &Socket) -> Stages {
 /// Sets the options of the time after connect that may be set before it. Returns whether others have to wait until it is
 /// over.
 fn at_connect(profile: &Profile, socket: &Socket) -> bool {
-    let mut all = profile.at(Stages::CONNECT, Stages::NONE).peekable();
-    if all.peek().is_none() {
+    if !profile.has_at(Stages::CONNECT, Stages::NONE) {
         return false;
     }
     let waits = files::status_flags(socket.raw()).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
     let mut later = false;
-    for planned in all {
+    profile.at(Stages::CONNECT, Stages::NONE, |planned| {
         let option = &planned.option;
         // SO_SNDTIMEO bounds a connect that waits (socket(7)), and the handshake undoes TCP_QUICKACK.
         if option.is(libc::IPPROTO_TCP, libc::TCP_QUICKACK) || (waits && option.is(libc::SOL_SOCKET, libc::SO_SNDTIMEO))
         {
             later = true;
-        } else if !(profile.precedence == Precedence::Program && socket.mark.is(Fact::set_by_program(planned.row))) {
+        } else if !(profile.precedence() == Precedence::Program && socket.mark.is(Fact::set_by_program(planned.row))) {
             apply::one(&KERNEL, socket.raw(), socket.mark, planned);
         }
-    }
+    });
     later
 }
 

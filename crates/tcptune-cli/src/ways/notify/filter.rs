@@ -4,7 +4,6 @@
 //! bit in the kernel's table (Linux 5.11) and no run of the filter.
 
 use libc::{c_long, sock_filter};
-use tcptune_core::options::names::Addresses;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::options::table::{OPTIONS, Sockopt, Target};
 use tcptune_core::settings::profile::{Precedence, Profile};
@@ -65,19 +64,19 @@ impl Wanted {
     /// The same, where no descriptor can be taken: sockets get their options when they are made, and what the program
     /// sets itself is ignored where it can be told to be of TCP.
     pub fn without_descriptors(self, settings: &Settings) -> Self {
-        let ours = settings.only_profile().is_some_and(|profile| profile.precedence == Precedence::Env);
+        let ours = settings.only_profile().is_some_and(|profile| profile.precedence() == Precedence::Env);
         let ignored = self.options.into_iter().filter(|(level, _)| ours && *level == libc::IPPROTO_TCP);
         Self { socket: self.connect, ignored: ignored.collect(), no_io_uring: self.no_io_uring, ..Self::default() }
     }
 
     fn add(&mut self, profile: &Profile) {
-        let has = |stage| profile.at(stage, Stages::NONE).next().is_some();
-        let is_of_connects = profile.connect_timeout.is_some() || profile.source != Addresses::default();
+        let has = |stage| profile.has_at(stage, Stages::NONE);
+        let is_of_connects = profile.connect_timeout().is_some() || profile.has_source();
         self.connect |= is_of_connects || has(Stages::SOCKET) || has(Stages::CONNECT);
         self.bind |= has(Stages::BIND);
-        self.listen |= has(Stages::SOCKET) || has(Stages::LISTEN) || profile.backlog.is_some();
-        self.options.extend(profile.plan.iter().flat_map(|planned| names(planned.option)));
-        if profile.connect_timeout.is_some() {
+        self.listen |= has(Stages::SOCKET) || has(Stages::LISTEN) || profile.backlog().is_some();
+        self.options.extend(profile.plan().into_iter().flat_map(|planned| names(planned.option)));
+        if profile.connect_timeout().is_some() {
             self.options.push((libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT));
         }
     }
@@ -220,7 +219,7 @@ fn of_socket() -> Vec<sock_filter> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tcptune_core::settings::draft;
+    use tcptune_core::settings::settle;
 
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
     const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
@@ -251,7 +250,7 @@ mod tests {
     }
 
     fn wanted(variables: &[(&str, &str)]) -> Wanted {
-        Wanted::of(&draft::parse(variables, || unreachable!()).0)
+        Wanted::of(&settle::parse(variables, || unreachable!()).0)
     }
 
     fn verdict(wanted: &Wanted, number: c_long, args: [u64; 6]) -> u32 {
@@ -308,13 +307,13 @@ mod tests {
     #[test]
     #[allow(clippy::cast_sign_loss, reason = "small constants")]
     fn without_descriptors_only_what_is_of_tcp_alone_is_ignored() {
-        let settings = draft::parse(&[("KEEPIDLE", "60"), ("CONNECT_TIMEOUT", "3")], || unreachable!()).0;
+        let settings = settle::parse(&[("KEEPIDLE", "60"), ("CONNECT_TIMEOUT", "3")], || unreachable!()).0;
         let w = Wanted::of(&settings).without_descriptors(&settings);
         let set = |level: i32, name: i32| verdict(&w, libc::SYS_setsockopt, [3, level as u64, name as u64, 0, 4, 0]);
         assert_eq!(set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), libc::SECCOMP_RET_ERRNO);
         assert_eq!(set(libc::SOL_SOCKET, libc::SO_KEEPALIVE), ALLOW, "UDP has it, too");
         assert_eq!(verdict(&w, libc::SYS_connect, [3, 0, 16, 0, 0, 0]), ALLOW);
-        let program = draft::parse(&[("KEEPIDLE", "60"), ("PRECEDENCE", "program")], || unreachable!()).0;
+        let program = settle::parse(&[("KEEPIDLE", "60"), ("PRECEDENCE", "program")], || unreachable!()).0;
         let w = Wanted::of(&program).without_descriptors(&program);
         assert!(w.socket && w.ignored.is_empty());
     }

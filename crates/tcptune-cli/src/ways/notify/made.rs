@@ -52,7 +52,7 @@ fn tune(profile: &Profile, fd: &OwnedFd) {
     apply::stage(&KERNEL, profile, raw, mark, Stages::SOCKET);
     apply::stage(&KERNEL, profile, raw, mark, Stages::BIND);
     let synced = profile.planned(libc::IPPROTO_TCP, libc::TCP_SYNCNT, Stages::SOCKET).is_some();
-    if let Some(ms) = profile.connect_timeout.filter(|_| !synced) {
+    if let Some(ms) = profile.connect_timeout().filter(|_| !synced) {
         let retries = retries(ms.cast_unsigned());
         log::debug!("connect timeout {ms}ms becomes {retries} SYN retransmissions");
         let _ = KERNEL.set_int(raw, libc::IPPROTO_TCP, libc::TCP_SYNCNT, retries);

@@ -9,6 +9,7 @@ use tcptune_core::system::note::RELEASE;
 
 use super::{FILE, lib, separates};
 use crate::program::elf::{self, Elf, Machine};
+use crate::screens::candidates;
 use crate::screens::error::Error;
 use crate::system::variables;
 
@@ -36,6 +37,7 @@ pub fn arg() -> Arg {
         .long("library")
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
+        .add(candidates::files())
         .help("libtcptune.so, where it is not beside the command or in the system [env: TCPTUNE_LIBRARY]")
 }
 
@@ -82,10 +84,10 @@ impl Library {
         let Some(file) = candidates.iter().find(fits).or(candidates.first()) else {
             return Err(Error::not_executable(format!(
                 "{FILE} is not found: neither {}, nor in {}",
-                directory.map_or(
-                    "beside the command, which is not known without /proc".to_owned(),
-                    |directory| format!("beside the command ({})", directory.join(BESIDE[0]).display())
-                ),
+                directory.map_or("beside the command, which is not known without /proc".to_owned(), |directory| {
+                    let lib = directory.parent().unwrap_or(directory).join("lib");
+                    format!("beside the command ({}, {})", directory.display(), lib.display())
+                }),
                 SYSTEM.join(", ")
             ))
             .hint(format!("name it with --library PATH or {variable}=PATH")));

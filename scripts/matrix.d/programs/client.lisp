@@ -1,0 +1,6 @@
+(require :sb-bsd-sockets)
+(let ((socket (make-instance 'sb-bsd-sockets:inet-socket :type :stream :protocol :tcp))
+      (host (sb-bsd-sockets:make-inet-address (second sb-ext:*posix-argv*)))
+      (port (parse-integer (third sb-ext:*posix-argv*))))
+  (sb-bsd-sockets:socket-connect socket host port)
+  (read-char (sb-bsd-sockets:socket-make-stream socket :input t)))

@@ -1,0 +1,5 @@
+#[tokio::main]
+async fn main() {
+    let url = std::env::args().nth(1).expect("a URL");
+    println!("{:?}", reqwest::get(url).await);
+}
