@@ -164,7 +164,8 @@ fn publish(settings: &'static Settings) {
     let everywhere = settings.only_profile();
     let waits = settings.profiles.iter().any(|profile| profile.connect_timeout().is_some());
     let silence = Silence::new(settings.profiles.iter().map(Profile::limits));
-    if (waits || counts || silence.is_some())
+    let times_out = settings.profiles.iter().any(|profile| profile.limits() != Limits::default());
+    if (waits || counts || times_out)
         && let Some(clock) = lookup::vdso_clock()
     {
         clock::use_vdso(clock);
@@ -181,7 +182,7 @@ fn publish(settings: &'static Settings) {
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new(process) } else { Attempts::default() },
         silence,
-        times_out: settings.profiles.iter().any(|profile| profile.limits() != Limits::default()),
+        times_out,
         process,
         totals,
         stats,

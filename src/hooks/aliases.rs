@@ -8,7 +8,7 @@ use libc::{
     ssize_t, timespec, timeval,
 };
 
-use super::{calls, descriptors, receiving, select as sets, sending, settled, silent};
+use super::{calls, descriptors, receiving, select as sets, sending, sending_once, settled, silent};
 
 hooks! {
     optional;
@@ -87,7 +87,7 @@ hooks! {
     }
 
     fn __vdprintf_chk(fd: c_int, fortified: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
-        |forward| sending(fd, 0, forward)
+        |forward| sending_once(fd, forward)
     }
 
     fn _IO_fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {

@@ -7,7 +7,7 @@ use std::ptr;
 use libc::{c_int, c_ulong, c_void, sockaddr, socklen_t};
 use tcptune_core::sockets::family::Family;
 
-use super::settled;
+use super::{settled, silent};
 use crate::tuning::{TUNING, Tuning};
 
 hooks! {
@@ -107,10 +107,10 @@ pub fn connecting(fd: c_int, addr: *const sockaddr, len: socklen_t, forward: imp
 }
 
 /// accept(2) and accept4(2).
-fn accepting(listener: c_int, forward: impl FnOnce() -> c_int) -> c_int {
+fn accepting(listener: c_int, forward: impl Fn() -> c_int) -> c_int {
     let Some(tuning) = TUNING.get() else { return forward() };
     let mark = tuning.seen(listener);
-    let fd = forward();
+    let fd = silent::resumed(listener, true, 0, forward);
     if fd >= 0 {
         tuning.accepted(listener, mark, fd);
     } else if tuning.times_out {

@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use libc::{c_int, c_long, c_uint};
-use tcptune_core::system::process;
 
 use super::settled;
 use crate::tuning::{TUNING, Tuning};
@@ -84,11 +83,8 @@ fn ending(tuning: &Tuning, fd: c_int, real: Close) -> c_int {
         tuning.attempts.close(&tuning.real, fd);
     }
     tuning.descriptors.forget(fd);
-    // A child of vfork(2) has its own table of descriptors, but the memory of its parent: what is recorded is about
-    // the parent's descriptors.
     if let Some(silence) = &tuning.silence
-        && silence.knows(fd)
-        && process::id() == tuning.process
+        && silence.is_to_forget(fd, tuning.process)
     {
         silence.forget(fd);
     }

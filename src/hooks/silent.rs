@@ -9,6 +9,7 @@ use std::ptr;
 
 use libc::{c_int, epoll_event, nfds_t, pollfd, sigset_t, timespec};
 use tcptune_core::sockets::silence::Silence;
+use tcptune_core::system::clock;
 
 use super::time::{milliseconds, of_milliseconds, of_timespec, with_timespec};
 use super::{Failure, parts};
@@ -101,6 +102,19 @@ pub fn asked(set: c_int, operation: c_int, fd: c_int, event: *const epoll_event,
         // SAFETY: the kernel has just read it; the structure has no alignment on x86.
         let events = if forgotten { 0 } else { unsafe { ptr::read_unaligned(event) }.events };
         silence.asked(set, fd, events);
+    }
+    result
+}
+
+/// Makes a call that may wait. Where its socket has a timeout, each signal handler ends it with `EINTR` (signal(7)): where
+/// the settings have set the timeout, it goes on after those after which it would go on without.
+#[inline]
+pub fn resumed<T: Failure + PartialEq>(fd: c_int, receives: bool, flags: c_int, call: impl Fn() -> T) -> T {
+    let Some(tuning) = timing_out() else { return call() };
+    let began = clock::at_last_tick();
+    let mut result = call();
+    while result == T::FAILURE && flags & libc::MSG_DONTWAIT == 0 && tuning.goes_on(fd, receives, began) {
+        result = call();
     }
     result
 }

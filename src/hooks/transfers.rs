@@ -12,7 +12,7 @@ use libc::{
 use tcptune_core::sockets::address;
 use tcptune_core::system::errno;
 
-use super::{receiving, sending, settled, transferring};
+use super::{receiving, sending, sending_once, settled, transferring};
 use crate::tuning::{TUNING, Tuning};
 
 hooks! {
@@ -89,7 +89,7 @@ hooks! {
     optional;
 
     fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
-        |forward| sending(fd, 0, forward)
+        |forward| sending_once(fd, forward)
     }
 
     fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {

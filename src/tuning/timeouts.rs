@@ -4,10 +4,11 @@
 
 use std::fmt;
 
-use libc::{c_int, c_void, socklen_t};
+use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
+use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
-use tcptune_core::system::{errno, files};
+use tcptune_core::system::{clock, errno, files};
 
 use super::{Tuning, is_tcp};
 
@@ -53,26 +54,60 @@ impl Tuning {
     /// Whether a call has ended because of the timeout that the settings have set, and not at once, nor because of one
     /// that the program has set.
     fn has_timed_out(&self, fd: c_int, receives: bool) -> bool {
+        let limit = self.limit(fd, receives);
+        if let Some(ms) = limit.filter(|_| log::log_enabled!(log::Level::Debug)) {
+            errno::preserved(|| explain(fd, receives, ms));
+        }
+        limit.is_some()
+    }
+
+    /// The milliseconds of the timeout that the settings have set, if the socket blocks, and has that one and not the
+    /// program's.
+    fn limit(&self, fd: c_int, receives: bool) -> Option<u32> {
         let (mark, optname) = (self.descriptors.get(fd), if receives { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO });
-        let Some(profile) = self.profile(fd, mark).filter(|_| is_tcp(mark)) else { return false };
-        let Some(planned) = profile.planned(libc::SOL_SOCKET, optname, mark.passed()) else { return false };
+        let profile = self.profile(fd, mark).filter(|_| is_tcp(mark))?;
+        let planned = profile.planned(libc::SOL_SOCKET, optname, mark.passed())?;
+        let Value::Int(ms) = planned.value() else { return None };
         errno::preserved(|| {
             let blocking = files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
             let ours = blocking
                 && apply::mark(&self.real, fd).is_some_and(is_tcp)
                 && !apply::is_programs(&self.real, profile, fd, mark, &planned)
                 && apply::timeout(&self.real, fd, &planned).is_some();
-            if ours && log::log_enabled!(log::Level::Debug) {
-                explain(fd, receives, &planned.value());
-            }
-            ours
+            ms.try_into().ok().filter(|_| ours)
         })
+    }
+
+    /// After a call that has failed, and began then: whether it is to be made again, because it has ended with `EINTR`
+    /// only for the timeout that the settings have set. First this waits for what is left of the time: `errno` is `EAGAIN`
+    /// if nothing comes. With a handler that ends calls, nothing tells whether that one has run.
+    #[cold]
+    pub fn goes_on(&self, fd: c_int, receives: bool, began: u64) -> bool {
+        while errno::get() == libc::EINTR {
+            let Some(limit) = self.limit(fd, receives) else { return false };
+            if errno::preserved(|| Handled::now().interrupting != 0) {
+                return false;
+            }
+            let waited = clock::at_last_tick().saturating_sub(began);
+            let left = u64::from(limit).saturating_sub(waited).try_into().unwrap_or(c_int::MAX);
+            let mut entry = pollfd { fd, events: if receives { libc::POLLIN } else { libc::POLLOUT }, revents: 0 };
+            // SAFETY: one live pollfd.
+            match unsafe { (self.real.poll)(&raw mut entry, 1, left) } {
+                0 => errno::set(libc::EAGAIN),
+                1 => return true,
+                _ if errno::get() != libc::EINTR => {
+                    errno::set(libc::EINTR); // poll(2) is refused: as if it had not been tried
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        false
     }
 }
 
 #[cold]
-fn explain(fd: c_int, receives: bool, limit: &Value) {
-    let Value::Int(ms) = limit else { return };
+fn explain(fd: c_int, receives: bool, ms: u32) {
     let what = if receives { "nothing came" } else { "there was no room to send" };
     log::debug!("fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
 }

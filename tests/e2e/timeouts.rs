@@ -100,6 +100,50 @@ call('none', lambda: a.recv(1))
     assert_ends(&tuned, "none", ETIMEDOUT, 1000);
 }
 
+/// Where a socket has a timeout, the kernel ends a call after every handler, and after stop and continue (signal(7)).
+#[test]
+fn handlers_that_restart_calls_end_none() {
+    let script = "
+import signal
+libc = ctypes.CDLL(None, use_errno=True)
+def raw(name, function, *arguments):
+    def checked():
+        if function(*arguments) < 0: raise OSError(ctypes.get_errno(), name)
+    call(name, checked)
+client, server = connection()
+full, reader = connection()
+fill(full)
+signal.signal(signal.SIGINT, signal.SIG_DFL) # python's handler ends calls
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+byte = ctypes.create_string_buffer(1)
+receive = libc.recv, client.fileno(), byte, 1, 0
+later(server.send, b'x')
+raw('comes', *receive)
+raw('receives', *receive)
+raw('reads', libc.read, client.fileno(), byte, 1)
+raw('sends', libc.send, full.fileno(), byte, 1, 0)
+raw('accepts', libc.accept, listener.fileno(), None, None)
+signal.siginterrupt(signal.SIGALRM, True)
+raw('interrupted', *receive)
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.siginterrupt(signal.SIGALRM, False)
+if os.fork() == 0:
+    for number in signal.SIGSTOP, signal.SIGCONT:
+        time.sleep(0.2)
+        os.kill(os.getppid(), number)
+    os._exit(0)
+raw('stopped', *receive)
+";
+    let ended = run(script, &[("RECV_TIMEOUT", "2"), ("SEND_TIMEOUT", "2"), ("ACCEPT_TIMEOUT", "2")]);
+    assert_ends(&ended, "comes", 0, 1000);
+    for name in ["receives", "reads", "sends", "accepts", "stopped"] {
+        assert_ends(&ended, name, ETIMEDOUT, 2000);
+    }
+    assert_eq!(ended.number("interrupted"), i64::from(libc::EINTR), "{ended:#?}");
+}
+
 #[test]
 fn accepted_sockets_do_not_inherit_the_accept_timeout() {
     let script = "

@@ -203,7 +203,27 @@ ends('other', other, e.poll)
 #[test]
 fn what_a_set_does_not_ask_for_goes_on() {
     let script = "
-only_out, fired, removed, forgotten, hangup = [connect() for _ in range(5)]
+names = 'only_out', 'fired', 'removed', 'forgotten', 'hangup', 'closed', 'replaced', 'told', 'told_at_once'
+only_out, fired, removed, forgotten, hangup, closed, replaced, told, told_at_once = sockets = [connect() for _ in names]
+epoll(closed).close()
+replaced_set = epoll(replaced)
+os.dup2(0, replaced_set.fileno())
+once, at_once = epoll(told, events=IN | ONESHOT), select.epoll()
+told.send(b'x')
+assert once.poll(5)
+told.recv(9)
+told_at_once.send(b'x')
+told_at_once.recv(1, socket.MSG_PEEK)
+at_once.register(told_at_once, IN | ONESHOT)
+assert at_once.poll(5)
+told_at_once.recv(9)
+if os.fork() == 0:
+    closed_in_child = connect()
+    epoll(closed_in_child).close()
+    time.sleep(0.1)
+    poll(select.epoll(), 1600)
+    call('closed_in_child', closed_in_child.send, b'x')
+    os._exit(0)
 e = epoll(only_out, events=OUT | ET)
 e.register(fired, IN | OUT | ONESHOT)
 e.register(removed, IN)
@@ -213,11 +233,24 @@ e.unregister(forgotten)
 e.register(hangup, select.EPOLLRDHUP)
 end = time.monotonic() + 1.6
 while time.monotonic() < end: e.poll(0.2)
-for name, s in ('only_out', only_out), ('fired', fired), ('removed', removed), ('forgotten', forgotten), ('hangup', hangup):
+for name, s in zip(names, sockets):
     call(name, s.send, b'x')
+os.wait()
 ";
-    let ended = run(&format!("{PRELUDE}{script}"), serve(Answer::None), RECEIVE);
-    for name in ["only_out", "fired", "removed", "forgotten", "hangup"] {
+    let ended = run(&format!("{PRELUDE}{script}"), serve(Answer::Bytes(b"y")), RECEIVE);
+    let still_there = [
+        "only_out",
+        "fired",
+        "removed",
+        "forgotten",
+        "hangup",
+        "closed",
+        "replaced",
+        "told",
+        "told_at_once",
+        "closed_in_child",
+    ];
+    for name in still_there {
         assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
     }
 }

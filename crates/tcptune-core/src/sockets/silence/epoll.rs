@@ -52,13 +52,19 @@ impl Silence {
     /// for input and another one for room.
     pub fn asked(&self, set: c_int, fd: c_int, events: u32) {
         let Some(slot) = self.slots.entry(fd) else { return };
+        if let Some(own) = self.slots.entry(set).filter(|own| own.set_of() == 0) {
+            own.is_a_set();
+            self.end.fetch_max(set + 1, Ordering::Relaxed);
+        }
         let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
         // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
         let either = once && reads && writes;
         let mut new = false;
         if !reads || either {
             slot.want_nothing(set);
-        } else if once || !slot.wanted() {
+        } else if once {
+            new = asked_once_for_bytes(set, fd, slot);
+        } else if !slot.wanted() {
             slot.want(set, milliseconds());
             new = true;
         }
@@ -160,6 +166,9 @@ impl Silence {
             return None;
         }
         if slot.due() <= now {
+            if slot.is_to_be_told_once() && kernel::facts(fd).is_some_and(|facts| slot.was_told_once(facts.came)) {
+                return None;
+            }
             let waited = now.saturating_sub(slot.wanted_since());
             let silent = self.look(fd, slot, Wait::Receive, waited)?;
             slot.set_due(now + limit.saturating_sub(silent).max(1));
@@ -186,6 +195,23 @@ impl Silence {
         }
         Some(now + limit.saturating_sub(stuck).clamp(1, step))
     }
+}
+
+/// A set asks for bytes once. Where there are some, that is reported now, and not asked for any more. Whether it asks on.
+#[cold]
+fn asked_once_for_bytes(set: c_int, fd: c_int, slot: &Slot) -> bool {
+    let bounded = slot.cookie() != 0 && slot.limit(Wait::Receive) != 0;
+    let facts = Some(fd).filter(|_| bounded).and_then(kernel::facts);
+    slot.want(set, milliseconds());
+    match facts {
+        Some(facts) if facts.unread => {
+            slot.want_nothing(set);
+            return false;
+        }
+        Some(facts) => slot.want_once(facts.came),
+        None => {}
+    }
+    true
 }
 
 /// A set asks for room once. Where there is some, that is reported now, and not asked for any more.

@@ -40,6 +40,7 @@ struct Info {
     second: [u32; 12],
     rates: [u64; 2],
     bytes_acked: u64,
+    bytes_received: u64,
 }
 
 const _: () = assert!(mem::offset_of!(Info, last_data_sent) == 44 && mem::offset_of!(Info, bytes_acked) == 120);
@@ -57,6 +58,7 @@ pub fn facts(fd: c_int) -> Option<Facts> {
         unread: network::queued(fd, SIOCINQ).ok()? > 0,
         unsent: network::queued(fd, SIOCOUTQNSD).ok()? > 0,
         acknowledged: info.bytes_acked,
+        came: info.bytes_received,
     })
 }
 

@@ -22,6 +22,7 @@ use crate::settings::profile::Limits;
 use crate::sockets::address;
 use crate::sockets::slots::Slots;
 use crate::system::files::File;
+use crate::system::process;
 use epoll::Deadlines;
 use slot::Slot;
 
@@ -86,9 +87,14 @@ impl Silence {
         self.add_deadlines(slot);
     }
 
-    /// Whether there is anything to forget.
-    pub fn knows(&self, fd: c_int) -> bool {
-        self.used(fd).is_some()
+    /// Whether there is anything to forget when this process closes `fd`, and not a child of vfork(2), which has its own
+    /// table of descriptors, but the memory of its parent: what is recorded is about descriptors of the process that
+    /// `started`, and about sets of the one that made them.
+    pub fn is_to_forget(&self, fd: c_int, started: usize) -> bool {
+        self.used(fd).is_some_and(|slot| {
+            let process = process::id();
+            process == started || process == slot.set_of()
+        })
     }
 
     fn used(&self, fd: c_int) -> Option<&Slot> {
@@ -100,7 +106,7 @@ impl Silence {
     #[inline]
     pub fn forget(&self, fd: c_int) {
         if let Some(slot) = self.used(fd) {
-            self.forget_slot(slot);
+            self.forget_slot(fd, slot);
         }
     }
 
@@ -110,13 +116,24 @@ impl Silence {
     }
 
     #[cold]
-    fn forget_slot(&self, slot: &Slot) {
+    fn forget_slot(&self, fd: c_int, slot: &Slot) {
         slot.when_nobody_ends_it();
         if slot.is_one_of_several() && (slot.is_wanted() || slot.is_ended()) {
             self.hand_on(slot);
         }
+        if slot.set_of() != 0 && !slot.is_one_of_several() {
+            self.forget_set(fd);
+        }
         self.told(slot);
         slot.clear();
+    }
+
+    /// An epoll set is closed: what it has asked for, it does not wait for any more.
+    fn forget_set(&self, set: c_int) {
+        for (_, slot) in self.watched() {
+            slot.want_nothing(set);
+            slot.want_no_room(set);
+        }
     }
 
     /// A closed number may have been the one in an epoll set, which keeps watching the socket as long as it has another
@@ -135,8 +152,12 @@ impl Silence {
     /// `new` is another number of `old`.
     pub fn duplicate(&self, old: c_int, new: c_int) {
         self.forget(new);
-        let Some(from) = self.slot(old).filter(|from| from.cookie() != 0) else { return };
+        let Some(from) = self.slot(old).filter(|from| from.cookie() != 0 || from.set_of() != 0) else { return };
         let Some(to) = self.slots.entry(new) else { return };
+        if from.set_of() != 0 {
+            to.duplicate_set(from);
+            return;
+        }
         to.duplicate(from);
         self.end.fetch_max(new + 1, Ordering::Relaxed);
     }

@@ -2,7 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use libc::c_int;
 
@@ -42,9 +42,13 @@ pub struct Slot {
     /// Since when an epoll set asks for room to write, or the peer has last taken something; 0 if none does.
     room_wanted: AtomicU64,
     room_start: Start,
+    /// What had come when a set asked to be told once; 0 if none did.
+    once_start: Start,
     /// The sets that ask for the two.
     wanted_by: AtomicI32,
     room_wanted_by: AtomicI32,
+    /// The process in which this is an epoll set; 0 if it is none.
+    set_of: AtomicUsize,
     state: AtomicU32,
 }
 
@@ -114,7 +118,7 @@ impl Slot {
 
     /// Whether there is anything to forget.
     pub fn is_used(&self) -> bool {
-        self.cookie() != 0 || self.is_wanted()
+        self.cookie() != 0 || self.is_wanted() || self.set_of() != 0
     }
 
     /// A connection of its own. What epoll sets ask for, they may have asked before it.
@@ -125,6 +129,7 @@ impl Slot {
         self.waited_to_send.forget();
         self.start.forget();
         self.room_start.forget();
+        self.once_start.forget();
         self.due.store(0, Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Release);
     }
@@ -132,6 +137,23 @@ impl Slot {
     /// Another number of the socket of `other`.
     pub fn duplicate(&self, other: &Self) {
         self.begin(other.cookie(), other.receive.load(Ordering::Relaxed), other.send.load(Ordering::Relaxed));
+        self.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
+        other.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
+    }
+
+    /// The process in which this is an epoll set that has asked for something; 0 if it is none.
+    pub fn set_of(&self) -> usize {
+        self.set_of.load(Ordering::Relaxed)
+    }
+
+    /// This is an epoll set of the calling process.
+    pub fn is_a_set(&self) {
+        self.set_of.store(process::id(), Ordering::Relaxed);
+    }
+
+    /// Another number of the set `other`.
+    pub fn duplicate_set(&self, other: &Self) {
+        self.set_of.store(other.set_of(), Ordering::Relaxed);
         self.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
         other.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
     }
@@ -145,6 +167,7 @@ impl Slot {
         self.cookie.store(0, Ordering::Release);
         self.wanted.store(0, Ordering::Relaxed);
         self.room_wanted.store(0, Ordering::Relaxed);
+        self.set_of.store(0, Ordering::Relaxed);
         self.state.store(0, Ordering::Relaxed);
     }
 
@@ -218,9 +241,29 @@ impl Slot {
 
     /// From now on an epoll set asks for something to read.
     pub fn want(&self, set: c_int, now: u64) {
+        self.once_start.forget();
         self.due.store(0, Ordering::Relaxed);
         self.wanted_by.store(set, Ordering::Relaxed);
         self.wanted.store(now, Ordering::Relaxed);
+    }
+
+    /// The set is told once, and so many bytes have come so far.
+    pub fn want_once(&self, came: u64) {
+        self.once_start.since(came);
+    }
+
+    /// Whether there is a set that is told once, and nobody knows yet whether it was.
+    pub fn is_to_be_told_once(&self) -> bool {
+        self.once_start.is_known()
+    }
+
+    /// Whether a set that is told once has been told, now that so many bytes have come. From then on it asks for nothing.
+    pub fn was_told_once(&self, came: u64) -> bool {
+        let told = self.is_to_be_told_once() && self.once_start.since(came).is_none();
+        if told {
+            self.wanted.store(0, Ordering::Relaxed);
+        }
+        told
     }
 
     /// From now on this one does not.

@@ -28,6 +28,8 @@ pub struct Facts {
     pub unsent: bool,
     /// How many bytes the peer has acknowledged (Linux 4.1).
     pub acknowledged: u64,
+    /// How many bytes have come (Linux 4.1).
+    pub came: u64,
 }
 
 /// For how many milliseconds the peer has been silent while the program waited to receive: at most as long as the program
@@ -67,6 +69,7 @@ mod tests {
         unread: false,
         unsent: false,
         acknowledged: 7,
+        came: 7,
     };
 
     #[test]
