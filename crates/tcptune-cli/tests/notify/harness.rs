@@ -95,18 +95,24 @@ pub fn go() -> PathBuf {
     )
 }
 
+/// The programs of tests/notify/programs/rust.
+const RUST: [&str; 2] = ["on-rustix", "on-smol"];
+
 /// A dynamic program of Rust that makes its system calls itself; they are built once, in a directory of their own.
 pub fn rust(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/notify/programs/rust/Cargo.toml");
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust");
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
         assert!(build.status().expect("cargo runs").success(), "the programs of Rust build");
-        target.join("debug")
+        for name in RUST {
+            installed(&target.join("debug").join(name), &place().join(name));
+        }
     });
-    installed(&built.join(name), &place().join(name))
+    assert!(RUST.contains(&name), "{name}");
+    place().join(name)
 }
 
 /// `tcptune run` with these flags and this program, as this user.
