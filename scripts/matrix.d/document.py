@@ -19,7 +19,7 @@ PAGE = """\
 
 Written by `scripts/matrix`, nothing by hand: {programs} programs, each as it was last run with this tcptune, by {date}, on
 {system}, Linux {kernel}, with {tcptune}. `scripts/matrix NAME` runs one of them again; a program is added by one entry
-([scripts/matrix.d](../scripts/matrix.d/README.md)).
+(scripts/matrix.d in the repository).
 
 {summary}
 
