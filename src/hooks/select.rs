@@ -53,13 +53,13 @@ fn select_in_parts(
 ) -> c_int {
     let asked = Asked::of(count, sets, (timeout.cast_const().cast(), size_of::<timeval>()));
     let (Some(asked), Some(limit)) = (asked, of_timeval(timeout)) else { return call(timeout) };
-    let began = clock::now();
+    let began = clock::nanoseconds();
     let result = wait(silence(count), &asked, limit, &mut |time| {
         let mut part = in_timeval(time);
         call(if time == FOREVER { ptr::null_mut() } else { &raw mut part })
     });
     if !timeout.is_null() && can_be_written(timeout, sets, result) {
-        let waited = u64::try_from(clock::now().saturating_sub(began).as_nanos()).unwrap_or(FOREVER);
+        let waited = clock::nanoseconds().saturating_sub(began);
         // SAFETY: it can be written to.
         unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };
     }

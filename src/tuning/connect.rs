@@ -14,8 +14,8 @@ use tcptune_core::sockets::decision::{self, Bound, Reason};
 use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
-use tcptune_core::sockets::{address, apply, attempt, stats};
-use tcptune_core::system::{errno, files};
+use tcptune_core::sockets::{address, apply, attempt};
+use tcptune_core::system::{clock, errno, files};
 
 use super::{Tuning, is_tcp};
 
@@ -86,7 +86,7 @@ impl Tuning {
             }
         }
         let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(fd)));
-        let start = self.stats.map_or(0, |_| stats::now());
+        let start = self.stats.map_or(0, |_| clock::nanoseconds());
         let result = self.bounded(call, mark, profile);
         match self.stats {
             Some(stats) => stats.connected(fd, start, peer, result),

@@ -41,11 +41,10 @@ impl Tuning {
 
     #[cold]
     fn wait_on(&self, limit: u64, part: &mut dyn FnMut(u64) -> c_int) -> c_int {
-        let now = || u64::try_from(clock::now().as_nanos()).unwrap_or(FOREVER);
-        let end = now().saturating_add(limit);
+        let end = clock::nanoseconds().saturating_add(limit);
         loop {
             let due = self.until_due();
-            let left = if limit == FOREVER { FOREVER } else { end.saturating_sub(now()) };
+            let left = if limit == FOREVER { FOREVER } else { end.saturating_sub(clock::nanoseconds()) };
             let result = part(left.min(due));
             if result != 0 || left <= due {
                 return result;

@@ -409,6 +409,7 @@ mod tests {
     use super::*;
     use crate::settings::draft::Draft;
     use crate::settings::source::{KeepaliveDefaults, Process};
+    use crate::system::clock;
 
     /// The memory of this process.
     struct Own;
@@ -470,7 +471,7 @@ mod tests {
         let stats: &'static stats::Stats = Box::leak(Box::default());
         let peer = |n: u8| Some(SocketAddr::from(([10, 0, 0, n], 80)));
         for (n, seconds) in [(1, 3), (2, 9), (1, 5)] {
-            let start = stats::now() - seconds * 1_000_000_000;
+            let start = clock::nanoseconds() - seconds * 1_000_000_000;
             stats.connected(7, start, peer(n), Err(libc::ETIMEDOUT));
         }
         let counted = Counted::read(&Own, address(stats.counts())).expect("it is there");

@@ -11,7 +11,7 @@ use crate::sockets::descriptor::Descriptors;
 use crate::sockets::identity::Identity;
 use crate::sockets::real::{CleanupBuffer, Real};
 use crate::sockets::signal::Handled;
-use crate::system::clock::now;
+use crate::system::clock::nanoseconds;
 use crate::system::{errno, files, network, signals};
 
 /// A connect(2) as the program asked for it.
@@ -192,12 +192,6 @@ enum Wait {
     /// By a handler after which connect(2) would have failed with `EINTR`.
     Interrupted,
     Refused(c_int),
-}
-
-/// The monotonic clock. Whole numbers, and functions that are not inlined: a connect has little stack.
-#[inline(never)]
-fn nanoseconds() -> u64 {
-    u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn left(deadline: u64) -> u64 {

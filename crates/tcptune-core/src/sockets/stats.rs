@@ -12,7 +12,8 @@ use libc::c_int;
 
 use crate::sockets::apply;
 use crate::sockets::slots::{Slots, Zeroes};
-use crate::system::{clock, memory};
+use crate::system::clock::nanoseconds;
+use crate::system::memory;
 
 /// A peer and a time, each in words of their own.
 #[derive(Debug)]
@@ -252,12 +253,6 @@ impl Default for Stats {
     }
 }
 
-/// The monotonic clock, in nanoseconds.
-#[must_use]
-pub fn now() -> u64 {
-    u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl Stats {
     /// After a connect that began at `start`. One to no peer (`AF_UNSPEC`) is none, and one that asks for the outcome of
     /// an earlier one is the same.
@@ -308,7 +303,7 @@ impl Stats {
     fn timed_out(&self, fd: c_int) {
         self.totals().timed_out();
         let Some((start, peer)) = self.begun.get(fd).and_then(Connect::get) else { return };
-        let ms = now().saturating_sub(start) / 1_000_000;
+        let ms = nanoseconds().saturating_sub(start) / 1_000_000;
         log::info!("fd {fd}: connect to {peer} timed out after {}.{:03} s", ms / 1000, ms % 1000);
         if let Some(of_it) = self.counts.peer(peer) {
             of_it.times.fetch_add(1, Ordering::Relaxed);
@@ -366,13 +361,13 @@ mod tests {
         stats.totals().seen();
         stats.totals().tuned();
         for (n, seconds) in [(1, 3), (2, 9), (3, 5)] {
-            let start = now() - seconds * 1_000_000_000;
+            let start = nanoseconds() - seconds * 1_000_000_000;
             stats.connected(7, start, peer(n), Err(libc::EINPROGRESS));
-            stats.connected(7, now(), peer(9), Err(libc::EALREADY));
+            stats.connected(7, nanoseconds(), peer(9), Err(libc::EALREADY));
             stats.duplicated(7, 9);
             stats.failed(9, libc::ETIMEDOUT);
         }
-        stats.connected(8, now(), peer(4), Ok(()));
+        stats.connected(8, nanoseconds(), peer(4), Ok(()));
         let line = stats.to_string();
         assert!(
             line.starts_with("1 TCP sockets seen, 1 tuned, 4 connects, 3 timed out (slowest: 10.0.0.2:80 after 9.0")
@@ -384,14 +379,14 @@ mod tests {
     fn an_attempt_counts_once_however_its_outcome_is_asked_for() {
         let stats = Stats::default();
         let peer = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
-        let again = |result| stats.connected(7, now(), peer, result);
-        let start = now() - 2_000_000_000;
+        let again = |result| stats.connected(7, nanoseconds(), peer, result);
+        let start = nanoseconds() - 2_000_000_000;
         stats.connected(7, start, peer, Err(libc::EINPROGRESS));
         again(Err(libc::EINTR));
         again(Err(libc::ETIMEDOUT));
         assert!(stats.to_string().contains("1 connects, 1 timed out (slowest: 10.0.0.1:80 after 2.0"), "{stats}");
         again(Err(libc::EINPROGRESS));
-        stats.connected(7, now(), None, Ok(())); // AF_UNSPEC
+        stats.connected(7, nanoseconds(), None, Ok(())); // AF_UNSPEC
         again(Err(libc::EINPROGRESS));
         stats.failed(7, libc::ECONNREFUSED);
         again(Ok(()));

@@ -36,11 +36,6 @@ fn rounded(now: u64, away: u64) -> u64 {
     (now + away).next_multiple_of((away / 8).max(1))
 }
 
-/// The monotonic clock, in nanoseconds.
-pub fn now() -> u64 {
-    nanoseconds(clock::now())
-}
-
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -110,7 +105,7 @@ impl Attempts {
             return;
         };
         let pause = if begin.later { nanoseconds(SOON) } else { (u64::from(during) * HALF).min(FIRST) };
-        let due = if begin.later { now() + pause } else { rounded(now(), pause) };
+        let due = if begin.later { clock::nanoseconds() + pause } else { rounded(clock::nanoseconds(), pause) };
         // Remembered first: a supervisor that is killed in between leaves no timeout that nobody puts back.
         socket.attempt = Attempt {
             during,
@@ -133,7 +128,7 @@ impl Attempts {
 
     /// Looks at what is due. `profile` gives that of a number, in a thread's program.
     pub fn look(&mut self, shared: &mut Shared, threads: &mut Threads, profile: &mut Lookup<'_>) {
-        let now = now();
+        let now = clock::nanoseconds();
         let mut lost = Vec::new();
         while let Some(Reverse((due, cookie))) = self.queue.peek().copied().filter(|Reverse((due, _))| *due <= now) {
             self.queue.pop();

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
+use tcptune_core::system::clock;
 
-use super::attempts::{self, Attempts};
+use super::attempts::Attempts;
 use super::calls::Calls;
 use super::listener::Answer;
 
@@ -43,7 +44,7 @@ enum Next {
 }
 
 fn next(calls: &mut Calls, watcher: Option<&Watcher>) -> Next {
-    let left = calls.attempts.next().map(|due| Duration::from_nanos(due.saturating_sub(attempts::now())));
+    let left = calls.attempts.next().map(|due| Duration::from_nanos(due.saturating_sub(clock::nanoseconds())));
     if left.is_some_and(|left| left.is_zero()) {
         return Next::Look;
     }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::c_int;
 
-use super::poll::nanoseconds;
 use super::slot::Slot;
 use super::{FOREVER, NANOS, Silence, Wait, between_looks, kernel};
-use crate::system::{clock, network};
+use crate::system::clock::{at_last_tick, nanoseconds};
+use crate::system::network;
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
@@ -23,11 +23,6 @@ const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 
 /// No descriptor is to be looked at.
 const NEVER: u64 = u64::MAX;
-
-/// Milliseconds of the clock, to its tick, for the price of a few instructions.
-fn milliseconds() -> u64 {
-    clock::at_last_tick()
-}
 
 /// When the first descriptor is to be looked at, in milliseconds of the clock.
 #[derive(Debug)]
@@ -43,7 +38,7 @@ impl Default for Deadlines {
 impl Deadlines {
     /// One more, after so many milliseconds.
     pub(super) fn add(&self, after: u64) {
-        self.0.fetch_min(milliseconds() + after, Ordering::Relaxed);
+        self.0.fetch_min(at_last_tick() + after, Ordering::Relaxed);
     }
 }
 
@@ -65,7 +60,7 @@ impl Silence {
         } else if once {
             new = asked_once_for_bytes(set, fd, slot);
         } else if !slot.wanted() {
-            slot.want(set, milliseconds());
+            slot.want(set, at_last_tick());
             new = true;
         }
         if !writes || either {
@@ -74,7 +69,7 @@ impl Silence {
             asked_once_for_room(set, fd, slot);
             new = true;
         } else if slot.room_wanted_since().is_none() {
-            slot.want_room(set, milliseconds(), false);
+            slot.want_room(set, at_last_tick(), false);
             new = true;
         }
         if new && slot.cookie() != 0 {
@@ -129,7 +124,7 @@ impl Silence {
     /// the shortest limit, so that a descriptor that another thread adds during the wait is looked at in time.
     #[inline]
     fn until_first(&self) -> u64 {
-        let (now, mut first) = (milliseconds(), self.deadlines.0.load(Ordering::Relaxed));
+        let (now, mut first) = (at_last_tick(), self.deadlines.0.load(Ordering::Relaxed));
         if first <= now {
             first = self.look_at_due(first, now);
         }
@@ -202,7 +197,7 @@ impl Silence {
 fn asked_once_for_bytes(set: c_int, fd: c_int, slot: &Slot) -> bool {
     let bounded = slot.cookie() != 0 && slot.limit(Wait::Receive) != 0;
     let facts = Some(fd).filter(|_| bounded).and_then(kernel::facts);
-    slot.want(set, milliseconds());
+    slot.want(set, at_last_tick());
     match facts {
         Some(facts) if facts.unread => {
             slot.want_nothing(set);
@@ -222,7 +217,7 @@ fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot) {
         slot.want_no_room(set);
         return;
     }
-    slot.want_room(set, milliseconds(), true);
+    slot.want_room(set, at_last_tick(), true);
     if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
         slot.since_start(Wait::SendInSet, facts.acknowledged);
     }

@@ -21,8 +21,9 @@ use libc::c_int;
 use crate::settings::profile::Limits;
 use crate::sockets::address;
 use crate::sockets::slots::Slots;
+use crate::system::clock::nanoseconds;
 use crate::system::files::File;
-use crate::system::process;
+use crate::system::{errno, process};
 use epoll::Deadlines;
 use slot::Slot;
 
@@ -76,6 +77,44 @@ impl Silence {
     /// How many nanoseconds the first part of a long wait lasts. What is ready sooner costs no look at the entries.
     fn first_look(&self) -> u64 {
         self.shortest * NANOS / 8
+    }
+
+    /// Waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end: in parts, after each of which
+    /// `look` is told from when to when it lasted and what it gave, and says how long the next one may last, 0 if a
+    /// connection has been ended.
+    ///
+    /// What a program waits for is looked at after a part: the kernel has read it by then, so that a bad pointer has got
+    /// its `EFAULT`, and whatever is ready at once costs no look.
+    #[inline]
+    fn in_parts(
+        &self,
+        timeout: u64,
+        call: &mut dyn FnMut(u64) -> c_int,
+        mut look: impl FnMut((u64, u64), c_int) -> u64,
+    ) -> c_int {
+        if timeout == 0 {
+            return call(0);
+        }
+        let began = nanoseconds();
+        let mut last = began;
+        let (mut left, mut bound) = (timeout, self.first_look());
+        loop {
+            let part = left.min(bound).min(self.until_due());
+            let result = call(part);
+            if result < 0 && errno::get() != libc::EINTR {
+                return result;
+            }
+            let now = nanoseconds();
+            bound = look((last, now), result);
+            last = now;
+            // What has just been ended is reported at once.
+            if result != 0 || part == left && bound != 0 {
+                return result;
+            }
+            if timeout != FOREVER {
+                left = timeout.saturating_sub(now.saturating_sub(began));
+            }
+        }
     }
 
     /// From now on the silence of this connection ends it. An earlier owner of the number is forgotten.

@@ -6,9 +6,8 @@ use std::ptr;
 
 use libc::{c_int, fd_set};
 
-use super::poll::nanoseconds;
 use super::{FOREVER, Silence, Wait};
-use crate::system::{errno, memory};
+use crate::system::memory;
 
 /// Bits of a word of an `fd_set`, which the kernel takes for longs.
 const BITS: usize = usize::BITS as usize;
@@ -89,31 +88,8 @@ impl Silence {
     /// # Safety
     /// `call` is a select(2) of what is asked for, each time anew.
     pub unsafe fn select(&self, asked: &Asked, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
-        if timeout == 0 {
-            return call(0);
-        }
-        let began = nanoseconds();
-        let mut last = began;
-        let (mut left, mut bound) = (timeout, self.first_look());
-        loop {
-            let part = left.min(bound).min(self.until_due());
-            let result = call(part);
-            let interrupted = result < 0;
-            if interrupted && errno::get() != libc::EINTR {
-                return result;
-            }
-            let now = nanoseconds();
-            // SAFETY: the kernel has read them, and written to them unless it was interrupted.
-            bound = unsafe { self.waited_on_sets(asked, (last, now), interrupted) };
-            last = now;
-            // What has just been ended is reported at once.
-            if result != 0 || part == left && bound != 0 {
-                return result;
-            }
-            if timeout != FOREVER {
-                left = timeout.saturating_sub(now.saturating_sub(began));
-            }
-        }
+        // SAFETY: the kernel has read them, and written to them unless it was interrupted.
+        self.in_parts(timeout, call, |time, result| unsafe { self.waited_on_sets(asked, time, result < 0) })
     }
 
     /// Nothing is ready where the wait was interrupted: that leaves the sets as they were.
