@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::hole::BlackHole;
 use crate::harness::namespace::Namespace;
-use crate::harness::{Ended, LATE, Program, assert_on_time};
+use crate::harness::{Ended, FILL, LATE, Program, assert_on_time};
 
 const EINPROGRESS: i64 = libc::EINPROGRESS as i64;
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
@@ -25,12 +25,6 @@ def timeout(s, name, ms=None):
     if ms is not None: s.setsockopt(socket.SOL_SOCKET, name, struct.pack('ll', ms // 1000, ms % 1000 * 1000))
     seconds, micros = struct.unpack('ll', s.getsockopt(socket.SOL_SOCKET, name, 16))
     return seconds * 1000 + micros // 1000
-def fill(s):
-    for size in 1 << 20, 1 << 12, 1, 1:
-        time.sleep(0.02)
-        try:
-            while s.send(bytes(size), socket.MSG_DONTWAIT): pass
-        except BlockingIOError: pass
 RECEIVE, SEND = 20, 21
 assert (socket.SOL_SOCKET, socket.AF_UNSPEC) == (1, 0)
 libc = ctypes.CDLL(None)
@@ -44,7 +38,7 @@ listener.listen(9)
 ";
 
 fn program(script: &str) -> Program {
-    Program::python(&format!("{PRELUDE}{script}"))
+    Program::python(&format!("{PRELUDE}{FILL}{script}"))
 }
 
 fn run(script: &str, settings: &[(&str, &str)]) -> Ended {
