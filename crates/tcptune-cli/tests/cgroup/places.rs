@@ -116,7 +116,7 @@ fn the_root_is_named_only_by_its_name() {
         return;
     }
     let root = mount().expect("a mount");
-    for (directory, name) in [("/tmp", "."), ("/tmp", ".."), ("/tmp", ""), ("/", "sys/..")] {
+    for (directory, name) in [("/tmp", "."), ("/tmp", ".."), ("/", "sys/..")] {
         let mut command = Command::new(TCPTUNE);
         let ended = Ended::of(command.args(["detach", "--cgroup", name]).current_dir(directory));
         assert_eq!(ended.code, Some(1), "{name:?}: {ended:#?}");

@@ -59,7 +59,7 @@ fn variables_count_as_flags_do() {
         (&[profile][..], &[][..], 120),
         (&[profile, ("TCPTUNE_KEEPIDLE", "33")], &[], 33),
         (&[profile], &["--keepidle", "44"], 44),
-        (&[profile], &["--profile", "server"], 300),
+        (&[profile], &["--profile", "fast-fail"], 5),
         (&[("TCPTUNE_KEEPIDLE", "33")], &["--keepidle", "44"], 44),
     ] {
         let tcptune = |words: &[&str]| {

@@ -57,10 +57,9 @@ impl Cgroup {
     /// A directory, or one below the mount.
     pub fn named(name: &Path) -> Result<Self, Error> {
         let mount = mount()?;
-        // Not the root: `.` is the directory of the shell, and an empty name is that of a variable that is not set.
+        // `.` is the directory of the shell, and never the root by this.
         let is_name = |part| matches!(part, Component::RootDir | Component::Normal(_));
-        let may_be_below = name.components().all(is_name) && !name.as_os_str().is_empty();
-        let below = may_be_below.then(|| mount.join(name.strip_prefix("/").unwrap_or(name)));
+        let below = name.components().all(is_name).then(|| mount.join(name.strip_prefix("/").unwrap_or(name)));
         let known = [Some(name.to_owned()), below].into_iter().filter_map(|path| path?.canonicalize().ok());
         match known.into_iter().find(|path| path.starts_with(&mount) && path.is_dir()) {
             Some(path) => Ok(Self::of(&mount, path)),
