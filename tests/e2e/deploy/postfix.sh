@@ -1,3 +1,4 @@
+#!/bin/sh
 # postfix.sh DIRECTORY ROOT LIBRARY: in name spaces of its own, posts a letter for a host that drops every SYN, with the
 # lines of DIRECTORY/main.cf, and prints what postfix says of it. Nothing leaves the name space, which has loopback alone.
 set -eu
