@@ -84,6 +84,7 @@ pub enum Unit {
 }
 
 impl Unit {
+    #[inline]
     const fn nanoseconds(self) -> u64 {
         match self {
             Self::Second => 1_000_000_000,
@@ -129,19 +130,21 @@ const fn duration_parser(bare: TimeUnit) -> DurationParser<'static> {
 /// Parses a duration into `stored` units, rounded up.
 fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i64> {
     let nanoseconds = whole_duration(text, bare).or_else(|| any_duration(text, bare))?;
-    i64::try_from(nanoseconds.div_ceil(stored.nanoseconds())).ok()
+    // Divisions by numbers that the compiler knows are none.
+    let number = match stored {
+        Unit::Second => nanoseconds.div_ceil(const { Unit::Second.nanoseconds() }),
+        Unit::Millisecond => nanoseconds.div_ceil(const { Unit::Millisecond.nanoseconds() }),
+        Unit::Microsecond => nanoseconds.div_ceil(const { Unit::Microsecond.nanoseconds() }),
+    };
+    i64::try_from(number).ok()
 }
 
 /// A whole number with or without a unit, as most durations are. fundu is not needed for these: its code is on pages that
 /// an exec then does not load.
 fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
-    let mut number = 0_u64;
-    let mut digits = 0;
-    for digit in text.bytes().take_while(u8::is_ascii_digit) {
-        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-        digits += 1;
-    }
-    let unit = text.get(digits..).filter(|_| digits > 0)?;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).filter(|_| (1..=18).contains(&digits))?;
+    let number = number.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
     let nanoseconds = match unit {
         "" => bare.nanoseconds(),
         "us" if bare == Unit::Microsecond => 1_000,

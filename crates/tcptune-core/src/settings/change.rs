@@ -44,6 +44,11 @@ impl Change {
         self.row.into()
     }
 
+    /// Whether it says nothing but the kernel's value.
+    pub fn is_default(self) -> bool {
+        matches!(self.what, What::Default | What::Auto)
+    }
+
     /// Its number, if it is one.
     pub fn int(self) -> Option<i64> {
         (self.what == What::Int).then_some(self.number)
@@ -116,8 +121,10 @@ impl Changes {
     fn insert(&mut self, start: u32, change: Change) {
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.list.len());
         let part = self.list.get(start..).unwrap_or_default();
-        let behind = part.iter().rev().take_while(|other| order(other.row()) > order(change.row())).count();
-        self.list.insert(self.list.len() - behind, change);
+        match part.iter().rev().take_while(|other| order(other.row()) > order(change.row())).count() {
+            0 => self.list.push(change),
+            behind => self.list.insert(self.list.len() - behind, change),
+        }
     }
 
     /// The index of a value; rules that follow each other often have the same one.

@@ -97,7 +97,8 @@ impl Draft {
         let count = layers.iter().map(|layer| layer.rules.len()).sum::<usize>();
         let changes = std::mem::take(&mut self.changes);
         let has_auto = globals.get(USER_TIMEOUT).is_some_and(|chosen| chosen.value == Some(Value::Auto));
-        let mut over = Over { globals, in_force: &in_force, has_auto, changes };
+        let has_keepalive = in_force.iter().any(|in_force| in_force.row == KEEPALIVE);
+        let mut over = Over { globals, in_force: &in_force, has_auto, has_keepalive, changes };
         let (mut last, mut reached) = (None, 0);
         for layer in &mut layers {
             reached += 1;
@@ -193,6 +194,8 @@ struct Over<'a> {
     in_force: &'a [InForce],
     /// Whether the user timeout depends on keepalive.
     has_auto: bool,
+    /// Whether keepalive is said.
+    has_keepalive: bool,
     /// What the rules say.
     changes: Changes,
 }
@@ -200,12 +203,11 @@ struct Over<'a> {
 impl Over<'_> {
     /// Whether anything may follow from what a rule says: not from keepalive times alone, where keepalive is said without it.
     fn may_imply(&self, said: &[Change], rows: Rows) -> bool {
-        let holds = |row| self.in_force.iter().any(|in_force| in_force.row == row);
         rows.has(USER_TIMEOUT) && said.iter().any(|change| change.auto().is_some())
             || rows.share(KEEPALIVES)
                 && (rows.has(KEEPALIVE)
                     || self.has_auto
-                    || !holds(KEEPALIVE)
+                    || !self.has_keepalive
                     || said.iter().any(|change| KEEPALIVES.has(change.row()) && change.int().is_none()))
     }
 
