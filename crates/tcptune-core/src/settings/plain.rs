@@ -177,3 +177,170 @@ impl<'a> Words<'a> {
         as_it_is.then_some((list.len(), end))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::strategy::ValueTree;
+
+    use crate::options::table::OPTIONS;
+    use crate::settings::grammar::{Entry, parts};
+
+    /// What the grammar makes of the first entry of a text.
+    fn by_grammar(text: &str) -> Option<Rule<'_>> {
+        match parts(text).next()?.entry() {
+            Ok(Entry::Rule(rule)) => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// What stands on after it, as both count its lines and columns.
+    fn behind(mut parts: grammar::Parts<'_>) -> Option<(String, u32, u32)> {
+        let word = match parts.next()?.entry() {
+            Ok(Entry::Rule(rule)) => rule.word,
+            Ok(Entry::Setting(setting)) => setting.word,
+            Err(wrong) => wrong.word,
+        };
+        Some((word.text.to_owned(), word.line, word.column()))
+    }
+
+    /// Whether it is read as a plain rule; if so, as the grammar reads it.
+    fn is_taken(text: &str) -> bool {
+        let (mut rule, mut plain, mut all) = (Rule::new(), parts(text), parts(text));
+        if !plain.plain_rule(&mut rule) {
+            return false;
+        }
+        let settings: Vec<_> = rule.settings().collect();
+        if settings.iter().all(Result::is_ok) {
+            assert_eq!(Some(&rule), by_grammar(text).as_ref(), "{text:?}");
+        } else {
+            assert_eq!(by_grammar(text), None, "{text:?}");
+        }
+        all.next();
+        assert_eq!(behind(plain), behind(all), "{text:?}");
+        true
+    }
+
+    /// The settings of a list by the grammar, in which each row may stand once.
+    fn settings_by_grammar(list: &str) -> Option<Vec<(usize, String)>> {
+        let rule = format!("port=1 : {list}");
+        let settings = by_grammar(&rule)?.settings().map(|setting| {
+            let setting = setting.ok()?;
+            Some((table::find_in_any_case(setting.name)?.0, setting.value.to_owned()))
+        });
+        settings.collect()
+    }
+
+    fn settings<'a>(names: &mut Names<'a>, list: &'a str) -> Option<Vec<(usize, String)>> {
+        let (mut rest, mut all) = (list, Vec::new());
+        while !rest.is_empty() {
+            let (row, value, behind) = names.setting(rest, all.len())?;
+            all.push((row, value.to_owned()));
+            rest = behind;
+        }
+        Some(all)
+    }
+
+    #[test]
+    fn what_operators_write_is_taken() {
+        for text in [
+            "dst=10.0.0.0/8 port=5432 : keepidle=30 connect_timeout=2s",
+            "dst=10.0.0.0/8,127.0.0.1,fd00::/8 port=80,5432-5439 role=client : off",
+            "  src=127.0.0.1 program=nginx,py* uid=0,33 : user_timeout=auto   # a comment\nkeepidle = 3",
+            "port=1 : keepidle=3; port=2 : off",
+            "role=server port=0-65535 : backlog=min:128\n",
+        ] {
+            assert!(is_taken(text), "{text}");
+        }
+        for text in [
+            "",
+            "\n",
+            "keepidle = 60",
+            "port=1 port=2 : off",
+            ": off",
+            "port=1 :",
+            "dst=::1 role=server : off",
+            "dst=010.0.0.1 : off",
+        ] {
+            assert!(!is_taken(text), "{text}");
+        }
+    }
+
+    fn network() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "(10|0|127|255|256|01)(\\.[0-9]{1,2}){3}(/[1-3]?[0-9])?",
+            2 => select(vec!["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8", "::ffff:10.0.0.0/104", "0.0.0.0/0", "1.2.3.4/+8"])
+                .prop_map(str::to_owned),
+        ]
+    }
+
+    fn list(item: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        prop_oneof![9 => vec(item, 1..3), 1 => Just(Vec::new())].prop_map(|items| items.join(","))
+    }
+
+    fn condition() -> impl Strategy<Value = String> {
+        let with =
+            |name: &'static str, list: BoxedStrategy<String>| list.prop_map(move |list| format!("{name}={list}"));
+        prop_oneof![
+            3 => with("dst", list(network()).boxed()),
+            1 => with("src", list(network()).boxed()),
+            3 => with("port", list("[0-9]{1,4}(-[0-9]{5})?|[+]?[0-9]{5,6}".prop_map(|port| port)).boxed()),
+            1 => with("program", list("[a-z*/.]{1,5}[;#é\t]?".prop_map(|name| name)).boxed()),
+            1 => with("uid", list("[0-9]{1,10}".prop_map(|uid| uid)).boxed()),
+            1 => select(vec!["role=client", "role=server", "role=both", "ROLE=client", "x=1", "role"]).prop_map(str::to_owned),
+        ]
+    }
+
+    fn setting() -> impl Strategy<Value = String> {
+        let name = select(OPTIONS.iter().flat_map(crate::options::table::Opt::names).collect::<Vec<_>>());
+        let value = prop_oneof![4 => "[0-9]{1,4}(ms|s)?", 1 => "[ -~é\t=]{0,4}"];
+        (name, any::<bool>(), value).prop_map(|(name, lower, value)| {
+            let name = if lower { name.to_lowercase() } else { name.to_owned() };
+            format!("{name}={value}")
+        })
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let space = || prop_oneof![12 => Just(" ".to_owned()), 1 => select(vec!["", "  ", "\t", "\u{a0}"]).prop_map(str::to_owned)];
+        let settings =
+            prop_oneof![4 => vec(setting(), 0..4).prop_map(|all| all.join(" ")), 1 => Just("off".to_owned())];
+        let end = select(vec!["", "\n", ";", " # x", "# y\n", " ; port=1 : off", "\nkeepidle = 3\n", "\r\n", "  "]);
+        let matches = vec((condition(), space()), 1..3);
+        (space(), matches, prop_oneof![9 => Just(": "), 1 => select(vec![":", ":  ", " : "])], settings, end).prop_map(
+            |(space, matches, colon, settings, end)| {
+                let matches: String = matches.into_iter().map(|(condition, space)| condition + &space).collect();
+                format!("{}{matches}{colon}{settings}{end}", if space == " " { "" } else { &space })
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_rule_is_read_as_the_grammar_reads_it(text in line()) {
+            is_taken(&text);
+        }
+
+        #[test]
+        fn settings_are_read_as_the_grammar_reads_them(lists in vec(vec(setting(), 0..4), 1..4)) {
+            let lists: Vec<_> = lists.into_iter().map(|list| list.join(" ").replace([';', '#'], "")).collect();
+            let mut names = Names::default();
+            for list in &lists {
+                let read = settings(&mut names, list);
+                prop_assert!(read.is_none() || list.is_empty() || read == settings_by_grammar(list), "{list:?}: {read:?}");
+            }
+        }
+    }
+
+    /// Most of what the properties try is taken, so that something is compared.
+    #[test]
+    fn many_lines_are_taken() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let taken = (0..1000).filter(|_| is_taken(&line().new_tree(&mut runner).expect("a line").current())).count();
+        assert!(taken > 100, "{taken} of 1000");
+    }
+}

@@ -211,7 +211,7 @@ impl Profile {
         for change in under.changes.of(&over) {
             changed = changed.or(Rows::rivals(change.row()));
             if !change.is_default() {
-                set = holds(set, change.row(), change.int());
+                set = holds(set, change.row(), under.changes.int(*change));
             }
         }
         let set = under.set.without(changed).or(set);

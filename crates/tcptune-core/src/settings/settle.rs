@@ -203,12 +203,12 @@ struct Over<'a> {
 impl Over<'_> {
     /// Whether anything may follow from what a rule says: not from keepalive times alone, where keepalive is said without it.
     fn may_imply(&self, said: &[Change], rows: Rows) -> bool {
-        rows.has(USER_TIMEOUT) && said.iter().any(|change| change.auto().is_some())
+        rows.has(USER_TIMEOUT) && said.iter().any(|change| change.is_auto())
             || rows.share(KEEPALIVES)
                 && (rows.has(KEEPALIVE)
                     || self.has_auto
                     || !self.has_keepalive
-                    || said.iter().any(|change| KEEPALIVES.has(change.row()) && change.int().is_none()))
+                    || said.iter().any(|change| KEEPALIVES.has(change.row()) && self.changes.int(*change).is_none()))
     }
 
     /// Puts in place of what a rule says what follows from it, if that is something else; and what is wrong with that.
@@ -224,11 +224,11 @@ impl Over<'_> {
             return None;
         }
         let of_row = |row| said.iter().find(|change| change.row() == row);
-        let int = |row| of_row(row).map_or_else(|| self.globals.int(row), |change| change.int());
+        let int = |row| of_row(row).map_or_else(|| self.globals.int(row), |change| self.changes.int(*change));
         let keepalive = rows.share(KEEPALIVES);
         // An `auto` of the rule, or one that holds without it and comes to something else under it.
         let auto = match of_row(USER_TIMEOUT) {
-            Some(change) => change.auto().map(|(line, column)| Place { source, line, column }),
+            Some(change) => self.changes.auto(*change).map(|(line, column)| Place { source, line, column }),
             None => self.globals.get(USER_TIMEOUT).filter(|c| c.value == Some(Value::Auto)).map(|c| c.place),
         };
         let auto = auto.filter(|_| keepalive || rows.has(USER_TIMEOUT));

@@ -5,7 +5,7 @@ use crate::options::table::{self, OPTIONS, Own, Target};
 use crate::options::value::Value;
 use crate::settings::chosen::{Chosen, Values, is_unset};
 use crate::settings::draft::{Draft, DraftRule, Says};
-use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
+use crate::settings::grammar::{self, Entry, Rule, Setting, Wrong};
 use crate::settings::plain;
 use crate::settings::source::{Place, Process, Source};
 
