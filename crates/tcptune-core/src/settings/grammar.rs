@@ -12,7 +12,6 @@
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::settings::plain;
 use crate::settings::rules::{Conditions, Role};
 
 /// The words that begin a match.
@@ -39,7 +38,7 @@ impl<'a> Word<'a> {
     }
 
     /// A part of it.
-    const fn part(self, text: &'a str) -> Self {
+    pub(crate) const fn part(self, text: &'a str) -> Self {
         Self { text, ..self }
     }
 
@@ -176,17 +175,13 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Reads what is next, if it is a rule as nearly all are written: all but its settings, in the place of the one before.
-    pub fn plain_rule(&mut self, rule: &mut Rule<'a>) -> bool {
-        let Some(plain) = self.rest.and_then(|text| plain::rule(text, rule)) else { return false };
-        let Some(whole) = self.take(plain.end) else { return false };
-        rule.word = whole.part(plain.first);
-        rule.says(whole.part(plain.list));
-        true
+    /// What has not been read.
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
     }
 
     /// Goes behind the part that ends there, and what ends it.
-    fn take(&mut self, end: usize) -> Option<Word<'a>> {
+    pub fn take(&mut self, end: usize) -> Option<Word<'a>> {
         let (part, behind) = self.rest?.split_at_checked(end)?;
         let whole = Word::whole(part, self.line, self.column);
         let of_line = match behind.as_bytes().first() {
@@ -315,7 +310,7 @@ impl<'a> Rule<'a> {
         Ok(())
     }
 
-    fn says(&mut self, list: Word<'a>) {
+    pub(crate) fn says(&mut self, list: Word<'a>) {
         self.list = Some(list).filter(|list| !list.text.eq_ignore_ascii_case("off"));
     }
 

@@ -4,21 +4,30 @@
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::options::table;
-use crate::settings::grammar::{self, Rule};
+use crate::settings::grammar::{self, Parts, Rule};
 use crate::settings::rules::Role;
 
-/// A rule that has been read, as far as the grammar would have to look for it.
-pub(crate) struct Plain<'a> {
-    /// Its first word.
-    pub first: &'a str,
-    /// What stands behind the colon.
-    pub list: &'a str,
-    /// Where it ends in its text.
-    pub end: usize,
+/// Reads what is next, if it is such a rule: all but its settings, in the place of the one before.
+pub(crate) fn rule<'a>(parts: &mut Parts<'a>, rule: &mut Rule<'a>) -> bool {
+    let Some(read) = parts.rest().and_then(|text| read(text, rule)) else { return false };
+    let Some(whole) = parts.take(read.end) else { return false };
+    rule.word = whole.part(read.first);
+    rule.says(whole.part(read.list));
+    true
 }
 
-/// Reads the rule at the start of a text, all but its settings, in the place of the one before.
-pub(crate) fn rule<'a>(text: &'a str, rule: &mut Rule<'a>) -> Option<Plain<'a>> {
+/// A rule that has been read.
+struct Read<'a> {
+    /// Its first word.
+    first: &'a str,
+    /// What stands behind the colon.
+    list: &'a str,
+    /// Where it ends in its text.
+    end: usize,
+}
+
+/// Reads the rule at the start of a text.
+fn read<'a>(text: &'a str, rule: &mut Rule<'a>) -> Option<Read<'a>> {
     rule.clear();
     let (conditions, scope) = (&mut rule.conditions, &mut rule.scope);
     let mut words = Words(text.as_bytes());
@@ -54,7 +63,7 @@ pub(crate) fn rule<'a>(text: &'a str, rule: &mut Rule<'a>) -> Option<Plain<'a>> 
     let first = text.get(at(start)..at(first?))?;
     let (list, end) = words.list()?;
     let start = at(words.0.len());
-    Some(Plain { first, list: text.get(start..start + list)?, end: start + end })
+    Some(Read { first, list: text.get(start..start + list)?, end: start + end })
 }
 
 /// The names of the settings in the list before: most lists have the same ones, in the same order.
@@ -198,7 +207,7 @@ mod tests {
     }
 
     /// What stands on after it, as both count its lines and columns.
-    fn behind(mut parts: grammar::Parts<'_>) -> Option<(String, u32, u32)> {
+    fn behind(mut parts: Parts<'_>) -> Option<(String, u32, u32)> {
         let word = match parts.next()?.entry() {
             Ok(Entry::Rule(rule)) => rule.word,
             Ok(Entry::Setting(setting)) => setting.word,
@@ -210,7 +219,7 @@ mod tests {
     /// Whether it is read as a plain rule; if so, as the grammar reads it.
     fn is_taken(text: &str) -> bool {
         let (mut rule, mut plain, mut all) = (Rule::new(), parts(text), parts(text));
-        if !plain.plain_rule(&mut rule) {
+        if !super::rule(&mut plain, &mut rule) {
             return false;
         }
         let settings: Vec<_> = rule.settings().collect();

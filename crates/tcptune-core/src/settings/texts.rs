@@ -22,7 +22,7 @@ impl Draft {
         let (mut rule, mut reader, mut parts) = (Rule::new(), Reader::new(text), grammar::parts(text));
         loop {
             let may_be_wrong = self.wrong.len() - before < MISTAKES;
-            let read = if may_be_wrong && parts.plain_rule(&mut rule) {
+            let read = if may_be_wrong && plain::rule(&mut parts, &mut rule) {
                 self.rule(source, &rule, &mut reader, process)
             } else {
                 let Some(part) = parts.next() else { return };
