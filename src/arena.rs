@@ -44,7 +44,9 @@ unsafe impl Sync for Arena {}
 
 /// Start-up is over. A debug build aborts at any later allocation; the end-to-end tests run one.
 pub fn seal() {
-    ARENA.give_back();
+    if ARENA.spare.iter().any(|word| word.load(Ordering::Relaxed) != 0) {
+        ARENA.give_back();
+    }
     ARENA.sealed.store(true, Ordering::Relaxed);
 }
 
@@ -62,6 +64,8 @@ impl Arena {
     }
 
     /// A block of pages, which are not all zeroes.
+    #[cold]
+    #[inline(never)]
     fn pages(&self, size: usize) -> *mut u8 {
         let [start, spare] = &self.spare;
         let left = spare.load(Ordering::Relaxed).checked_sub(size);
@@ -74,12 +78,24 @@ impl Arena {
     }
 
     /// Gives the spare pages back.
+    #[cold]
+    #[inline(never)]
     fn give_back(&self) {
         let [start, size] = self.spare.each_ref().map(|word| word.swap(0, Ordering::Relaxed));
         if size != 0 {
             // SAFETY: nobody has them, and they came from `map`.
             unsafe { memory::unmap(ptr::with_exposed_provenance_mut(start), size) };
         }
+    }
+
+    /// Keeps a block of pages for the next one.
+    #[cold]
+    #[inline(never)]
+    fn keep(&self, block: *mut u8, size: usize) {
+        self.give_back();
+        let [start, spare] = &self.spare;
+        start.store(block.expose_provenance(), Ordering::Relaxed);
+        spare.store(size, Ordering::Relaxed);
     }
 
     fn begin(&self, memory: *mut u8, size: usize) {
@@ -113,13 +129,10 @@ unsafe impl GlobalAlloc for Arena {
         self.place(layout).unwrap_or(ptr::null_mut())
     }
 
+    #[inline(never)] // it is called at many places
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if layout.size() > SIZE / 2 {
-            self.give_back();
-            let [start, size] = &self.spare;
-            start.store(block.expose_provenance(), Ordering::Relaxed);
-            size.store(layout.size(), Ordering::Relaxed);
-            return;
+            return self.keep(block, layout.size());
         }
         // Only the newest block can be given back: most often a string that grows.
         let (start, end) = (block.addr(), block.addr() + layout.size());

@@ -194,11 +194,14 @@ impl Draft {
     #[cold]
     fn built_in(&mut self, text: &str) {
         let values = &mut self.layer(Source::Profile).values;
-        for (setting, line) in text.lines().zip(1..) {
-            let setting = setting.split('#').next().unwrap_or_default();
+        for (line, number) in text.split('\n').zip(1..) {
+            if !line.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
+                continue;
+            }
+            let setting = line.split('#').next().unwrap_or_default();
             let Some((name, value)) = setting.split_once('=') else { continue };
             if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
-                let place = Place { source: Source::Profile, line, column: 1 };
+                let place = Place { source: Source::Profile, line: number, column: 1 };
                 let _ = values.assign(row, opt, value, &|_| place); // it is right
             }
         }

@@ -12,7 +12,7 @@ use crate::settings::source::{Place, Process, Source};
 /// So many mistakes in one text are reported; then it is not what it is taken for, and may be large.
 const MISTAKES: usize = 100;
 
-/// So many lists of settings are known at a time.
+/// So many lists of settings are known at a time; of a short text, no more than it has entries.
 const KNOWN: usize = 256;
 
 impl Draft {
@@ -223,7 +223,7 @@ enum Known {
 struct Reader<'a> {
     /// Lists that are known, by what is written and by whether it is in a rule for every socket; a later one may take the
     /// place of an earlier one.
-    lists: [(&'a str, bool, Known); KNOWN],
+    lists: Vec<(&'a str, bool, Known)>,
     names: plain::Names<'a>,
     /// So many entries the text may have.
     entries: usize,
@@ -234,7 +234,8 @@ impl<'a> Reader<'a> {
         let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
         // One a line, or all in one: that of a variable.
         let entries = 1 + Some(count(b'\n')).filter(|lines| *lines > 1).unwrap_or_else(|| count(b';'));
-        Self { lists: [("", false, Known::Right); KNOWN], names: plain::Names::default(), entries }
+        let lists = vec![("", false, Known::Right); entries.next_power_of_two().min(KNOWN)];
+        Self { lists, names: plain::Names::default(), entries }
     }
 
     /// Where a list would be: FNV-1a, eight bytes at a time.
@@ -242,7 +243,7 @@ impl<'a> Reader<'a> {
         let (words, rest) = text.as_bytes().as_chunks::<8>();
         let words = words.iter().map(|word| u64::from_ne_bytes(*word)).chain(rest.iter().map(|byte| (*byte).into()));
         let hash = words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
-        usize::try_from(hash >> 56).unwrap_or(0)
+        usize::try_from(hash >> 56).unwrap_or(0) & (self.lists.len() - 1)
     }
 
     fn known(&self, place: usize, text: &str, of_all: bool) -> Option<Known> {
