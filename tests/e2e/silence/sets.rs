@@ -101,8 +101,8 @@ def short_ones(e):
         [("beside", "beside", 2500), ("in_another_set", "in_another_set", 2500), ("in_a_child", "in_a_child", 2500)];
     let port = serve(Answer::None);
     for ways in [&alone[..], &beside] {
-        let all: String = ways.iter().map(|(name, wait, _)| format!("lambda: paused('{name}', {wait}), ")).collect();
-        let ended = run(&format!("{PRELUDE}{script}all_at_once({all})\n"), port, RECEIVE);
+        let all: Vec<_> = ways.iter().map(|(name, wait, _)| format!("lambda: paused('{name}', {wait})")).collect();
+        let ended = run(&format!("{PRELUDE}{script}all_at_once({})\n", all.join(", ")), port, RECEIVE);
         for (name, _, least) in ways {
             let took = ended.milliseconds(&format!("{name}_took"));
             assert!(took + Duration::from_millis(150) >= Duration::from_millis(*least), "{name}: {ended:#?}");

@@ -87,7 +87,9 @@ mod tests {
     fn waits(all: &[(u64, u64)]) -> Pauses {
         let pauses = Pauses::default();
         pauses.begin(1000);
-        all.iter().for_each(|(from, until)| pauses.waited(*from, *until, LEAST));
+        for (from, until) in all {
+            pauses.waited(*from, *until, LEAST);
+        }
         pauses
     }
 
