@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn before_the_pauses_that_are_remembered_nothing_counts() {
-        let pauses = waits(&(1..=20).map(|time| (time * 1000, time * 1000 + 50)).collect::<Vec<_>>());
+        let pauses = waits(
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20].map(|s| (s * 1000, s * 1000 + 50)),
+        );
         assert_eq!(pauses.without(19_050, 20_050, LEAST), 16 * 50);
     }
 }
