@@ -102,7 +102,7 @@ impl Ports {
     /// Any port.
     pub const ALL: Self = Self { first: 0, more: u16::MAX };
 
-    fn new(&(first, last): &(u16, u16)) -> Self {
+    fn new((first, last): (u16, u16)) -> Self {
         Self { first, more: last.saturating_sub(first) }
     }
 
@@ -245,13 +245,13 @@ impl Tables {
         if let ([net @ IpNet::V4(_)], [], [] | [_], None | Some(Role::Client)) = (&dst[..], &src[..], &ports[..], role)
             && let Some(net) = v4(Some(net))
         {
-            let ports = ports.first().map_or(Ports::ALL, Ports::new);
+            let ports = ports.first().copied().map_or(Ports::ALL, Ports::new);
             return self.clients_v4.push(self.room, net, ports, Prefix::default(), profile);
         }
         self.src |= !src.is_empty() && *role != Some(Role::Server);
         for src in each(src) {
             for ports in each(ports) {
-                let ports = ports.map_or(Ports::ALL, Ports::new);
+                let ports = ports.copied().map_or(Ports::ALL, Ports::new);
                 if *role != Some(Role::Client) && dst.is_empty() {
                     if self.servers.is_empty() {
                         self.servers.reserve_exact(self.room);
