@@ -241,6 +241,13 @@ fn v6(net: Option<&IpNet>) -> Option<Prefix<u128>> {
 impl Tables {
     fn push(&mut self, conditions: &Conditions, profile: u32) {
         let Conditions { dst, src, ports, role } = conditions;
+        // Most rules look at one IPv4 network, and at a port or none.
+        if let ([net @ IpNet::V4(_)], [], [] | [_], None | Some(Role::Client)) = (&dst[..], &src[..], &ports[..], role)
+            && let Some(net) = v4(Some(net))
+        {
+            let ports = ports.first().copied().map_or(Ports::ALL, Ports::new);
+            return self.clients_v4.push(self.room, net, ports, Prefix::default(), profile);
+        }
         self.src |= !src.is_empty() && *role != Some(Role::Server);
         for src in each(src) {
             for ports in each(ports) {
