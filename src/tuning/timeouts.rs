@@ -6,9 +6,10 @@ use std::fmt;
 
 use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
+use tcptune_core::say;
 use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
-use tcptune_core::system::{clock, errno, files};
+use tcptune_core::system::{clock, errno, files, messages};
 
 use super::{Tuning, is_tcp};
 
@@ -55,7 +56,7 @@ impl Tuning {
     /// that the program has set.
     fn has_timed_out(&self, fd: c_int, receives: bool) -> bool {
         let limit = self.limit(fd, receives);
-        if let Some(ms) = limit.filter(|_| log::log_enabled!(log::Level::Debug)) {
+        if let Some(ms) = limit.filter(|_| messages::debugging()) {
             errno::preserved(|| explain(fd, receives, ms));
         }
         limit.is_some()
@@ -109,7 +110,7 @@ impl Tuning {
 #[cold]
 fn explain(fd: c_int, receives: bool, ms: u32) {
     let what = if receives { "nothing came" } else { "there was no room to send" };
-    log::debug!("fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+    say!(Debug, "fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
 }
 
 /// Displays whom a socket is connected to.

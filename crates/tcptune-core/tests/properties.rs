@@ -147,7 +147,7 @@ proptest! {
         let endpoint =
             if client { Endpoint::Client((peer, port).into()) } else { Endpoint::Server((own, port).into()) };
         let first = list.iter().position(|conditions| all_hold(conditions, endpoint, own)).map_or(0, |at| at + 1);
-        prop_assert_eq!(usize::try_from(rules.find(endpoint, || Some(own))), Ok(first), "{:?} {}", list, endpoint);
+        prop_assert_eq!(usize::try_from(rules.find(&endpoint, || Some(own))), Ok(first), "{:?} {}", list, endpoint);
     }
 
     #[test]

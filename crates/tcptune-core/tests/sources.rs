@@ -55,7 +55,7 @@ fn global(settings: &Settings, name: &str) -> Option<i64> {
 
 fn to<'a>(settings: &'a Settings, peer: &str) -> &'a Profile {
     let peer: SocketAddr = peer.parse().expect("an address");
-    settings.profile(settings.rules.find(Endpoint::Client(peer), || None)).expect("a profile")
+    settings.profile(settings.rules.find(&Endpoint::Client(peer), || None)).expect("a profile")
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use crate::options::names::{Addresses, Name};
 use crate::options::rows::Rows;
+use crate::options::table::{OPTIONS, Sockopt, Target};
 use crate::options::value::Value;
 
 /// What a rule says of a row.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub struct Change {
     number: i64,
     row: u8,
     what: What,
@@ -42,6 +43,14 @@ impl Change {
     /// Index of its row.
     pub fn row(self) -> usize {
         self.row.into()
+    }
+
+    /// Its row as a socket option, if it is one.
+    pub fn option(self) -> Option<&'static Sockopt> {
+        match &OPTIONS.get(self.row())?.target {
+            Target::Socket(option) => Some(option),
+            Target::Own(_) => None,
+        }
     }
 
     /// Its number, if it is one.

@@ -166,6 +166,7 @@ impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Ta
         rules.map(|(((dst, ports), src), profile)| Comparison { dst: *dst, ports: *ports, src, profile: *profile })
     }
 
+    #[inline(never)] // for the stack, as below
     fn find(&self, address: A, port: u16, src: A) -> Option<u32> {
         let mut rules = self.dst.iter().zip(&self.ports);
         let at = if self.src.is_empty() {
@@ -286,7 +287,8 @@ impl Tables {
         self.clients_v4.dst.is_empty() && self.clients_v6.dst.is_empty() && self.servers.is_empty()
     }
 
-    fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> Option<u32> {
+    #[inline(never)] // for the stack: a connect has little
+    fn find(&self, endpoint: &Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> Option<u32> {
         match endpoint {
             Endpoint::Client(peer) => {
                 let src = if self.src { local().map(|src| src.to_canonical()) } else { None };
@@ -369,7 +371,7 @@ impl Rules {
 
     /// The profile of the first rule that matches. `local` is asked for a client's own address where a rule needs it.
     /// A v4-mapped IPv6 address is the IPv4 address (RFC 4291, section 2.5.5.2).
-    pub fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> u32 {
+    pub fn find(&self, endpoint: &Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> u32 {
         self.tables.as_ref().and_then(|tables| tables.find(endpoint, local)).unwrap_or(self.fallback)
     }
 }
@@ -414,11 +416,11 @@ mod tests {
     }
 
     fn client(rules: &Rules, peer: &str) -> u32 {
-        rules.find(Endpoint::Client(peer.parse().expect("a peer")), || None)
+        rules.find(&Endpoint::Client(peer.parse().expect("a peer")), || None)
     }
 
     fn server(rules: &Rules, own: &str) -> u32 {
-        rules.find(Endpoint::Server(own.parse().expect("an address")), || None)
+        rules.find(&Endpoint::Server(own.parse().expect("an address")), || None)
     }
 
     #[test]
@@ -464,7 +466,7 @@ mod tests {
 
     #[test]
     fn the_source_is_asked_for_only_where_a_rule_needs_it() {
-        let peer = Endpoint::Client("10.0.0.1:80".parse().expect("a peer"));
+        let peer = &Endpoint::Client("10.0.0.1:80".parse().expect("a peer"));
         let without = rules(&[Conditions { role: Some(Role::Client), ..Conditions::default() }]);
         assert_eq!(without.find(peer, || unreachable!()), 1);
         let with = rules(&[Conditions { src: nets(&["10.9.0.0/16"]), ..Conditions::default() }]);
