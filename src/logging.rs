@@ -192,7 +192,8 @@ impl Line<'_> {
         };
         let pid = process::id();
         // A write that fails has filled the buffer: what fits is the line.
-        let _ = write!(line, "tcptune[{pid}]: {level}: {text}");
+        let _ = write!(line, "tcptune[{pid}]: {level}: ");
+        let _ = line.write_fmt(text);
         if let Some(last) = line.bytes.get_mut(line.len) {
             *last = b'\n';
             line.len += 1;

@@ -129,9 +129,8 @@ impl Tuning {
 
     #[inline(never)]
     fn take_send_timeout_off(&self, fd: c_int, mark: Mark, profile: &Profile) {
-        if let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-            && !apply::is_programs(&self.real, profile, fd, mark, &planned)
-        {
+        let planned = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT);
+        if planned.as_ref().is_some_and(|planned| !apply::is_programs(&self.real, profile, fd, mark, planned)) {
             errno::preserved(|| apply::no_send_timeout(&self.real, fd));
         }
     }

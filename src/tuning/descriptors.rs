@@ -101,6 +101,7 @@ impl Tuning {
     }
 
     /// After a program's own successful setsockopt(2) of `TCP_USER_TIMEOUT`; `attempting` if an attempt was known before.
+    #[inline(never)] // for the stack of all other calls
     pub fn user_timeout_set(&self, fd: c_int, value: c_int, attempting: bool) {
         let level_and_name = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
         let mark = self.descriptors.get(fd);
@@ -137,14 +138,15 @@ impl Tuning {
     /// Whether the program's setsockopt(2) is to be followed by ours, which is done then.
     #[inline(never)] // for the stack, as elsewhere
     fn is_followed(&self, profile: &Profile, fd: c_int, mark: Mark, (level, optname): (c_int, c_int)) -> bool {
-        let Some(planned) = decision::follow_up(profile, level, optname, mark.passed()) else { return false };
-        if errno::preserved(|| apply::is_shorter(&self.real, fd, &planned)) {
+        let planned = decision::follow_up(profile, level, optname, mark.passed());
+        let Some(planned) = &planned else { return false };
+        if errno::preserved(|| apply::is_shorter(&self.real, fd, planned)) {
             return false;
         }
         // Only TCP has taken an option of its level.
         if level == libc::IPPROTO_TCP || is_tcp(self.confirmed(fd, mark)) {
             say!(Debug, "fd {fd}: the program set {}; the environment wins", planned.row().map_or("", Opt::name));
-            errno::preserved(|| apply::one(&self.real, fd, mark, &planned));
+            errno::preserved(|| apply::one(&self.real, fd, mark, planned));
         }
         true
     }

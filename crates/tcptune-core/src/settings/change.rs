@@ -143,6 +143,7 @@ impl Changes {
     }
 
     /// The value that one says; none is the kernel's.
+    #[inline(never)] // for the stack: a connect has little
     pub fn value(&self, change: Change) -> Option<Value> {
         match change.what {
             What::Default | What::Auto => None,

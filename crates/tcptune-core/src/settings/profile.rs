@@ -117,11 +117,27 @@ pub struct Profile {
     pub rule: Option<Place>,
 }
 
-/// How far a walk over the options has come: over what holds without a rule, and over what the rule says.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far a walk over the options of some stages has come: over what holds without a rule, and over what the rule says.
+#[derive(Clone, Copy, Debug)]
 pub struct Walk {
+    stages: Stages,
+    but: Stages,
     under: usize,
     over: usize,
+}
+
+impl Walk {
+    /// Over what a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.
+    #[must_use]
+    #[inline]
+    pub fn over(stage: Stages, passed: Stages) -> Self {
+        let but = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
+        Self { stages: stage, but, under: 0, over: 0 }
+    }
+
+    fn stops_at(&self, option: &Sockopt) -> bool {
+        option.stages.contains(self.stages) && !option.stages.contains(self.but)
+    }
 }
 
 /// A step of it.
@@ -333,7 +349,7 @@ impl Profile {
     #[allow(clippy::disallowed_types, reason = "for start-up and for people")]
     pub fn plan(&self) -> Vec<Planned> {
         let mut plan = Vec::with_capacity(self.under.plan.len());
-        let mut walk = Walk::default();
+        let mut walk = Walk::over(Stages::from_bits(u8::MAX), Stages::NONE);
         while let Some(step) = self.next(&mut walk) {
             plan.extend(match step {
                 Step::Planned(planned) => Some(*planned),
@@ -343,8 +359,8 @@ impl Profile {
         plan
     }
 
-    /// The next step of a walk over all options, in the order of the table. No iterator: a hook has little stack, and what it
-    /// does with an option shall not need that of the walk as well.
+    /// The next step of a walk, in the order of the table. No iterator: a hook has little stack, and what it does with an option
+    /// shall not need that of the walk as well.
     #[inline(never)]
     pub fn next(&self, walk: &mut Walk) -> Option<Step<'_>> {
         loop {
@@ -355,14 +371,17 @@ impl Profile {
                     if change.is_none_or(|change| change::order(under.row) < change::order(change.row())) =>
                 {
                     walk.under += 1;
-                    if !self.changed.has(under.row) {
+                    if walk.stops_at(&under.option) && !self.changed.has(under.row) {
                         return Some(Step::Planned(under));
                     }
                 }
-                (_, change) => {
+                (_, Some(change)) => {
                     walk.over += 1;
-                    return change.map(|change| Step::Said(*change));
+                    if change.option().is_some_and(|option| walk.stops_at(option)) {
+                        return Some(Step::Said(*change));
+                    }
                 }
+                (_, None) => return None,
             }
         }
     }
@@ -406,12 +425,13 @@ impl Profile {
     #[must_use]
     #[inline(never)]
     pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
-        let is_it = |option: &Sockopt| option.is(level, optname) && option.stages.contains(passed);
-        let mut walk = Walk::default();
+        let mut walk = Walk::over(passed, Stages::NONE);
         while let Some(step) = self.next(&mut walk) {
             match step {
-                Step::Planned(planned) if is_it(&planned.option) => return Some(*planned),
-                Step::Said(said) if said.option().is_some_and(is_it) => return self.planned_by(said),
+                Step::Planned(planned) if planned.option.is(level, optname) => return Some(*planned),
+                Step::Said(said) if said.option().is_some_and(|option| option.is(level, optname)) => {
+                    return self.planned_by(said);
+                }
                 _ => {}
             }
         }

@@ -25,24 +25,26 @@ use crate::system::{errno, files, messages, network};
 /// alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
-        each(profile, stage, mark.passed(), &mut |planned| unless_programs(real, profile, fd, mark, planned));
+        let mut walk = Walk::over(stage, mark.passed());
+        while let Some(step) = profile.next(&mut walk) {
+            match step {
+                Step::Planned(planned) => unless_programs(real, profile, fd, mark, planned),
+                Step::Said(said) => of_rule(real, profile, fd, mark, said),
+            }
+        }
         if stage == Stages::ACCEPT && profile.inherits_too_much() {
             no_accept_timeout(real, profile, fd, mark);
         }
     });
 }
 
-/// What is done with each option that a stage applies to a socket that has passed these. What bind(2) has applied, listen(2)
-/// need not.
-pub fn each(profile: &Profile, stage: Stages, passed: Stages, work: &mut dyn FnMut(&Planned)) {
-    let but = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
-    let wanted = |option: &Sockopt| option.stages.contains(stage) && !option.stages.contains(but);
-    let mut walk = Walk::default();
+/// What is done with each option that a stage applies to a socket that has passed none.
+pub fn each(profile: &Profile, stage: Stages, mut work: impl FnMut(&Planned)) {
+    let mut walk = Walk::over(stage, Stages::NONE);
     while let Some(step) = profile.next(&mut walk) {
         match step {
-            Step::Planned(planned) if wanted(&planned.option) => work(planned),
-            Step::Said(said) if said.option().is_some_and(wanted) => of_rule(profile, said, work),
-            _ => {}
+            Step::Planned(planned) => work(planned),
+            Step::Said(said) => _ = profile.planned_by(said).as_ref().map(&mut work),
         }
     }
 }
@@ -50,9 +52,10 @@ pub fn each(profile: &Profile, stage: Stages, passed: Stages, work: &mut dyn FnM
 // For the stack, not inlined: a connect has little.
 
 #[inline(never)]
-fn of_rule(profile: &Profile, said: Change, work: &mut dyn FnMut(&Planned)) {
-    if let Some(planned) = profile.planned_by(said) {
-        work(&planned);
+fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: Change) {
+    let planned = profile.planned_by(said);
+    if let Some(planned) = &planned {
+        unless_programs(real, profile, fd, mark, planned);
     }
 }
 
@@ -194,7 +197,7 @@ pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> 
     errno::preserved(|| {
         let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
         let mut same = None;
-        each(profile, Stages::SOCKET, Stages::NONE, &mut |p| {
+        each(profile, Stages::SOCKET, |p| {
             same = same.or_else(|| Some(value(fd, p) == value(listener, p)));
         });
         same.unwrap_or(true)
@@ -235,7 +238,7 @@ pub fn is(fd: c_int, mark: Mark) -> bool {
 #[cold]
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {
     errno::preserved(|| {
-        each(profile, Stages::SOCKET, Stages::NONE, &mut |planned| {
+        each(profile, Stages::SOCKET, |planned| {
             read_back(real, fd, planned, (planned.option.level, planned.option.optname));
         });
     });

@@ -361,7 +361,7 @@ fn at_connect(profile: &Profile, socket: &Socket) -> bool {
     }
     let waits = files::status_flags(socket.raw()).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
     let mut later = false;
-    apply::each(profile, Stages::CONNECT, Stages::NONE, &mut |planned| {
+    apply::each(profile, Stages::CONNECT, |planned| {
         let option = &planned.option;
         // SO_SNDTIMEO bounds a connect that waits (socket(7)), and the handshake undoes TCP_QUICKACK.
         if option.is(libc::IPPROTO_TCP, libc::TCP_QUICKACK) || (waits && option.is(libc::SOL_SOCKET, libc::SO_SNDTIMEO))
