@@ -104,7 +104,7 @@ impl Tuning {
     #[inline]
     fn prepared(&self, call: &Call<'_>, mark: Mark) -> (Option<&'static Profile>, Mark) {
         let fd = call.fd;
-        let (profile, mark) = match self.decided_for(call, mark) {
+        let (profile, mark) = match self.decided_by(fd, mark, || self.index_of_peer(call)) {
             (Some(profile), true) => (Some(profile), self.pass(fd, mark, profile, Stages::SOCKET)),
             (profile, _) => (profile, mark),
         };
@@ -119,12 +119,11 @@ impl Tuning {
         (profile, mark)
     }
 
-    /// What holds for a socket that connects, and whether its options of socket(2) are still to be set.
+    /// The index of what holds for a socket that connects.
     #[inline(never)]
-    fn decided_for(&self, call: &Call<'_>, mark: Mark) -> (Option<&'static Profile>, bool) {
-        let looks = self.everywhere.is_none() || self.tells_rules();
-        let peer = if looks { address::of_program(call.addr, call.len) } else { None };
-        self.decided(call.fd, mark, peer.map(Endpoint::Client).as_ref())
+    fn index_of_peer(&self, call: &Call<'_>) -> Option<u32> {
+        let peer = Endpoint::Client(address::of_program(call.addr, call.len)?);
+        Some(self.index(call.fd, &peer))
     }
 
     #[inline(never)]

@@ -153,15 +153,23 @@ impl Tuning {
 
     /// What holds for a socket with this endpoint.
     fn choose(&self, fd: c_int, endpoint: &Endpoint) -> Option<&'static Profile> {
-        self.everywhere.or_else(|| {
-            let index = self.settings.rules.find(endpoint, || address::local(fd).map(|local| local.ip()));
-            self.choices.set(fd, index);
-            let profile = self.settings.profile(index)?;
-            if messages::debugging() {
-                self.explain_choice(fd, endpoint, profile);
-            }
-            Some(profile)
-        })
+        self.everywhere.or_else(|| self.remembered(fd, self.index(fd, endpoint)))
+    }
+
+    /// The index of what holds for a socket with this endpoint.
+    fn index(&self, fd: c_int, endpoint: &Endpoint) -> u32 {
+        let index = self.settings.rules.find(endpoint, || address::local_ip(fd));
+        if messages::debugging()
+            && let Some(profile) = self.settings.profile(index)
+        {
+            self.explain_choice(fd, endpoint, profile);
+        }
+        index
+    }
+
+    fn remembered(&self, fd: c_int, index: u32) -> Option<&'static Profile> {
+        self.choices.set(fd, index);
+        self.settings.profile(index)
     }
 
     /// What holds for a socket that connects or listens now; its options of socket(2) are on it then.
@@ -177,11 +185,21 @@ impl Tuning {
     /// then.
     #[inline(never)]
     fn decided(&self, fd: c_int, mark: Mark, endpoint: Option<&Endpoint>) -> (Option<&'static Profile>, bool) {
+        self.decided_by(fd, mark, || Some(self.index(fd, endpoint?)))
+    }
+
+    /// The same, by the index of what holds for its endpoint, if it has one.
+    #[inline]
+    fn decided_by(
+        &self,
+        fd: c_int,
+        mark: Mark,
+        index: impl FnOnce() -> Option<u32>,
+    ) -> (Option<&'static Profile>, bool) {
         let before = self.profile(fd, mark);
-        let Some(endpoint) = endpoint else { return (before, false) };
-        if let Some(profile) = self.everywhere {
+        if self.everywhere.is_some() {
             if self.tells_rules() {
-                self.explain_choice(fd, endpoint, profile);
+                index();
             }
             return (before, false);
         }
@@ -189,7 +207,8 @@ impl Tuning {
         if before.is_some() && mark.passed().contains(Stages::SOCKET) && !apply::is_closed(&self.real, fd) {
             return (before, false);
         }
-        let Some(profile) = self.choose(fd, endpoint) else { return (None, false) };
+        let Some(index) = index() else { return (before, false) };
+        let Some(profile) = self.remembered(fd, index) else { return (None, false) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
         if !(mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {

@@ -139,7 +139,7 @@ proptest! {
 
     #[test]
     fn the_first_rule_whose_conditions_all_hold(
-        list in vec(conditions(), 0..12), peer in address(), own in address(), port in 0..4u16, client in any::<bool>(),
+        list in vec(conditions(), 0..40), peer in address(), own in address(), port in 0..4u16, client in any::<bool>(),
     ) {
         let mut rules = Rules::default();
         list.iter().zip(1..).for_each(|(conditions, profile)| rules.push(conditions, profile));

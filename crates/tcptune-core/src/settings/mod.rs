@@ -6,6 +6,7 @@ pub mod config;
 pub mod diagnostic;
 pub mod draft;
 pub mod grammar;
+pub mod matches;
 pub mod named;
 pub mod profile;
 pub mod rules;

@@ -122,8 +122,8 @@ pub struct Profile {
 pub struct Walk {
     stages: Stages,
     but: Stages,
-    under: usize,
-    over: usize,
+    under: u16,
+    over: u16,
 }
 
 impl Walk {
@@ -135,7 +135,10 @@ impl Walk {
         Self { stages: stage, but, under: 0, over: 0 }
     }
 
-    fn stops_at(&self, option: &Sockopt) -> bool {
+    /// Whether an option is among them.
+    #[must_use]
+    #[inline]
+    pub fn stops_at(&self, option: &Sockopt) -> bool {
         option.stages.contains(self.stages) && !option.stages.contains(self.but)
     }
 }
@@ -146,7 +149,7 @@ pub enum Step<'a> {
     /// A socket option that holds without the rule.
     Planned(&'a Planned),
     /// What the rule says of a row.
-    Said(Change),
+    Said(&'a Change),
 }
 
 /// What holds without a rule, and what rules say.
@@ -359,13 +362,20 @@ impl Profile {
         plan
     }
 
+    /// All socket options, where a rule changes none.
+    #[must_use]
+    #[inline]
+    pub fn unchanged(&self) -> Option<&[Planned]> {
+        self.changed.is_empty().then_some(&self.under.plan)
+    }
+
     /// The next step of a walk, in the order of the table. No iterator: a hook has little stack, and what it does with an option
     /// shall not need that of the walk as well.
     #[inline(never)]
     pub fn next(&self, walk: &mut Walk) -> Option<Step<'_>> {
         loop {
-            let under = self.under.plan.get(walk.under);
-            let change = self.changes().get(walk.over);
+            let under = self.under.plan.get(usize::from(walk.under));
+            let change = self.changes().get(usize::from(walk.over));
             match (under, change) {
                 (Some(under), change)
                     if change.is_none_or(|change| change::order(under.row) < change::order(change.row())) =>
@@ -378,7 +388,7 @@ impl Profile {
                 (_, Some(change)) => {
                     walk.over += 1;
                     if change.option().is_some_and(|option| walk.stops_at(option)) {
-                        return Some(Step::Said(*change));
+                        return Some(Step::Said(change));
                     }
                 }
                 (_, None) => return None,
@@ -389,8 +399,8 @@ impl Profile {
     /// What a rule says of a socket option; none is the kernel's value.
     #[must_use]
     #[inline(never)] // for the stack, as above
-    pub fn planned_by(&self, said: Change) -> Option<Planned> {
-        Planned::new(said.row(), &self.under.changes.value(said)?)
+    pub fn planned_by(&self, said: &Change) -> Option<Planned> {
+        Planned::new(said.row(), &self.under.changes.value(*said)?)
     }
 
     /// The options that socket(2) applies, those of [`Stages::SOCKET`]; none if a rule may say something of them.

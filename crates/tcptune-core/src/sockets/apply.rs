@@ -26,10 +26,15 @@ use crate::system::{errno, files, messages, network};
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
     errno::preserved(|| {
         let mut walk = Walk::over(stage, mark.passed());
-        while let Some(step) = profile.next(&mut walk) {
-            match step {
-                Step::Planned(planned) => unless_programs(real, profile, fd, mark, planned),
-                Step::Said(said) => of_rule(real, profile, fd, mark, said),
+        if let Some(plan) = profile.unchanged() {
+            let of_stage = plan.iter().filter(|planned| walk.stops_at(&planned.option));
+            of_stage.for_each(|planned| unless_programs(real, profile, fd, mark, planned));
+        } else {
+            while let Some(step) = profile.next(&mut walk) {
+                match step {
+                    Step::Planned(planned) => unless_programs(real, profile, fd, mark, planned),
+                    Step::Said(said) => of_rule(real, profile, fd, mark, said),
+                }
             }
         }
         if stage == Stages::ACCEPT && profile.inherits_too_much() {
@@ -52,7 +57,7 @@ pub fn each(profile: &Profile, stage: Stages, mut work: impl FnMut(&Planned)) {
 // For the stack, not inlined: a connect has little.
 
 #[inline(never)]
-fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: Change) {
+fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: &Change) {
     let planned = profile.planned_by(said);
     if let Some(planned) = &planned {
         unless_programs(real, profile, fd, mark, planned);

@@ -201,12 +201,15 @@ fn left(deadline: u64) -> u64 {
 /// does (signal(7)), and none is looked up.
 #[inline(never)]
 fn signals_heeded(call: &Call<'_>, deadline: u64, handled: Option<&Handled>, of: Option<Identity>) -> Wait {
-    let Some(handled) = handled else {
-        return poll(call, left(deadline));
-    };
-    if handled.interrupting != 0 {
-        return in_slices(call, deadline, handled, of);
+    match handled {
+        None => poll(call, left(deadline)),
+        Some(handled) if handled.interrupting != 0 => in_slices(call, deadline, handled, of),
+        Some(_) => restarted(call, deadline),
     }
+}
+
+#[inline(never)] // for the stack of the others
+fn restarted(call: &Call<'_>, deadline: u64) -> Wait {
     match poll(call, left(deadline)) {
         Wait::Interrupted => Wait::Over,
         wait => wait,
