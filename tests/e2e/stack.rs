@@ -54,7 +54,8 @@ fn plain(mode: &str, hole: &BlackHole) -> i64 {
 
 const CONNECTS: [&str; 3] = ["connect", "interruptible", "nonblocking"];
 
-/// Measured on x86-64: 480 to 588 for connect, and as a table of all in docs/decisions.md.
+/// Measured on x86-64: a connect 480 to 588, and 600 where handlers may interrupt it; of the others accept and setsockopt
+/// 490, recv 560, poll 536.
 #[test]
 fn a_hook_needs_little_stack() {
     let hole = BlackHole::v4();
@@ -67,7 +68,7 @@ fn a_hook_needs_little_stack() {
         for settings in [TIMEOUT, ALL, RULE, RULES] {
             let more = used(mode, &hole, Some(settings)) - plain;
             // More than without the library proves that it was at work.
-            assert!((1..most).contains(&more), "{mode}: {more} bytes more than libc's with {settings:?}");
+            assert!((1..=most).contains(&more), "{mode}: {more} bytes more than libc's with {settings:?}");
         }
     }
 }

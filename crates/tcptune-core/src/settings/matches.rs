@@ -92,7 +92,7 @@ const LANES: usize = 8;
 type Differences = [u32; LANES];
 
 /// Whether one of them matches. Without a branch for each, of which one in a thousand is taken.
-#[inline(never)] // as below
+#[inline]
 fn any_matches(differences: &Differences) -> bool {
     differences.iter().fold(false, |any, differs| any | (*differs == 0))
 }
@@ -114,13 +114,15 @@ struct Networks<const WORDS: usize> {
 }
 
 impl<const WORDS: usize> Networks<WORDS> {
+    /// Adds the differences of this condition. Whether any rule still matches.
     #[inline(never)] // for the stack, and so that the differences stay together
-    fn compare(&self, address: &[u32; WORDS], differences: &mut Differences) {
+    fn compare(&self, address: &[u32; WORDS], differences: &mut Differences) -> bool {
         for ((networks, masks), word) in self.networks.iter().zip(&self.masks).zip(address) {
             for ((differs, network), mask) in differences.iter_mut().zip(networks).zip(masks) {
                 *differs |= (network ^ word) & mask;
             }
         }
+        any_matches(differences)
     }
 }
 
@@ -152,11 +154,12 @@ struct PortRanges {
 
 impl PortRanges {
     #[inline(never)] // as above
-    fn compare(&self, port: u16, differences: &mut Differences) {
+    fn compare(&self, port: u16, differences: &mut Differences) -> bool {
         let port = i32::from(port);
         for ((differs, first), last) in differences.iter_mut().zip(&self.first).zip(&self.last) {
             *differs |= u32::from(port < *first) | u32::from(port > *last);
         }
+        any_matches(differences)
     }
 }
 
@@ -273,16 +276,10 @@ impl<A: Address<WORDS>, const WORDS: usize> Table<A, WORDS> {
         let (address, src) = (address.words(), src.words());
         for at in 0..self.profiles.len().div_ceil(LANES) {
             let mut differences = [0; LANES];
-            if let Some(networks) = self.dst.0.get(at) {
-                networks.compare(&address, &mut differences);
-            }
-            if let Some(ports) = self.ports.0.get(at) {
-                ports.compare(port, &mut differences);
-            }
-            if let Some(networks) = self.src.0.get(at) {
-                networks.compare(&src, &mut differences);
-            }
-            if any_matches(&differences) {
+            if self.dst.0.get(at).is_none_or(|networks| networks.compare(&address, &mut differences))
+                && self.ports.0.get(at).is_none_or(|ports| ports.compare(port, &mut differences))
+                && self.src.0.get(at).is_none_or(|networks| networks.compare(&src, &mut differences))
+            {
                 // What is behind the last rule matches everything, and has no profile.
                 let lane = differences.iter().position(|differs| *differs == 0)?;
                 return self.profiles.get(at * LANES + lane).copied();

@@ -27,8 +27,7 @@ pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stage
     errno::preserved(|| {
         let mut walk = Walk::over(stage, mark.passed());
         if let Some(plan) = profile.unchanged() {
-            let of_stage = plan.iter().filter(|planned| walk.stops_at(&planned.option));
-            of_stage.for_each(|planned| unless_programs(real, profile, fd, mark, planned));
+            unchanged(real, profile, fd, mark, (plan, walk));
         } else {
             while let Some(step) = profile.next(&mut walk) {
                 match step {
@@ -55,6 +54,15 @@ pub fn each(profile: &Profile, stage: Stages, mut work: impl FnMut(&Planned)) {
 }
 
 // For the stack, not inlined: a connect has little.
+
+#[inline(never)]
+fn unchanged(real: &Real, profile: &Profile, fd: c_int, mark: Mark, (plan, walk): (&[Planned], Walk)) {
+    for planned in plan.iter().filter(|planned| walk.stops_at(&planned.option)) {
+        if !is_programs(real, profile, fd, mark, planned) {
+            one(real, fd, mark, planned);
+        }
+    }
+}
 
 #[inline(never)]
 fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: &Change) {
