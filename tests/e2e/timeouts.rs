@@ -94,6 +94,41 @@ call('none', lambda: a.recv(1))
     assert_ends(&tuned, "none", ETIMEDOUT, 1000);
 }
 
+/// Their `EAGAIN` says that there is nothing, not that nothing came in time: a program that sends with MSG_ZEROCOPY reads its
+/// queue of errors until it is empty.
+#[test]
+fn a_call_that_never_waits_has_its_own_answer() {
+    let script = "
+OOB, DONTWAIT, ERRQUEUE, NOWAIT, EAGAIN = 1, 0x40, 0x2000, 8, 11
+class Message(ctypes.Structure): _fields_ = [('bytes', ctypes.c_char * 56), ('length', ctypes.c_uint)]
+libc = ctypes.CDLL(None, use_errno=True)
+a, b = connection()
+byte = ctypes.create_string_buffer(1)
+part = (ctypes.c_void_p * 2)(ctypes.addressof(byte), 1)
+def failed(result): return ctypes.get_errno() if result == -1 else result
+for flags in OOB, DONTWAIT, ERRQUEUE:
+    message = Message()
+    for name, function, arguments in (
+        ('recv', libc.recv, (byte, 1, flags)),
+        ('recvfrom', libc.recvfrom, (byte, 1, flags, None, None)),
+        ('recvmsg', libc.recvmsg, (ctypes.byref(message), flags)),
+        ('recvmmsg', libc.recvmmsg, (ctypes.byref(message), 1, flags, None)),
+    ): print(name, flags, failed(function(a.fileno(), *arguments)))
+print('preadv2', failed(libc.preadv2(a.fileno(), part, 1, ctypes.c_long(-1), NOWAIT)))
+fill(a)
+print('send', failed(libc.send(a.fileno(), byte, 1, DONTWAIT)))
+print('pwritev2', failed(libc.pwritev2(a.fileno(), part, 1, ctypes.c_long(-1), NOWAIT)))
+print('over=1')
+";
+    let plain = program(script).run();
+    plain.succeeded();
+    assert!(plain.stdout.contains(&format!("recv 8192 {}", libc::EAGAIN)), "{plain:#?}");
+    for time in ["5ms", "20s"] {
+        let tuned = run(script, &[("RECV_TIMEOUT", time), ("SEND_TIMEOUT", time)]);
+        assert_eq!(tuned.stdout, plain.stdout, "{time}");
+    }
+}
+
 /// Where a socket has a timeout, the kernel ends a call after every handler, and after stop and continue (signal(7)).
 #[test]
 fn handlers_that_restart_calls_end_none() {

@@ -55,6 +55,38 @@ fn assert_each_ends(script: &str, names: &[&str]) {
     }
 }
 
+/// The program computes meanwhile: it does not wait. Waits that are short are added up.
+#[test]
+fn a_pause_between_waits_does_not_count() {
+    let script = "
+def paused(name, wait):
+    s = connect()
+    e = epoll(s)
+    e.poll(0.01)
+    time.sleep(1.5)
+    ends(name, s, lambda: wait(e))
+def in_poll(e):
+    p = select.poll()
+    p.register(e, select.POLLIN)
+    return p.poll(60000)
+def short_ones(e):
+    events, end = [], time.monotonic() + 20
+    while not events and time.monotonic() < end:
+        time.sleep(0.1)
+        events = e.poll(0.1)
+    return events
+";
+    let ways = [("epoll", "e.poll(60)", 1000), ("in_poll", "in_poll(e)", 1000), ("short_ones", "short_ones(e)", 1700)];
+    let port = serve(Answer::None);
+    for (name, wait, least) in ways {
+        let ended = run(&format!("{PRELUDE}{script}paused('{name}', lambda e: {wait})\n"), port, RECEIVE);
+        let took = ended.milliseconds(&format!("{name}_took"));
+        assert!(took + Duration::from_millis(150) >= Duration::from_millis(least), "{name}: {ended:#?}");
+        assert!(took <= LIMIT * 4 + SLACK, "{name}: {ended:#?}");
+        assert_eq!(ended.number(&format!("{name}_recv")), ETIMEDOUT, "{name}: {ended:#?}");
+    }
+}
+
 #[test]
 fn sets_of_every_kind_report_the_end() {
     let script = "

@@ -31,7 +31,7 @@ impl Ports {
 
     /// From one port to another, both included.
     #[must_use]
-    pub fn new((first, last): (u16, u16)) -> Self {
+    pub fn new(&(first, last): &(u16, u16)) -> Self {
         Self { first, more: last.saturating_sub(first) }
     }
 
@@ -94,7 +94,7 @@ type Differences = [u32; LANES];
 /// Whether one of them matches. Without a branch for each, of which one in a thousand is taken.
 #[inline]
 fn any_matches(differences: &Differences) -> bool {
-    differences.iter().fold(false, |any, differs| any | (*differs == 0))
+    differences.iter().fold(0, |any, differs| any | u32::from(*differs == 0)) != 0
 }
 
 /// A condition of [`LANES`] rules.
@@ -185,9 +185,10 @@ impl Condition for PortRanges {
 #[allow(clippy::disallowed_types, reason = "made at start-up")]
 struct Column<C>(Vec<C>);
 
+#[allow(clippy::disallowed_types, reason = "made at start-up")]
 impl<C> Default for Column<C> {
     fn default() -> Self {
-        Self(Default::default())
+        Self(Vec::default())
     }
 }
 

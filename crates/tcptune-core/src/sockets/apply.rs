@@ -65,7 +65,7 @@ fn unchanged(real: &Real, profile: &Profile, fd: c_int, mark: Mark, (plan, walk)
 }
 
 #[inline(never)]
-fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: &Change) {
+fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: Change) {
     let planned = profile.planned_by(said);
     if let Some(planned) = &planned {
         unless_programs(real, profile, fd, mark, planned);
@@ -289,6 +289,8 @@ impl Warned {
 }
 
 /// Where it is counted how many calls were refused, if it is.
+// SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
+#[unsafe(link_section = ".data")]
 static REFUSALS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
 /// From now on each option that the kernel refuses is counted there.
