@@ -1,4 +1,4 @@
-//! Log backend: a line is formatted on the stack and written by one system call.
+//! Log backend: a line is formatted in a page of its own and written by one system call.
 //!
 //! It calls the kernel directly: another library may interpose write(2), and no descriptor of the program may be
 //! written to unless it is provably still the standard error of start-up.
@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
@@ -14,7 +15,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use once_cell::race::OnceBox;
 use tcptune_core::system::clock::Date;
 use tcptune_core::system::files::{self, File};
-use tcptune_core::system::{errno, network, process, signals};
+use tcptune_core::system::{errno, memory, network, process, signals};
 
 /// Longest line; what is longer is cut.
 const LINE: usize = 512;
@@ -85,7 +86,8 @@ pub fn always(text: fmt::Arguments) {
 pub fn last_words(text: fmt::Arguments) -> ! {
     match BACKEND.get() {
         Some(backend) => backend.write(Level::Error, text),
-        None => drop(write(libc::STDERR_FILENO, Line::new().with(Level::Error, text))), // before start-up: nobody has closed it yet
+        // Before start-up: nobody has closed it yet.
+        None => Line::lend(&mut |line| _ = write(libc::STDERR_FILENO, line.with(Level::Error, text))),
     }
     // SAFETY: ends the process.
     unsafe { libc::abort() }
@@ -107,28 +109,28 @@ impl Log for Backend {
 }
 
 impl Backend {
-    // A handler that connects may have little stack: there is one buffer at a time, and what needs more room than that is
-    // done before it is there, or after.
+    // A handler that connects may have little stack: what needs more room than formatting is done before it, or after.
 
     fn write(&self, level: Level, text: fmt::Arguments) {
-        match self.file {
-            None => self.to_stderr(Line::new().with(level, text)),
+        Line::lend(&mut |line| match self.file {
+            None => self.to_stderr(line.with(level, text)),
             Some(path) => {
-                if let Err(error) = append_line(path, level, text)
+                if let Err(error) = append(path, line.dated().with(level, text))
                     && !self.complained.swap(true, Ordering::Relaxed)
                 {
-                    self.complain(path, errno::Named(error));
+                    line.len = 0;
+                    self.complain(path, errno::Named(error), line);
                 }
             }
-        }
+        });
     }
 
     #[cold]
     #[inline(never)]
-    fn complain(&self, path: &CStr, error: errno::Named) {
+    fn complain(&self, path: &CStr, error: errno::Named, line: &mut Line) {
         let path = std::str::from_utf8(path.to_bytes()).unwrap_or("?");
         let text = format_args!("TCPTUNE_LOG_FILE={path}: cannot be written to ({error}); messages are dropped");
-        self.to_stderr(Line::new().with(Level::Warn, text));
+        self.to_stderr(line.with(Level::Warn, text));
     }
 
     #[inline(never)]
@@ -143,15 +145,32 @@ impl Backend {
     }
 }
 
-/// A line in a stack buffer.
-struct Line {
-    bytes: [u8; LINE],
+/// A line that is put together.
+struct Line<'a> {
+    bytes: &'a mut [u8],
     len: usize,
 }
 
-impl Line {
-    const fn new() -> Self {
-        Self { bytes: [0; LINE], len: 0 }
+impl Line<'_> {
+    /// An empty one. It lies in a page of its own, not on the stack, of which a signal handler may have little; a static one
+    /// would be in use where that handler has interrupted the thread that writes to it.
+    fn lend(work: &mut dyn FnMut(&mut Line)) {
+        let page = memory::map(LINE);
+        if page.is_null() {
+            return Self::lend_on_stack(work);
+        }
+        // SAFETY: so many bytes that nobody else knows.
+        let bytes = unsafe { slice::from_raw_parts_mut(page, LINE) };
+        work(&mut Line { bytes, len: 0 });
+        // SAFETY: it was mapped with this size, and the line is gone.
+        unsafe { memory::unmap(page, LINE) };
+    }
+
+    /// Without memory.
+    #[cold]
+    #[inline(never)]
+    fn lend_on_stack(work: &mut dyn FnMut(&mut Line)) {
+        work(&mut Line { bytes: &mut [0; LINE], len: 0 });
     }
 
     /// With the time, which a file does not keep as the journal does.
@@ -173,7 +192,8 @@ impl Line {
         };
         let pid = process::id();
         // A write that fails has filled the buffer: what fits is the line.
-        let _ = write!(line, "tcptune[{pid}]: {level}: {text}");
+        let _ = write!(line, "tcptune[{pid}]: {level}: ");
+        let _ = line.write_fmt(text);
         if let Some(last) = line.bytes.get_mut(line.len) {
             *last = b'\n';
             line.len += 1;
@@ -182,7 +202,7 @@ impl Line {
     }
 }
 
-impl Write for Line {
+impl Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // One byte stays free for the newline.
         let room = LINE - 1 - self.len;
@@ -215,11 +235,6 @@ fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
 /// as the kernel tells: a sandbox that refuses the question lets the program write.
 fn takes_a_line(fd: c_int, mode: libc::mode_t) -> bool {
     kind(mode) == libc::S_IFREG || network::ready(fd, libc::POLLOUT).unwrap_or(libc::POLLOUT) == libc::POLLOUT
-}
-
-#[inline(never)]
-fn append_line(path: &CStr, level: Level, text: fmt::Arguments) -> Result<(), c_int> {
-    append(path, Line::new().dated().with(level, text))
 }
 
 /// Opened for each line: no descriptor is kept. `O_NONBLOCK` so that a FIFO without a reader is an error, not a wait.

@@ -3,10 +3,10 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
 use tcptune_core::options::phase::Stages;
+use tcptune_core::say;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::connect::{self, Call};
@@ -15,7 +15,7 @@ use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
 use tcptune_core::sockets::{address, apply, attempt};
-use tcptune_core::system::{clock, errno, files};
+use tcptune_core::system::{clock, errno, files, messages};
 
 use super::{Tuning, is_tcp};
 
@@ -57,7 +57,7 @@ impl Tuning {
         if is_tcp(mark) {
             return self.connect_tcp(call, mark);
         }
-        if log::log_enabled!(log::Level::Debug) {
+        if messages::debugging() {
             self.explain(call.fd, Bound::Leave(Reason::NotTcp));
         }
         call.connect()
@@ -70,32 +70,22 @@ impl Tuning {
         if self.everywhere.is_none_or(changes) { self.confirmed(fd, mark) } else { mark }
     }
 
+    /// What is needed before the call and after it has frames of its own: while it waits, a connect has little stack.
     fn connect_tcp(&self, call: &Call<'_>, mark: Mark) -> Result<(), c_int> {
         let fd = call.fd;
-        let peer = if self.looks_at_peers() { address::of_program(call.addr, call.len) } else { None };
-        let (profile, mark) = self.settle(fd, mark, peer.map(Endpoint::Client));
-        if let Some(profile) = profile {
-            self.bind_source(fd, mark, profile, peer);
-            // A blocking connect ends after SO_SNDTIMEO (socket(7)): the one that we set after an earlier connect of this
-            // socket is taken off.
-            if mark.passed().contains(Stages::CONNECT)
-                && let Some(planned) = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT)
-                && !apply::is_programs(&self.real, profile, fd, mark, &planned)
-            {
-                errno::preserved(|| apply::no_send_timeout(&self.real, fd));
-            }
-        }
+        let (profile, mark) = self.prepared(call, mark);
         let more = profile.filter(|profile| has_more(profile)).map(|profile| (profile, Identity::of(fd)));
         let start = self.stats.map_or(0, |_| clock::nanoseconds());
-        let result = self.bounded(call, mark, profile);
-        match self.stats {
-            Some(stats) => stats.connected(fd, start, peer, result),
-            None => self.totals.connected(result),
-        }
-        match result {
-            Ok(()) => log::trace!("fd {fd}: connect: done"),
-            Err(error) => log::trace!("fd {fd}: connect: {}", errno::Named(error)),
-        }
+        let result = match self.bound(call, mark, profile) {
+            Bound::Leave(_) => call.connect(),
+            Bound::Poll(ms) => {
+                let result = connect::within(call, ms);
+                self.attempts.settle(&self.real, fd); // an attempt from before the socket was made blocking
+                result
+            }
+            Bound::Kernel(ms) => self.attempts.connect(call, ms),
+        };
+        self.count(call, start, result);
         if let Some((profile, identity)) = more
             && !mark.passed().contains(Stages::LISTEN) // on a listener connect(2) fails with EISCONN, which is the answer to the program
             && self.has_begun(call, result)
@@ -110,9 +100,51 @@ impl Tuning {
         result
     }
 
-    /// Whether anything depends on where connect(2) goes.
-    fn looks_at_peers(&self) -> bool {
-        self.stats.is_some() || self.everywhere.is_none_or(Profile::has_source) || self.tells_rules()
+    /// What holds for the socket; what has to be set before connect(2) is on it then.
+    #[inline]
+    fn prepared(&self, call: &Call<'_>, mark: Mark) -> (Option<&'static Profile>, Mark) {
+        let fd = call.fd;
+        let (profile, mark) = match self.decided_by(fd, mark, || self.index_of_peer(call)) {
+            (Some(profile), true) => (Some(profile), self.pass(fd, mark, profile, Stages::SOCKET)),
+            (profile, _) => (profile, mark),
+        };
+        if let Some(profile) = profile.filter(|profile| profile.has_source()) {
+            self.bind_source(call, mark, profile);
+        }
+        // A blocking connect ends after SO_SNDTIMEO (socket(7)): the one that we set after an earlier connect of this socket is
+        // taken off.
+        if let Some(profile) = profile.filter(|_| mark.passed().contains(Stages::CONNECT)) {
+            self.take_send_timeout_off(fd, mark, profile);
+        }
+        (profile, mark)
+    }
+
+    /// The index of what holds for a socket that connects.
+    #[inline(never)]
+    fn index_of_peer(&self, call: &Call<'_>) -> Option<u32> {
+        let peer = Endpoint::Client(address::of_program(call.addr, call.len)?);
+        Some(self.index(call.fd, &peer))
+    }
+
+    #[inline(never)]
+    fn take_send_timeout_off(&self, fd: c_int, mark: Mark, profile: &Profile) {
+        let planned = profile.planned(libc::SOL_SOCKET, libc::SO_SNDTIMEO, Stages::CONNECT);
+        if planned.as_ref().is_some_and(|planned| !apply::is_programs(&self.real, profile, fd, mark, planned)) {
+            errno::preserved(|| apply::no_send_timeout(&self.real, fd));
+        }
+    }
+
+    /// Counts a connect that began at `start`, and says how it ended.
+    #[inline(never)]
+    fn count(&self, call: &Call<'_>, start: u64, result: Result<(), c_int>) {
+        match self.stats {
+            Some(stats) => stats.connected(call.fd, start, address::of_program(call.addr, call.len), result),
+            None => self.totals.connected(result),
+        }
+        match result {
+            Ok(()) => say!(Trace, "fd {}: connect: done", call.fd),
+            Err(error) => say!(Trace, "fd {}: connect: {}", call.fd, errno::Named(error)),
+        }
     }
 
     /// Whether the connection stands or will. After a timeout the program has to call a blocking connect again; after a
@@ -127,28 +159,20 @@ impl Tuning {
         }
     }
 
-    #[inline] // called once, and a connect has little stack
-    fn bounded(&self, call: &Call<'_>, mark: Mark, profile: Option<&Profile>) -> Result<(), c_int> {
-        let fd = call.fd;
-        let family = mark.family().unwrap_or(Family::Other);
-        let bound = decision::bound(profile, family, || self.flags_of(call));
-        if log::log_enabled!(log::Level::Debug) {
-            self.explain(fd, bound);
+    /// How a connect is bounded.
+    #[inline(never)]
+    fn bound(&self, call: &Call<'_>, mark: Mark, profile: Option<&Profile>) -> Bound {
+        let bound = decision::bound(profile, mark.family().unwrap_or(Family::Other), || self.flags_of(call));
+        if messages::debugging() {
+            self.explain(call.fd, bound);
         }
-        match bound {
-            Bound::Leave(_) => call.connect(),
-            Bound::Poll(ms) => {
-                let result = connect::within(call, ms);
-                self.attempts.settle(&self.real, fd); // an attempt from before the socket was made blocking
-                result
-            }
-            Bound::Kernel(ms) => self.attempts.connect(call, ms),
-        }
+        bound
     }
 
     /// Binds a socket that is not bound to the address that its connections shall come from.
     #[inline(never)] // for the stack: a connect has little
-    fn bind_source(&self, fd: c_int, mark: Mark, profile: &Profile, peer: Option<SocketAddr>) {
+    fn bind_source(&self, call: &Call<'_>, mark: Mark, profile: &Profile) {
+        let (fd, peer) = (call.fd, address::of_program(call.addr, call.len));
         let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source())) else { return };
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));

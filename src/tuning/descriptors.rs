@@ -6,7 +6,8 @@ use libc::c_int;
 use tcptune_core::options::phase::Stages;
 use tcptune_core::options::table::Opt;
 use tcptune_core::options::value::Value;
-use tcptune_core::settings::profile::Precedence;
+use tcptune_core::say;
+use tcptune_core::settings::profile::{Precedence, Profile};
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::{address, apply, decision};
@@ -39,22 +40,29 @@ impl Tuning {
         if !is_tcp(mark) {
             return mark;
         }
-        log::debug!("fd {fd}: first seen now, not made by socket");
+        say!(Debug, "fd {fd}: first seen now, not made by socket");
         self.count_seen(fd, self.everywhere);
         if let Some(profile) = self.everywhere {
             mark = self.pass(fd, mark, profile, Stages::SOCKET);
         }
+        // Too late for the options of bind(2): they count as applied.
+        let late = mark.with(Fact::passed(Stages::BIND));
+        let Some(((profile, is_new), stage)) = self.found(fd, late) else { return mark };
+        let Some(profile) = profile else { return late };
+        let late = if is_new { self.pass(fd, late, profile, Stages::SOCKET) } else { late };
+        self.pass(fd, late, profile, stage)
+    }
+
+    /// What holds for a socket that listens or is connected already, whether its options of socket(2) are still to be set, and
+    /// the stage that has made it so.
+    #[inline(never)] // for the stack: a connect has little
+    fn found(&self, fd: c_int, mark: Mark) -> Option<((Option<&'static Profile>, bool), Stages)> {
         let (endpoint, stage) = if apply::listens(&self.real, fd) {
-            (address::local(fd).map(Endpoint::Server), Stages::LISTEN)
+            (Endpoint::Server(address::local(fd)?), Stages::LISTEN)
         } else {
-            (address::peer(fd).map(Endpoint::Client), Stages::CONNECT)
+            (Endpoint::Client(address::peer(fd)?), Stages::CONNECT)
         };
-        if endpoint.is_some() {
-            // Too late for the options of bind(2): they count as applied.
-            let (profile, settled) = self.settle(fd, mark.with(Fact::passed(Stages::BIND)), endpoint);
-            mark = profile.map_or(settled, |profile| self.pass(fd, settled, profile, stage));
-        }
-        mark
+        Some((self.decided(fd, mark, Some(&endpoint)), stage))
     }
 
     /// After dup(2) and its kin: `new` is another number of the same socket.
@@ -93,6 +101,7 @@ impl Tuning {
     }
 
     /// After a program's own successful setsockopt(2) of `TCP_USER_TIMEOUT`; `attempting` if an attempt was known before.
+    #[inline(never)] // for the stack of all other calls
     pub fn user_timeout_set(&self, fd: c_int, value: c_int, attempting: bool) {
         let level_and_name = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
         let mark = self.descriptors.get(fd);
@@ -113,18 +122,10 @@ impl Tuning {
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let mark = self.descriptors.get(fd);
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
-        let follow_up = profile
-            .and_then(|profile| decision::follow_up(profile, level, optname, mark.passed()))
-            .filter(|planned| !errno::preserved(|| apply::is_shorter(&self.real, fd, planned)));
-        if let Some(planned) = follow_up {
-            // Only TCP has taken an option of its level.
-            if level != libc::IPPROTO_TCP && !is_tcp(self.confirmed(fd, mark)) {
-                return;
-            }
-            let name = planned.row().map_or("", Opt::name);
-            log::debug!("fd {fd}: the program set {name}; the environment wins");
-            errno::preserved(|| apply::one(&self.real, fd, mark, &planned));
-        } else if is_tcp(mark)
+        if profile.is_some_and(|profile| self.is_followed(profile, fd, mark, (level, optname))) {
+            return;
+        }
+        if is_tcp(mark)
             && (is_timeout(level, optname)
                 || self.everywhere.is_none_or(|profile| profile.precedence() == Precedence::Program))
         {
@@ -132,6 +133,22 @@ impl Tuning {
             // win, and for timeouts, of which the program's wins if it is shorter.
             self.descriptors.set(fd, mark.and_program_set(level, optname));
         }
+    }
+
+    /// Whether the program's setsockopt(2) is to be followed by ours, which is done then.
+    #[inline(never)] // for the stack, as elsewhere
+    fn is_followed(&self, profile: &Profile, fd: c_int, mark: Mark, (level, optname): (c_int, c_int)) -> bool {
+        let planned = decision::follow_up(profile, level, optname, mark.passed());
+        let Some(planned) = &planned else { return false };
+        if errno::preserved(|| apply::is_shorter(&self.real, fd, planned)) {
+            return false;
+        }
+        // Only TCP has taken an option of its level.
+        if level == libc::IPPROTO_TCP || is_tcp(self.confirmed(fd, mark)) {
+            say!(Debug, "fd {fd}: the program set {}; the environment wins", planned.row().map_or("", Opt::name));
+            errno::preserved(|| apply::one(&self.real, fd, mark, planned));
+        }
+        true
     }
 }
 

@@ -19,7 +19,7 @@ impl Tuning {
     }
 
     #[cold]
-    pub(super) fn explain_choice(&self, fd: c_int, endpoint: Endpoint, profile: &Profile) {
+    pub(super) fn explain_choice(&self, fd: c_int, endpoint: &Endpoint, profile: &Profile) {
         match profile.rule {
             Some(rule) => log::debug!("fd {fd}: {endpoint}: the rule at {}", self.settings.at(rule)),
             None => log::debug!("fd {fd}: {endpoint}: no rule matches"),

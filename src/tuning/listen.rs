@@ -4,11 +4,13 @@
 
 use libc::{c_int, sockaddr, socklen_t};
 use tcptune_core::options::phase::Stages;
+use tcptune_core::say;
 use tcptune_core::settings::profile::Precedence;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::{address, apply};
+use tcptune_core::system::messages;
 
 use super::{Tuning, is_tcp};
 
@@ -18,7 +20,7 @@ impl Tuning {
         let mark = self.seen(fd);
         if self.may_pass(fd, mark, Stages::BIND) {
             let address = if self.everywhere.is_none() { address::to_bind(addr, len) } else { None };
-            let profile = address.and_then(|own| self.choose(fd, Endpoint::Server(own))).or(self.everywhere);
+            let profile = address.and_then(|own| self.choose(fd, &Endpoint::Server(own))).or(self.everywhere);
             if let Some(profile) = profile {
                 self.pass(fd, mark, profile, Stages::BIND);
             }
@@ -37,7 +39,7 @@ impl Tuning {
         self.pass(fd, mark, profile, Stages::LISTEN);
         let Some(ours) = profile.backlog().filter(|_| profile.precedence() == Precedence::Env) else { return backlog };
         let ours = ours.instead_of(backlog);
-        log::debug!("fd {fd}: listen: backlog {ours} in place of {backlog}");
+        say!(Debug, "fd {fd}: listen: backlog {ours} in place of {backlog}");
         ours
     }
 
@@ -75,7 +77,7 @@ impl Tuning {
         } else if let Some(silence) = &self.silence {
             silence.forget(fd);
         }
-        if log::log_enabled!(log::Level::Debug) {
+        if messages::debugging() {
             self.explain_accepted(listener, fd, profile);
         }
     }

@@ -12,6 +12,7 @@ mod waits;
 use libc::c_int;
 use once_cell::race::OnceBox;
 use tcptune_core::options::phase::Stages;
+use tcptune_core::say;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::settings::settled::Settings;
@@ -23,7 +24,7 @@ use tcptune_core::sockets::real::Real;
 use tcptune_core::sockets::silence::Silence;
 use tcptune_core::sockets::stats::{Stats, Totals};
 use tcptune_core::sockets::{address, apply};
-use tcptune_core::system::errno;
+use tcptune_core::system::{errno, messages};
 
 /// Set once, by start-up, if there is anything to do.
 // SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
@@ -83,7 +84,7 @@ impl Tuning {
     pub fn made_other(&self, fd: c_int) {
         self.descriptors.set(fd, Mark::of(Family::Other));
         self.attempts.forget(fd);
-        log::debug!("fd {fd}: socket: left alone, {}", Reason::NotTcp);
+        say!(Debug, "fd {fd}: socket: left alone, {}", Reason::NotTcp);
     }
 
     /// socket(2) of TCP, or MPTCP.
@@ -116,7 +117,7 @@ impl Tuning {
     pub fn multipath_socket(domain: c_int, kind: c_int, protocol: c_int, tuning: &Self) -> c_int {
         let fd = errno::preserved(|| Self::tcp_socket(domain, kind, libc::IPPROTO_MPTCP, tuning));
         if fd < 0 {
-            log::debug!("socket: this kernel makes no MPTCP socket; TCP");
+            say!(Debug, "socket: this kernel makes no MPTCP socket; TCP");
             return Self::tcp_socket(domain, kind, protocol, tuning);
         }
         fd
@@ -135,6 +136,7 @@ impl Tuning {
     }
 
     /// Applies the options of a stage, and remembers it.
+    #[inline] // for the stack: a connect has little
     fn pass(&self, fd: c_int, mark: Mark, profile: &Profile, stage: Stages) -> Mark {
         self.descriptors.add(fd, Fact::passed(stage));
         apply::stage(&self.real, profile, fd, mark, stage);
@@ -150,22 +152,30 @@ impl Tuning {
     }
 
     /// What holds for a socket with this endpoint.
-    fn choose(&self, fd: c_int, endpoint: Endpoint) -> Option<&'static Profile> {
-        self.everywhere.or_else(|| {
-            let index = self.settings.rules.find(endpoint, || address::local(fd).map(|local| local.ip()));
-            self.choices.set(fd, index);
-            let profile = self.settings.profile(index)?;
-            if log::log_enabled!(log::Level::Debug) {
-                self.explain_choice(fd, endpoint, profile);
-            }
-            Some(profile)
-        })
+    fn choose(&self, fd: c_int, endpoint: &Endpoint) -> Option<&'static Profile> {
+        self.everywhere.or_else(|| self.remembered(fd, self.index(fd, endpoint)))
+    }
+
+    /// The index of what holds for a socket with this endpoint.
+    fn index(&self, fd: c_int, endpoint: &Endpoint) -> u32 {
+        let index = self.settings.rules.find(endpoint, || address::local_ip(fd));
+        if messages::debugging()
+            && let Some(profile) = self.settings.profile(index)
+        {
+            self.explain_choice(fd, endpoint, profile);
+        }
+        index
+    }
+
+    fn remembered(&self, fd: c_int, index: u32) -> Option<&'static Profile> {
+        self.choices.set(fd, index);
+        self.settings.profile(index)
     }
 
     /// What holds for a socket that connects or listens now; its options of socket(2) are on it then.
     #[inline]
     fn settle(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, Mark) {
-        match self.decided(fd, mark, endpoint) {
+        match self.decided(fd, mark, endpoint.as_ref()) {
             (Some(profile), true) => (Some(profile), self.pass(fd, mark, profile, Stages::SOCKET)),
             (profile, _) => (profile, mark),
         }
@@ -174,12 +184,22 @@ impl Tuning {
     /// What holds, and whether its options of socket(2) are still to be set: by the caller, so that the stack of this is free
     /// then.
     #[inline(never)]
-    fn decided(&self, fd: c_int, mark: Mark, endpoint: Option<Endpoint>) -> (Option<&'static Profile>, bool) {
+    fn decided(&self, fd: c_int, mark: Mark, endpoint: Option<&Endpoint>) -> (Option<&'static Profile>, bool) {
+        self.decided_by(fd, mark, || Some(self.index(fd, endpoint?)))
+    }
+
+    /// The same, by the index of what holds for its endpoint, if it has one.
+    #[inline]
+    fn decided_by(
+        &self,
+        fd: c_int,
+        mark: Mark,
+        index: impl FnOnce() -> Option<u32>,
+    ) -> (Option<&'static Profile>, bool) {
         let before = self.profile(fd, mark);
-        let Some(endpoint) = endpoint else { return (before, false) };
-        if let Some(profile) = self.everywhere {
+        if self.everywhere.is_some() {
             if self.tells_rules() {
-                self.explain_choice(fd, endpoint, profile);
+                index();
             }
             return (before, false);
         }
@@ -187,7 +207,8 @@ impl Tuning {
         if before.is_some() && mark.passed().contains(Stages::SOCKET) && !apply::is_closed(&self.real, fd) {
             return (before, false);
         }
-        let Some(profile) = self.choose(fd, endpoint) else { return (None, false) };
+        let Some(index) = index() else { return (before, false) };
+        let Some(profile) = self.remembered(fd, index) else { return (None, false) };
         let same = before.is_some_and(|before| std::ptr::eq(before, profile));
         let settled = same && mark.passed().contains(Stages::SOCKET);
         if !(mark.passed().contains(Stages::SOCKET) || profile.is_empty()) {
@@ -198,7 +219,7 @@ impl Tuning {
 
     /// Whether rules are reported though one holds for every socket.
     fn tells_rules(&self) -> bool {
-        self.everywhere.is_some_and(|profile| profile.rule.is_some()) && log::log_enabled!(log::Level::Debug)
+        self.everywhere.is_some_and(|profile| profile.rule.is_some()) && messages::debugging()
     }
 }
 

@@ -6,9 +6,10 @@ use std::fmt;
 
 use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
+use tcptune_core::say;
 use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
-use tcptune_core::system::{clock, errno, files};
+use tcptune_core::system::{clock, errno, files, messages};
 
 use super::{Tuning, is_tcp};
 
@@ -60,7 +61,7 @@ impl Tuning {
         let waited = clock::at_last_tick().saturating_sub(began);
         let limit = if waited == 0 { None } else { self.limit(fd, receives) };
         let limit = limit.filter(|&ms| waited + clock::TICK >= u64::from(ms));
-        if let Some(ms) = limit.filter(|_| log::log_enabled!(log::Level::Debug)) {
+        if let Some(ms) = limit.filter(|_| messages::debugging()) {
             errno::preserved(|| explain(fd, receives, ms));
         }
         limit.is_some()
@@ -114,7 +115,7 @@ impl Tuning {
 #[cold]
 fn explain(fd: c_int, receives: bool, ms: u32) {
     let what = if receives { "nothing came" } else { "there was no room to send" };
-    log::debug!("fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+    say!(Debug, "fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
 }
 
 /// Displays whom a socket is connected to.

@@ -63,9 +63,14 @@ impl Tuning {
     /// interrupted this wait; `errno` is `EINTR` then.
     #[inline(never)]
     pub fn is_interrupted(&self, fd: c_int, flags: c_int) -> bool {
-        if !self.attempts.settle(&self.real, fd) || flags & libc::MSG_DONTWAIT != 0 || !self.blocks(fd) {
-            return false;
-        }
+        self.attempts.settle(&self.real, fd)
+            && flags & libc::MSG_DONTWAIT == 0
+            && self.blocks(fd)
+            && self.is_interrupted_while_waiting(fd)
+    }
+
+    #[inline(never)] // for the stack of those that need not wait
+    fn is_interrupted_while_waiting(&self, fd: c_int) -> bool {
         let call = self.call(fd, (ptr::null(), 0));
         let interrupted = errno::preserved(|| {
             let own = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO].map(|name| connect::timeout(fd, name));

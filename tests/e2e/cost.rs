@@ -67,17 +67,17 @@ fn a_socket_costs_a_few_dozen_instructions() {
     }
 }
 
-/// Measured as above: of 1,000 rules that do not match each costs 7 instructions where the peer's network differs, 11
-/// where only the port does, and 15 where only the own address does; the first 444, with its look at the peer's address.
+/// Measured as above: of 1,000 rules that do not match each costs 5.4 instructions where the peer's network differs, 10.4
+/// where only the port does, and 6 where only the own address does; the first 478, with its look at the peer's address.
 #[test]
 fn a_rule_costs_a_few_instructions_of_a_connect() {
     let none = under("connect", &file(0, by_network));
     let first = under("connect", &file(1, by_network)) - none;
-    assert!((1..=460).contains(&first), "{first} more under one rule");
+    assert!((1..=490).contains(&first), "{first} more under one rule");
     for (kind, rules, most) in [
-        ("dst", file(1000, by_network), 10),
-        ("port", file(1000, |i| format!("dst=127.0.0.0/8 port={}", i + 1)), 15),
-        ("src", file(1000, |i| format!("src=10.{}.{}.0/24", i / 256, i % 256)), 20),
+        ("dst", file(1000, by_network), 7),
+        ("port", file(1000, |i| format!("dst=127.0.0.0/8 port={}", i + 1)), 12),
+        ("src", file(1000, |i| format!("src=10.{}.{}.0/24", i / 256, i % 256)), 8),
     ] {
         let each = (under("connect", &rules) - none) / 1000;
         assert!((1..=most).contains(&each), "{kind}: {each} a rule");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::hole::{BlackHole, refusing_port};
+use crate::harness::hole::BlackHole;
 use crate::harness::{Ended, LATE, Program, assert_on_time, debug_library, library};
 
 const TIMEOUT: &[(&str, &str)] = &[("CONNECT_TIMEOUT", "0.6")];
@@ -123,34 +123,4 @@ else: print('locked=' + next(l for l in open('/proc/self/status') if l.startswit
     }
     let more = locked(&[("KEEPIDLE", "60"), ("STATS", "on")]) - without;
     assert!((0..=100).contains(&more), "{more} KiB more with settings");
-}
-
-/// Bytes of a signal handler's stack that a connect takes: more than without the library prove that it was at work.
-fn used(args: &[&str], settings: Option<&[(&str, &str)]>) -> i64 {
-    let ended = Program::probe("stack").args(args).with(settings).start().wait_unproven();
-    ended.succeeded();
-    ended.number("used")
-}
-
-/// The release library; one that is not optimised needs more.
-#[test]
-fn a_connect_needs_little_stack() {
-    let hole = BlackHole::v4();
-    let refusing = refusing_port().to_string();
-    let plain = used(&["127.0.0.1", &refusing], None);
-    assert!(plain > 500, "the frame of a signal alone is more: {plain}");
-    let rule = [("RULES", "dst=127.0.0.0/8 : connect_timeout=1s keepidle=60"), ("LOG", "warn")];
-    let timeout = [("KEEPIDLE", "60"), ("CONNECT_TIMEOUT", "1"), ("LOG", "warn")];
-    for (args, settings) in [
-        (&["127.0.0.1", &hole.port()][..], &timeout[..]),
-        (&["127.0.0.1", &hole.port()], &rule),
-        (&["127.0.0.1", &refusing], &timeout),
-        (&["127.0.0.1", &hole.port(), "nonblocking"], &timeout),
-        (&["127.0.0.1", &hole.port(), "nonblocking"], &rule),
-    ] {
-        // What a rule says is merged with what holds without it when it is applied.
-        let most = if settings == rule { 900 } else { 720 };
-        let more = used(args, Some(settings)) - plain;
-        assert!((1..most).contains(&more), "{more} bytes more than libc's, {args:?} with {settings:?}");
-    }
 }

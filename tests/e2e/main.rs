@@ -34,6 +34,7 @@ mod settings;
 mod signals;
 mod silence;
 mod sources;
+mod stack;
 mod statistics;
 mod symptoms;
 mod threads;

@@ -139,7 +139,7 @@ proptest! {
 
     #[test]
     fn the_first_rule_whose_conditions_all_hold(
-        list in vec(conditions(), 0..12), peer in address(), own in address(), port in 0..4u16, client in any::<bool>(),
+        list in vec(conditions(), 0..40), peer in address(), own in address(), port in 0..4u16, client in any::<bool>(),
     ) {
         let mut rules = Rules::default();
         list.iter().zip(1..).for_each(|(conditions, profile)| rules.push(conditions, profile));
@@ -147,7 +147,7 @@ proptest! {
         let endpoint =
             if client { Endpoint::Client((peer, port).into()) } else { Endpoint::Server((own, port).into()) };
         let first = list.iter().position(|conditions| all_hold(conditions, endpoint, own)).map_or(0, |at| at + 1);
-        prop_assert_eq!(usize::try_from(rules.find(endpoint, || Some(own))), Ok(first), "{:?} {}", list, endpoint);
+        prop_assert_eq!(usize::try_from(rules.find(&endpoint, || Some(own))), Ok(first), "{:?} {}", list, endpoint);
     }
 
     #[test]

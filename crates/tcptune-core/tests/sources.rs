@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use tcptune_core::options::table::{OPTIONS, find};
 use tcptune_core::options::value::Value;
 use tcptune_core::settings::draft::Draft;
+use tcptune_core::settings::profile::none_on_accept;
 use tcptune_core::settings::profile::{Backlog, Precedence, Profile};
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{KeepaliveDefaults, Process, Source};
+use tcptune_core::sockets::apply;
 
 const KERNEL: KeepaliveDefaults = KeepaliveDefaults { idle: 7200, interval: 75, count: 9 };
 
@@ -55,7 +57,7 @@ fn global(settings: &Settings, name: &str) -> Option<i64> {
 
 fn to<'a>(settings: &'a Settings, peer: &str) -> &'a Profile {
     let peer: SocketAddr = peer.parse().expect("an address");
-    settings.profile(settings.rules.find(Endpoint::Client(peer), || None)).expect("a profile")
+    settings.profile(settings.rules.find(&Endpoint::Client(peer), || None)).expect("a profile")
 }
 
 #[test]
@@ -150,7 +152,10 @@ fn an_accept_timeout_is_taken_off_accepted_sockets() {
         let accept = tcptune_core::options::phase::Stages::ACCEPT;
         let profile = parse(variables).0.profiles.remove(0);
         let mut values = Vec::new();
-        profile.at(accept, accept, |planned| values.push(planned.value()));
+        apply::each(&profile, accept, |planned| values.push(planned.value()));
+        if profile.inherits_too_much() {
+            values.extend(none_on_accept().map(|planned| planned.value()));
+        }
         values
     };
     assert_eq!(at_accept(&[("ACCEPT_TIMEOUT", "2")]), [Value::Int(0)]);

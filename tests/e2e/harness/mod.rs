@@ -65,7 +65,12 @@ pub fn debug_library() -> PathBuf {
 
 /// Compiles `tests/probes/NAME.c`, once, and gives the path of the program.
 pub fn probe(name: &'static str) -> PathBuf {
-    compiled(name, name.to_owned(), if name == "unwind" { &["-fexceptions"] } else { &[] })
+    let options: &[_] = match name {
+        "unwind" => &["-fexceptions"],
+        "stack" => &["-Wl,-z,now"], // the loader's own look-ups would be on the stack that is measured
+        _ => &[],
+    };
+    compiled(name, name.to_owned(), options)
 }
 
 /// The same, of a library.

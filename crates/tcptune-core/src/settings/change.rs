@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use crate::options::names::{Addresses, Name};
 use crate::options::rows::Rows;
+use crate::options::table::{OPTIONS, Sockopt, Target};
 use crate::options::value::Value;
 
 /// What a rule says of a row: eight bytes, since a page that is touched costs an exec 3 us.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub struct Change {
     number: i32,
     row: u8,
     what: What,
@@ -44,16 +45,28 @@ enum Longer {
 
 impl Change {
     /// Index of its row.
+    #[must_use]
     pub fn row(self) -> usize {
         self.row.into()
     }
 
+    /// Its row as a socket option, if it is one.
+    #[must_use]
+    pub fn option(self) -> Option<&'static Sockopt> {
+        match &OPTIONS.get(self.row())?.target {
+            Target::Socket(option) => Some(option),
+            Target::Own(_) => None,
+        }
+    }
+
     /// Whether it says nothing but the kernel's value.
+    #[must_use]
     pub fn is_default(self) -> bool {
         matches!(self.what, What::Default | What::Auto)
     }
 
     /// Whether it says `auto`.
+    #[must_use]
     pub fn is_auto(self) -> bool {
         self.what == What::Auto
     }
@@ -169,6 +182,7 @@ impl Changes {
     }
 
     /// The value that one says; none is the kernel's.
+    #[inline(never)] // for the stack: a connect has little
     pub fn value(&self, change: Change) -> Option<Value> {
         match change.what {
             What::Default | What::Auto => None,

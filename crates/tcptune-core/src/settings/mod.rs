@@ -6,6 +6,7 @@ pub mod config;
 pub mod diagnostic;
 pub mod draft;
 pub mod grammar;
+pub mod matches;
 pub mod named;
 mod plain;
 pub mod profile;

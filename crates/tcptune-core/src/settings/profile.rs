@@ -10,7 +10,8 @@ use crate::options::rows::Rows;
 use crate::options::table::{OPTIONS, Opt, Sockopt, Target, row};
 use crate::options::value::Value;
 use crate::options::wire::Payload;
-use crate::settings::change::{self, Change, Changes, Part};
+pub use crate::settings::change::Change;
+use crate::settings::change::{self, Changes, Part};
 use crate::settings::source::Place;
 
 /// A socket option with the value it is to have.
@@ -114,6 +115,41 @@ pub struct Profile {
     set: Rows,
     /// The rule by which this holds; none for what holds without a rule.
     pub rule: Option<Place>,
+}
+
+/// How far a walk over the options of some stages has come: over what holds without a rule, and over what the rule says.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    stages: Stages,
+    but: Stages,
+    under: u16,
+    over: u16,
+}
+
+impl Walk {
+    /// Over what a stage applies to a socket that has passed these. What bind(2) has applied, listen(2) need not.
+    #[must_use]
+    #[inline]
+    pub fn over(stage: Stages, passed: Stages) -> Self {
+        let but = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
+        Self { stages: stage, but, under: 0, over: 0 }
+    }
+
+    /// Whether an option is among them.
+    #[must_use]
+    #[inline]
+    pub fn stops_at(&self, option: &Sockopt) -> bool {
+        option.stages.contains(self.stages) && !option.stages.contains(self.but)
+    }
+}
+
+/// A step of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// A socket option that holds without the rule.
+    Planned(&'a Planned),
+    /// What the rule says of a row.
+    Said(Change),
 }
 
 /// What holds without a rule, and what rules say.
@@ -320,44 +356,55 @@ impl Profile {
     #[allow(clippy::disallowed_types, reason = "for start-up and for people")]
     pub fn plan(&self) -> Vec<Planned> {
         let mut plan = Vec::with_capacity(self.under.plan.len());
-        self.each(|planned| plan.push(*planned));
+        let mut walk = Walk::over(Stages::from_bits(u8::MAX), Stages::NONE);
+        while let Some(step) = self.next(&mut walk) {
+            plan.extend(match step {
+                Step::Planned(planned) => Some(*planned),
+                Step::Said(said) => self.planned_by(said),
+            });
+        }
         plan
     }
 
-    /// What is done with each socket option. No iterator: a hook has little stack.
-    #[inline]
-    fn each(&self, each: impl FnMut(&Planned)) {
-        if self.changed.is_empty() {
-            self.under.plan.iter().for_each(each);
-        } else {
-            self.merged(each);
-        }
-    }
-
-    /// Whether a rule changes anything of what holds without it.
+    /// All socket options, where a rule changes none.
     #[must_use]
-    pub fn is_changed(&self) -> bool {
-        !self.changed.is_empty()
+    #[inline]
+    pub fn unchanged(&self) -> Option<&[Planned]> {
+        self.changed.is_empty().then_some(&self.under.plan)
     }
 
-    /// The same with what the rule says, beside what holds without it.
-    #[inline]
-    fn merged(&self, mut each: impl FnMut(&Planned)) {
-        let mut under = self.under.plan.iter().filter(|planned| !self.changed.has(planned.row)).peekable();
-        for change in self.changes() {
-            while let Some(before) = under.next_if(|planned| change::order(planned.row) < change::order(change.row())) {
-                each(before);
-            }
-            if let Some(planned) = self.planned_by(*change) {
-                each(&planned);
+    /// The next step of a walk, in the order of the table. No iterator: a hook has little stack, and what it does with an option
+    /// shall not need that of the walk as well.
+    #[inline(never)]
+    pub fn next(&self, walk: &mut Walk) -> Option<Step<'_>> {
+        loop {
+            let under = self.under.plan.get(usize::from(walk.under));
+            let change = self.changes().get(usize::from(walk.over));
+            match (under, change) {
+                (Some(under), change)
+                    if change.is_none_or(|change| change::order(under.row) < change::order(change.row())) =>
+                {
+                    walk.under += 1;
+                    if walk.stops_at(&under.option) && !self.changed.has(under.row) {
+                        return Some(Step::Planned(under));
+                    }
+                }
+                (_, Some(change)) => {
+                    walk.over += 1;
+                    if change.option().is_some_and(|option| walk.stops_at(option)) {
+                        return Some(Step::Said(*change));
+                    }
+                }
+                (_, None) => return None,
             }
         }
-        under.for_each(each);
     }
 
+    /// What a rule says of a socket option; none is the kernel's value.
+    #[must_use]
     #[inline(never)] // for the stack, as above
-    fn planned_by(&self, change: Change) -> Option<Planned> {
-        Planned::new(change.row(), &self.under.changes.value(change)?)
+    pub fn planned_by(&self, said: Change) -> Option<Planned> {
+        Planned::new(said.row(), &self.under.changes.value(said)?)
     }
 
     /// The options that socket(2) applies, those of [`Stages::SOCKET`]; none if a rule may say something of them.
@@ -365,25 +412,6 @@ impl Profile {
     #[inline]
     pub fn on_socket(&self) -> Option<&[Planned]> {
         self.under.plan.get(..self.under.on_socket).filter(|_| self.changed.is_empty())
-    }
-
-    /// What is done with each option that a stage applies to a socket that has passed these. What bind(2) has applied,
-    /// listen(2) need not.
-    #[inline]
-    pub fn at(&self, stage: Stages, passed: Stages, mut each: impl FnMut(&Planned)) {
-        let done = if stage == Stages::LISTEN && passed.contains(Stages::BIND) { Stages::BIND } else { Stages::NONE };
-        let mut of_stage = |planned: &Planned| {
-            if planned.option.stages.contains(stage) && !planned.option.stages.contains(done) {
-                each(planned);
-            }
-        };
-        self.each(&mut of_stage);
-        if stage == Stages::ACCEPT
-            && self.inherits_too_much()
-            && let Some(none) = none_on_accept()
-        {
-            of_stage(&none);
-        }
     }
 
     /// Whether a stage applies any option to a socket that has passed these.
@@ -402,7 +430,8 @@ impl Profile {
     }
 
     /// Whether an accepted socket inherits an `ACCEPT_TIMEOUT` that is to be taken off (`RECV_TIMEOUT` does so as well).
-    fn inherits_too_much(&self) -> bool {
+    #[must_use]
+    pub fn inherits_too_much(&self) -> bool {
         self.set.has(ACCEPT_TIMEOUT) && !self.set.has(RECV_TIMEOUT)
     }
 
@@ -410,13 +439,17 @@ impl Profile {
     #[must_use]
     #[inline(never)]
     pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
-        let mut found = None;
-        self.each(|p| {
-            if found.is_none() && p.option.is(level, optname) && p.option.stages.contains(passed) {
-                found = Some(*p);
+        let mut walk = Walk::over(passed, Stages::NONE);
+        while let Some(step) = self.next(&mut walk) {
+            match step {
+                Step::Planned(planned) if planned.option.is(level, optname) => return Some(*planned),
+                Step::Said(said) if said.option().is_some_and(|option| option.is(level, optname)) => {
+                    return self.planned_by(said);
+                }
+                _ => {}
             }
-        });
-        found
+        }
+        None
     }
 
     /// Whether nothing holds.
@@ -429,7 +462,8 @@ impl Profile {
 /// Set on an accepted socket to take off the `ACCEPT_TIMEOUT` that it has inherited from its listener. It is not a value that
 /// has to hold: what the program sets afterwards stays.
 #[cold]
-fn none_on_accept() -> Option<Planned> {
+#[must_use]
+pub fn none_on_accept() -> Option<Planned> {
     let none = Planned::new(ACCEPT_TIMEOUT, &Value::Int(0))?;
     Some(Planned { option: Sockopt { stages: Stages::ACCEPT, ..none.option }, ..none })
 }

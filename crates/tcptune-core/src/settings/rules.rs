@@ -7,9 +7,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::{BitAnd, BitXor};
 
 use ipnet::IpNet;
+
+use crate::settings::matches::{Comparison, Ports, Prefix, Table};
 
 /// Which end of a connection a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,125 +61,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A network as address and mask, both in the machine's byte order; the default contains every address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Prefix<A> {
-    /// Its address.
-    pub network: A,
-    /// The bits that count.
-    pub mask: A,
-}
-
-impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Prefix<A> {
-    #[inline]
-    fn contains(self, address: A) -> bool {
-        (self.network ^ address) & self.mask == A::default()
-    }
-}
-
-/// Ports from `first` on, and so many more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// The first.
-    pub first: u16,
-    /// How many follow.
-    pub more: u16,
-}
-
-/// What a rule compares of a client of one address family, and the profile that then holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Comparison<A> {
-    /// Its peer.
-    pub dst: Prefix<A>,
-    /// Its peer's port.
-    pub ports: Ports,
-    /// Its own address.
-    pub src: Prefix<A>,
-    /// Index of the profile.
-    pub profile: u32,
-}
-
-impl Ports {
-    /// Any port.
-    pub const ALL: Self = Self { first: 0, more: u16::MAX };
-
-    fn new((first, last): (u16, u16)) -> Self {
-        Self { first, more: last.saturating_sub(first) }
-    }
-
-    #[inline]
-    fn contains(self, port: u16) -> bool {
-        port.wrapping_sub(self.first) <= self.more
-    }
-}
-
-/// The rules for clients of one address family, in order. What most rules differ in is looked at first, and lies close
-/// together; each is a comparison without a branch. `src` is empty unless a rule looks at it.
-#[derive(Debug, Default)]
-#[allow(clippy::disallowed_types, reason = "made at start-up")]
-struct Table<A> {
-    dst: Vec<Prefix<A>>,
-    ports: Vec<Ports>,
-    src: Vec<Prefix<A>>,
-    profiles: Vec<u32>,
-}
-
-impl<A: Copy + BitXor<Output = A> + BitAnd<Output = A> + Default + PartialEq> Table<A> {
-    /// Adds a rule; `room` for so many is made before the first.
-    fn push(&mut self, room: usize, dst: Prefix<A>, ports: Ports, src: Prefix<A>, profile: u32) {
-        if self.dst.is_empty() {
-            self.dst.reserve_exact(room);
-            self.ports.reserve_exact(room);
-            self.profiles.reserve_exact(room);
-        }
-        if !self.src.is_empty() || src != Prefix::default() {
-            self.look_at_src();
-            self.src.push(src);
-        }
-        self.dst.push(dst);
-        self.ports.push(ports);
-        self.profiles.push(profile);
-    }
-
-    /// From now on `src` has an entry for each rule.
-    #[inline(never)]
-    fn look_at_src(&mut self) {
-        if self.src.is_empty() {
-            self.src.reserve_exact(self.dst.capacity());
-        }
-        self.src.resize(self.dst.len(), Prefix::default());
-    }
-
-    fn append(&mut self, other: &mut Self) {
-        if !self.src.is_empty() || !other.src.is_empty() {
-            self.look_at_src();
-            other.look_at_src();
-        }
-        self.dst.append(&mut other.dst);
-        self.ports.append(&mut other.ports);
-        self.src.append(&mut other.src);
-        self.profiles.append(&mut other.profiles);
-    }
-
-    fn comparisons(&self) -> impl Iterator<Item = Comparison<A>> {
-        let src = self.src.iter().copied().chain(std::iter::repeat(Prefix::default()));
-        let rules = self.dst.iter().zip(&self.ports).zip(src).zip(&self.profiles);
-        rules.map(|(((dst, ports), src), profile)| Comparison { dst: *dst, ports: *ports, src, profile: *profile })
-    }
-
-    fn find(&self, address: A, port: u16, src: A) -> Option<u32> {
-        let mut rules = self.dst.iter().zip(&self.ports);
-        let at = if self.src.is_empty() {
-            rules.position(|(dst, ports)| dst.contains(address) & ports.contains(port))?
-        } else {
-            rules
-                .zip(&self.src)
-                .position(|((dst, ports), own)| dst.contains(address) & ports.contains(port) && own.contains(src))?
-        };
-        self.profiles.get(at).copied()
-    }
-}
-
 /// A rule for listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Listener {
@@ -203,8 +85,8 @@ pub struct Rules {
 #[derive(Debug, Default)]
 #[allow(clippy::disallowed_types, reason = "made at start-up")]
 struct Tables {
-    clients_v4: Table<u32>,
-    clients_v6: Table<u128>,
+    clients_v4: Table<u32, 1>,
+    clients_v6: Table<u128, 4>,
     servers: Vec<Listener>,
     /// Whether a client's own address is asked for.
     src: bool,
@@ -243,10 +125,10 @@ impl Tables {
         let Conditions { dst, src, ports, role } = conditions;
         // Most rules look at one IPv4 network, and at a port or none.
         if let ([net @ IpNet::V4(_)], [], [] | [_], None | Some(Role::Client)) = (&dst[..], &src[..], &ports[..], role)
-            && let Some(net) = v4(Some(net))
+            && let Some(dst) = v4(Some(net))
         {
-            let ports = ports.first().copied().map_or(Ports::ALL, Ports::new);
-            return self.clients_v4.push(self.room, net, ports, Prefix::default(), profile);
+            let (ports, src) = (ports.first().copied().map_or(Ports::ALL, Ports::new), Prefix::default());
+            return self.clients_v4.push(self.room, Comparison { dst, ports, src, profile });
         }
         self.src |= !src.is_empty() && *role != Some(Role::Server);
         for src in each(src) {
@@ -264,10 +146,10 @@ impl Tables {
                 for dst in each(dst) {
                     // An IPv4 peer is reached from an IPv4 address.
                     if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
-                        self.clients_v4.push(self.room, dst, ports, src, profile);
+                        self.clients_v4.push(self.room, Comparison { dst, ports, src, profile });
                     }
                     if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
-                        self.clients_v6.push(self.room, dst, ports, src, profile);
+                        self.clients_v6.push(self.room, Comparison { dst, ports, src, profile });
                     }
                 }
             }
@@ -276,45 +158,51 @@ impl Tables {
 
     /// Adds the rules of others behind these.
     fn append(&mut self, mut others: Self) {
-        self.clients_v4.append(&mut others.clients_v4);
-        self.clients_v6.append(&mut others.clients_v6);
+        self.clients_v4.append(&others.clients_v4);
+        self.clients_v6.append(&others.clients_v6);
         self.servers.append(&mut others.servers);
         self.src |= others.src;
     }
 
     /// Numbers the profiles from another one on.
     fn shift(&mut self, by: u32) {
-        let profiles = self.clients_v4.profiles.iter_mut().chain(&mut self.clients_v6.profiles);
+        let profiles = self.clients_v4.profiles().chain(self.clients_v6.profiles());
         profiles.chain(self.servers.iter_mut().map(|rule| &mut rule.profile)).for_each(|profile| *profile += by);
     }
 
     fn is_empty(&self) -> bool {
-        self.clients_v4.dst.is_empty() && self.clients_v6.dst.is_empty() && self.servers.is_empty()
+        self.clients_v4.is_empty() && self.clients_v6.is_empty() && self.servers.is_empty()
     }
 
-    fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> Option<u32> {
+    // Several functions, for the stack: a connect has little.
+
+    fn find(&self, endpoint: &Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> Option<u32> {
         match endpoint {
-            Endpoint::Client(peer) => {
-                let src = if self.src { local().map(|src| src.to_canonical()) } else { None };
-                // Not bound yet, or of the other family: as unspecified.
-                match peer.ip().to_canonical() {
-                    IpAddr::V4(v4) => {
-                        let src = if let Some(IpAddr::V4(src)) = src { src.to_bits() } else { 0 };
-                        self.clients_v4.find(v4.to_bits(), peer.port(), src)
-                    }
-                    IpAddr::V6(v6) => {
-                        let src = if let Some(IpAddr::V6(src)) = src { src.to_bits() } else { 0 };
-                        self.clients_v6.find(v6.to_bits(), peer.port(), src)
-                    }
-                }
+            Endpoint::Client(peer) => self.find_client(peer, if self.src { local() } else { None }),
+            Endpoint::Server(own) => self.find_server(own),
+        }
+    }
+
+    #[inline(never)]
+    fn find_client(&self, peer: &SocketAddr, src: Option<IpAddr>) -> Option<u32> {
+        // Not bound yet, or of the other family: as unspecified.
+        match (peer.ip().to_canonical(), src.map(|src| src.to_canonical())) {
+            (IpAddr::V4(v4), src) => {
+                let src = if let Some(IpAddr::V4(src)) = src { src.to_bits() } else { 0 };
+                self.clients_v4.find(v4.to_bits(), peer.port(), src)
             }
-            Endpoint::Server(own) => {
-                let (ip, port) = (own.ip().to_canonical(), own.port());
-                let holds =
-                    |rule: &&Listener| rule.ports.contains(port) && rule.src.is_none_or(|net| net.contains(&ip));
-                self.servers.iter().find(holds).map(|rule| rule.profile)
+            (IpAddr::V6(v6), src) => {
+                let src = if let Some(IpAddr::V6(src)) = src { src.to_bits() } else { 0 };
+                self.clients_v6.find(v6.to_bits(), peer.port(), src)
             }
         }
+    }
+
+    #[inline(never)]
+    fn find_server(&self, own: &SocketAddr) -> Option<u32> {
+        let (ip, port) = (own.ip().to_canonical(), own.port());
+        let holds = |rule: &&Listener| rule.ports.contains(port) && rule.src.is_none_or(|net| net.contains(&ip));
+        self.servers.iter().find(holds).map(|rule| rule.profile)
     }
 }
 
@@ -375,7 +263,7 @@ impl Rules {
 
     /// The profile of the first rule that matches. `local` is asked for a client's own address where a rule needs it.
     /// A v4-mapped IPv6 address is the IPv4 address (RFC 4291, section 2.5.5.2).
-    pub fn find(&self, endpoint: Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> u32 {
+    pub fn find(&self, endpoint: &Endpoint, local: impl FnOnce() -> Option<IpAddr>) -> u32 {
         self.tables.as_ref().and_then(|tables| tables.find(endpoint, local)).unwrap_or(self.fallback)
     }
 }
@@ -420,11 +308,11 @@ mod tests {
     }
 
     fn client(rules: &Rules, peer: &str) -> u32 {
-        rules.find(Endpoint::Client(peer.parse().expect("a peer")), || None)
+        rules.find(&Endpoint::Client(peer.parse().expect("a peer")), || None)
     }
 
     fn server(rules: &Rules, own: &str) -> u32 {
-        rules.find(Endpoint::Server(own.parse().expect("an address")), || None)
+        rules.find(&Endpoint::Server(own.parse().expect("an address")), || None)
     }
 
     #[test]
@@ -470,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_source_is_asked_for_only_where_a_rule_needs_it() {
-        let peer = Endpoint::Client("10.0.0.1:80".parse().expect("a peer"));
+        let peer = &Endpoint::Client("10.0.0.1:80".parse().expect("a peer"));
         let without = rules(&[Conditions { role: Some(Role::Client), ..Conditions::default() }]);
         assert_eq!(without.find(peer, || unreachable!()), 1);
         let with = rules(&[Conditions { src: nets(&["10.9.0.0/16"]), ..Conditions::default() }]);

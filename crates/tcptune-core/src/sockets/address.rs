@@ -110,6 +110,13 @@ pub fn local(fd: c_int) -> Option<SocketAddr> {
     asked(|room| network::own_name(fd, room))
 }
 
+/// The same without the port.
+#[must_use]
+#[inline(never)] // for the stack: a connect has little
+pub fn local_ip(fd: c_int) -> Option<IpAddr> {
+    local(fd).map(|local| local.ip())
+}
+
 /// The peer of `fd`, if it is connected.
 #[must_use]
 pub fn peer(fd: c_int) -> Option<SocketAddr> {

@@ -13,39 +13,78 @@ use crate::options::phase::Stages;
 use crate::options::table::{SOCKET_OPTIONS, Since, Sockopt};
 use crate::options::value::Value;
 use crate::options::wire::Wire;
-use crate::settings::profile::{Planned, Precedence, Profile};
+use crate::say;
+use crate::settings::profile::{Change, Planned, Precedence, Profile, Step, Walk, none_on_accept};
 use crate::sockets::address;
 use crate::sockets::descriptor::{Fact, Mark};
 use crate::sockets::family::Family;
 use crate::sockets::real::Real;
-use crate::system::{errno, files, network};
+use crate::system::{errno, files, messages, network};
 
 /// Applies the options of a stage, except those that the program has set itself where its values win. Leaves `errno`
 /// alone.
 pub fn stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
-    if profile.is_changed() {
-        stage_of_rule(real, profile, fd, mark, stage);
-    } else {
-        whole_stage(real, profile, fd, mark, stage);
+    errno::preserved(|| {
+        let mut walk = Walk::over(stage, mark.passed());
+        if let Some(plan) = profile.unchanged() {
+            unchanged(real, profile, fd, mark, (plan, walk));
+        } else {
+            while let Some(step) = profile.next(&mut walk) {
+                match step {
+                    Step::Planned(planned) => unless_programs(real, profile, fd, mark, planned),
+                    Step::Said(said) => of_rule(real, profile, fd, mark, said),
+                }
+            }
+        }
+        if stage == Stages::ACCEPT && profile.inherits_too_much() {
+            no_accept_timeout(real, profile, fd, mark);
+        }
+    });
+}
+
+/// What is done with each option that a stage applies to a socket that has passed none.
+pub fn each(profile: &Profile, stage: Stages, mut work: impl FnMut(&Planned)) {
+    let mut walk = Walk::over(stage, Stages::NONE);
+    while let Some(step) = profile.next(&mut walk) {
+        match step {
+            Step::Planned(planned) => work(planned),
+            Step::Said(said) => _ = profile.planned_by(said).as_ref().map(&mut work),
+        }
     }
 }
 
-// Two functions, for the stack: a connect has little.
+// For the stack, not inlined: a connect has little.
 
 #[inline(never)]
-fn stage_of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
-    whole_stage(real, profile, fd, mark, stage);
+fn unchanged(real: &Real, profile: &Profile, fd: c_int, mark: Mark, (plan, walk): (&[Planned], Walk)) {
+    for planned in plan.iter().filter(|planned| walk.stops_at(&planned.option)) {
+        if !is_programs(real, profile, fd, mark, planned) {
+            one(real, fd, mark, planned);
+        }
+    }
 }
 
-#[inline]
-fn whole_stage(real: &Real, profile: &Profile, fd: c_int, mark: Mark, stage: Stages) {
-    errno::preserved(|| {
-        profile.at(stage, mark.passed(), |p| {
-            if !is_programs(real, profile, fd, mark, p) {
-                one(real, fd, mark, p);
-            }
-        });
-    });
+#[inline(never)]
+fn of_rule(real: &Real, profile: &Profile, fd: c_int, mark: Mark, said: Change) {
+    let planned = profile.planned_by(said);
+    if let Some(planned) = &planned {
+        unless_programs(real, profile, fd, mark, planned);
+    }
+}
+
+#[inline(never)]
+fn unless_programs(real: &Real, profile: &Profile, fd: c_int, mark: Mark, planned: &Planned) {
+    if !is_programs(real, profile, fd, mark, planned) {
+        one(real, fd, mark, planned);
+    }
+}
+
+/// Takes the `ACCEPT_TIMEOUT` off that an accepted socket has inherited.
+#[cold]
+fn no_accept_timeout(real: &Real, profile: &Profile, fd: c_int, mark: Mark) {
+    if let Some(none) = none_on_accept() {
+        unless_programs(real, profile, fd, mark, &none);
+    }
 }
 
 /// The same for the options of socket(2).
@@ -69,6 +108,7 @@ pub fn is_programs(real: &Real, profile: &Profile, fd: c_int, mark: Mark, planne
 
 /// Whether the socket has a timeout that is shorter than this one.
 #[must_use]
+#[inline(never)] // for the stack: a connect has little
 pub fn is_shorter(real: &Real, fd: c_int, planned: &Planned) -> bool {
     let Value::Int(ours) = planned.value() else { return false };
     timeout(real, fd, planned).is_some_and(|on_socket| on_socket < ours)
@@ -109,13 +149,14 @@ fn of_both_families(real: &Real, fd: c_int, mark: Mark, planned: &Planned) {
 #[inline]
 fn at_level(real: &Real, fd: c_int, mark: Mark, planned: &Planned, option: (c_int, c_int)) {
     match real.set(fd, option.0, option.1, &planned.payload) {
-        Ok(()) if log::log_enabled!(log::Level::Debug) => read_back(real, fd, planned, option),
+        Ok(()) if messages::debugging() => read_back(real, fd, planned, option),
         Ok(()) => {}
         Err(error) => refused(fd, mark, planned, error),
     }
 }
 
 /// Takes our `SO_SNDTIMEO` off.
+#[inline(never)] // for the stack, as above
 pub fn no_send_timeout(real: &Real, fd: c_int) {
     if let Some(none) = Wire::Timeval.encode(&Value::Int(0)) {
         let _ = real.set(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &none);
@@ -128,10 +169,10 @@ pub fn source(real: &Real, fd: c_int, mark: Mark, source: IpAddr) {
     // Without it bind would take a port that no other connection may use, whatever its peer.
     let _ = real.set_int(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
     match address::bind(fd, mark.is(Fact::V6), source) {
-        Ok(()) => log::debug!("fd {fd}: comes from {source}"),
+        Ok(()) => say!(Debug, "fd {fd}: comes from {source}"),
         Err(error) if WARNED.first_time(error) => {
             let named = errno::Named(error);
-            log::warn!("TCPTUNE_SOURCE={source}: bind is refused with {named}; connects go on without it");
+            say!(Warn, "TCPTUNE_SOURCE={source}: bind is refused with {named}; connects go on without it");
         }
         Err(_) => {}
     }
@@ -169,7 +210,7 @@ pub fn inherited(real: &Real, profile: &Profile, listener: c_int, fd: c_int) -> 
     errno::preserved(|| {
         let value = |fd, p: &Planned| real.get(fd, p.option.level, p.option.optname);
         let mut same = None;
-        profile.at(Stages::SOCKET, Stages::NONE, |p| {
+        each(profile, Stages::SOCKET, |p| {
             same = same.or_else(|| Some(value(fd, p) == value(listener, p)));
         });
         same.unwrap_or(true)
@@ -210,7 +251,7 @@ pub fn is(fd: c_int, mark: Mark) -> bool {
 #[cold]
 pub fn show(real: &Real, profile: &Profile, fd: c_int) {
     errno::preserved(|| {
-        profile.at(Stages::SOCKET, Stages::NONE, |planned| {
+        each(profile, Stages::SOCKET, |planned| {
             read_back(real, fd, planned, (planned.option.level, planned.option.optname));
         });
     });

@@ -136,8 +136,7 @@ unsafe extern "C" fn give_back(lent: *mut c_void) {
 /// Waits for an attempt that goes on.
 #[inline(never)]
 fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
-    let identity = Identity::of(call.fd);
-    let is_the_same = || Identity::of(call.fd) == identity;
+    let socket = socket(call.fd);
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
     let own = timeout(call.fd, libc::SO_SNDTIMEO);
     let limit = u64::from(ms.unsigned_abs()) * 1_000_000;
@@ -148,12 +147,12 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     let deadline = nanoseconds().saturating_add(limit);
     let handled = own.is_none().then(Handled::now);
     loop {
-        let ended = signals_heeded(call, deadline, handled.as_ref(), &is_the_same);
+        let ended = signals_heeded(call, deadline, handled.as_ref(), socket);
         let over = left(deadline) == 0;
         return match ended {
             Wait::Interrupted => Err(libc::EINTR),
             // poll(2) reports on whichever socket has the number when it returns.
-            _ if !is_the_same() => Err(if over { at_the_end } else { libc::EBADF }),
+            _ if self::socket(call.fd) != socket => Err(if over { at_the_end } else { libc::EBADF }),
             // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
             Wait::Ready => but_connected(call.again()),
             Wait::Failed => Err(failure(call)),
@@ -175,12 +174,17 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
 /// Waits for a connecting socket as a blocking call other than connect does, up to `limit` nanoseconds. Returns whether a
 /// signal handler has interrupted it: any handler where the socket has a timeout of its own (signal(7)).
 #[must_use]
+#[inline(never)] // for the stack: a signal handler may have little
 pub fn is_interrupted(call: &Call<'_>, limit: u64, has_timeout: bool) -> bool {
-    let identity = Identity::of(call.fd);
-    let is_the_same = || Identity::of(call.fd) == identity;
+    let socket = socket(call.fd);
     let handled = (!has_timeout).then(Handled::now);
     let deadline = nanoseconds().saturating_add(limit);
-    matches!(signals_heeded(call, deadline, handled.as_ref(), &is_the_same), Wait::Interrupted)
+    matches!(signals_heeded(call, deadline, handled.as_ref(), socket), Wait::Interrupted)
+}
+
+/// Which socket a descriptor is, as a number; 0 if that cannot be told.
+fn socket(fd: c_int) -> u64 {
+    Identity::of(fd).map_or(0, Identity::number)
 }
 
 enum Wait {
@@ -200,14 +204,17 @@ fn left(deadline: u64) -> u64 {
 
 /// Waits as a blocking connect(2) does: only a handler without `SA_RESTART` ends it. With `SO_SNDTIMEO` every handler
 /// does (signal(7)), and none is looked up.
-#[inline(never)]
-fn signals_heeded(call: &Call<'_>, deadline: u64, handled: Option<&Handled>, is_the_same: &dyn Fn() -> bool) -> Wait {
-    let Some(handled) = handled else {
-        return poll(call, left(deadline));
-    };
-    if handled.interrupting != 0 {
-        return in_slices(call, deadline, handled, is_the_same);
+#[inline] // for the stack: it has no frame of its own
+fn signals_heeded(call: &Call<'_>, deadline: u64, handled: Option<&Handled>, socket: u64) -> Wait {
+    match handled {
+        None => poll(call, left(deadline)),
+        Some(handled) if handled.interrupting != 0 => in_slices(call, deadline, handled, socket),
+        Some(_) => restarted(call, deadline),
     }
+}
+
+#[inline(never)] // for the stack of the others
+fn restarted(call: &Call<'_>, deadline: u64) -> Wait {
     match poll(call, left(deadline)) {
         Wait::Interrupted => Wait::Over,
         wait => wait,
@@ -223,7 +230,7 @@ const SLICE_OF_LIBC: u64 = 50_000_000;
 /// Waits where there are handlers of both kinds. Nothing tells afterwards which one ended ppoll(2), so those that
 /// restart are held back in it, and have their turn after each slice; those that interrupt run nowhere else.
 #[inline(never)]
-fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, is_the_same: &dyn Fn() -> bool) -> Wait {
+fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, socket: u64) -> Wait {
     let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
     let both = handled.mask | handled.restarting | handled.interrupting;
     signals::set_mask(both);
@@ -233,7 +240,7 @@ fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, is_the_same: &dy
             signals::set_mask(both);
         }
         match ppoll(call, left(deadline).min(slice), handled.mask | handled.restarting) {
-            Wait::Over if left(deadline) != 0 && is_the_same() => {}
+            Wait::Over if left(deadline) != 0 && self::socket(call.fd) == socket => {}
             wait => break wait,
         }
     };
@@ -250,7 +257,7 @@ fn poll(call: &Call<'_>, left: u64) -> Wait {
     outcome(r, poll.revents)
 }
 
-#[inline(never)]
+#[inline]
 fn ppoll(call: &Call<'_>, left: u64, mask: u64) -> Wait {
     let mut poll = libc::pollfd { fd: call.fd, events: libc::POLLOUT, revents: 0 };
     let left = libc::timespec { tv_sec: 0, tv_nsec: left.try_into().unwrap_or(0) }; // less than a second

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use libc::c_int;
 
+use crate::say;
 use crate::sockets::apply;
 use crate::sockets::slots::{Slots, Zeroes};
 use crate::system::clock::nanoseconds;
@@ -192,6 +193,15 @@ impl Counts {
         None
     }
 
+    /// A connect to this peer has timed out after so many milliseconds.
+    #[inline(never)] // for the stack: a connect has little
+    fn add(&self, peer: SocketAddr, ms: u64) {
+        if let Some(of_it) = self.peer(peer) {
+            of_it.times.fetch_add(1, Ordering::Relaxed);
+            of_it.slowest.fetch_max(ms.max(1), Ordering::Relaxed);
+        }
+    }
+
     /// New ones. Before Linux 4.14, or without memory, they are not wiped in a child (madvise(2), `MADV_WIPEONFORK`).
     fn wiped_on_fork() -> &'static Self {
         static OTHERWISE: Counts = Counts::none();
@@ -304,11 +314,8 @@ impl Stats {
         self.totals().timed_out();
         let Some((start, peer)) = self.begun.get(fd).and_then(Connect::get) else { return };
         let ms = nanoseconds().saturating_sub(start) / 1_000_000;
-        log::info!("fd {fd}: connect to {peer} timed out after {}.{:03} s", ms / 1000, ms % 1000);
-        if let Some(of_it) = self.counts.peer(peer) {
-            of_it.times.fetch_add(1, Ordering::Relaxed);
-            of_it.slowest.fetch_max(ms.max(1), Ordering::Relaxed);
-        }
+        say!(Info, "fd {fd}: connect to {peer} timed out after {}.{:03} s", ms / 1000, ms % 1000);
+        self.counts.add(peer, ms);
     }
 
     fn slowest(&self) -> Option<(u64, SocketAddr)> {

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod errno;
 pub mod files;
 pub mod memory;
+pub mod messages;
 pub mod network;
 pub mod note;
 pub mod process;

@@ -31,6 +31,7 @@ pub fn mask() -> u64 {
 }
 
 /// Makes a set the calling thread's mask, and gives the one before.
+#[inline(never)] // for the stack: a connect has little
 pub fn set_mask(set: u64) -> u64 {
     let mut before = 0u64;
     // SAFETY: live sets of the size given.
@@ -48,6 +49,7 @@ pub fn block(set: u64) -> u64 {
 
 /// The signals that wait to be delivered.
 #[must_use]
+#[inline(never)] // for the stack, as above
 pub fn pending() -> u64 {
     let mut pending = 0u64;
     // SAFETY: a live set of the size given.

@@ -82,7 +82,7 @@ pub fn text_holds(text: &str) {
     wrong.iter().for_each(is_one_short_line);
     for peer in ["127.0.0.1:80", "[::1]:65535", "10.1.2.3:0"].map(|peer| peer.parse().expect("an address")) {
         for endpoint in [Endpoint::Client(peer), Endpoint::Server(peer)] {
-            assert!(settings.profile(settings.rules.find(endpoint, || Some(peer.ip()))).is_some());
+            assert!(settings.profile(settings.rules.find(&endpoint, || Some(peer.ip()))).is_some());
         }
     }
 }

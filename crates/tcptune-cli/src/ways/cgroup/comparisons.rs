@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tcptune_core::settings::rules::{Comparison, Listener, Ports, Prefix};
+use tcptune_core::settings::matches::{Comparison, Ports, Prefix};
+use tcptune_core::settings::rules::Listener;
 
 use super::assembler::{FP, Helper, Is, Label, Op, R0, R1, R2, R4, R5, R6, R9, Reg, Size};
 use super::layout::Asm;

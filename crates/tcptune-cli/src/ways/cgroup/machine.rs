@@ -160,10 +160,10 @@ fn rules_find_in_the_kernel_what_they_find_in_the_library() {
             });
             let (peer, own) = (SocketAddr::new(peer, dice.roll(24) as u16), SocketAddr::new(own, dice.roll(24) as u16));
             let context = context(peer, own);
-            let wanted = rules.find(Endpoint::Client(peer), || Some(own.ip()));
+            let wanted = rules.find(&Endpoint::Client(peer), || Some(own.ip()));
             assert_eq!(run(&of_client, &context), u64::from(wanted), "{peer} from {own}: {rules:#?}");
             found[wanted as usize] += 1;
-            let wanted = rules.find(Endpoint::Server(own), || None);
+            let wanted = rules.find(&Endpoint::Server(own), || None);
             assert_eq!(run(&of_server, &context), u64::from(wanted), "at {own}: {rules:#?}");
         }
     }

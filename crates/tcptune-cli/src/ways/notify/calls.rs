@@ -108,7 +108,7 @@ impl Calls {
         if let Some(held) = everywhere(settings) {
             return Some(held);
         }
-        let index = settings.rules.find(endpoint, || address::local(socket.raw()).map(|local| local.ip()));
+        let index = settings.rules.find(&endpoint, || address::local(socket.raw()).map(|local| local.ip()));
         let profile = settings.profile(index)?;
         if let Some(place) = self.shared.place(socket.cookie) {
             place.profile = index + 1;
@@ -361,7 +361,7 @@ fn at_connect(profile: &Profile, socket: &Socket) -> bool {
     }
     let waits = files::status_flags(socket.raw()).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
     let mut later = false;
-    profile.at(Stages::CONNECT, Stages::NONE, |planned| {
+    apply::each(profile, Stages::CONNECT, |planned| {
         let option = &planned.option;
         // SO_SNDTIMEO bounds a connect that waits (socket(7)), and the handshake undoes TCP_QUICKACK.
         if option.is(libc::IPPROTO_TCP, libc::TCP_QUICKACK) || (waits && option.is(libc::SOL_SOCKET, libc::SO_SNDTIMEO))

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::c_int;
 
+use crate::say;
 use crate::sockets::apply;
 use crate::sockets::connect::Call;
 use crate::sockets::real::Real;
@@ -224,7 +225,7 @@ impl Attempts {
         let put_back = || {
             let after = slot.attempt().after.unwrap_or(0);
             let _ = set_user_timeout(real, fd, after);
-            log::debug!("fd {fd}: the attempt is over; TCP_USER_TIMEOUT is {after}ms again");
+            say!(Debug, "fd {fd}: the attempt is over; TCP_USER_TIMEOUT is {after}ms again");
         };
         if slot.is_held(state) && is_of(real, fd, attempt) {
             put_back();

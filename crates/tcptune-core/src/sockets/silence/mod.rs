@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use libc::c_int;
 
+use crate::say;
 use crate::settings::profile::Limits;
 use crate::sockets::address;
 use crate::sockets::slots::Slots;
 use crate::system::clock::{at_last_tick, nanoseconds};
 use crate::system::files::File;
-use crate::system::{errno, process};
+use crate::system::{errno, messages, process};
 use epoll::Deadlines;
 use pauses::Pauses;
 use slot::Slot;
@@ -264,7 +265,7 @@ impl Silence {
         if !verdict::is_over(silent, limit) {
             return Some(silent);
         }
-        let peer = if log::log_enabled!(log::Level::Debug) { address::peer(fd) } else { None };
+        let peer = if messages::debugging() { address::peer(fd) } else { None };
         let is_silent_still = |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(silence(fd), limit);
         let ended = slot.ending(|| match File::duplicate(fd) {
             // The duplicate has a number that no other thread knows, so it stays this socket's.
@@ -276,7 +277,8 @@ impl Silence {
         }
         if let Some(peer) = peer {
             let what = if wait == Wait::Receive { "no byte came" } else { "nothing was taken" };
-            log::debug!(
+            say!(
+                Debug,
                 "fd {fd}: {peer}: {what} for {}.{:03} s; the connection is ended",
                 silent / 1000,
                 silent % 1000
