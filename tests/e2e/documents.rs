@@ -54,6 +54,23 @@ fn each_guarantee_is_held_by_a_test_that_exists() {
     assert!(checked > 40, "only {checked} names found");
 }
 
+/// `[`NAME`]` in a page: the test that tries what stands there.
+#[test]
+fn each_test_that_a_page_names_exists() {
+    let (library, others) = (of_the_library(), of_the_crates());
+    for (page, least) in [("deploy", 15), ("troubleshooting", 10)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{page}.md"));
+        let text = fs::read_to_string(path).expect("a page");
+        let brackets = text.split("[`").skip(1).filter_map(|rest| rest.split_once("`]"));
+        let names: Vec<_> = brackets.flat_map(|(names, _)| names.split("`, `")).collect();
+        for name in &names {
+            let there = library.iter().chain(&others).any(|test| test.ends_with(&format!("::{name}")));
+            assert!(there, "docs/{page}.md names {name}, which is no test");
+        }
+        assert!(names.len() >= least, "{page}: only {names:?}");
+    }
+}
+
 /// The system calls that docs/system-calls.md names.
 fn documented() -> BTreeSet<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/system-calls.md")).expect("a page");

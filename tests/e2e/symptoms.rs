@@ -197,6 +197,64 @@ fn a_peer_that_sleeps_outlives_a_larger_keepcnt() {
     server.kill();
 }
 
+/// An answer takes 3 s: with a timeout of 1 s it is cut off, unless a rule leaves this server out.
+#[test]
+fn an_answer_that_is_right_but_slow_is_cut_off() {
+    let Some(namespace) = Namespace::or_skip("an_answer_that_is_right_but_slow_is_cut_off") else { return };
+    let script = "
+import socket, time
+s = socket.create_server(('127.0.0.1', 7000))
+print('listening', flush=True)
+while True:
+    c = s.accept()[0]
+    try: c.recv(100); time.sleep(3); c.sendall(b'x')
+    except OSError: pass";
+    let server = Program::python(script).inside(&namespace).limit(Duration::from_secs(60)).start();
+    server.printed("listening");
+    let client = "
+import socket
+s = socket.create_connection(('127.0.0.1', 7000))
+try: s.sendall(b'x'); print('answer=' + ('answered' if s.recv(1) == b'x' else 'closed'))
+except OSError as e: print('answer=' + type(e).__name__)";
+    let left_out = ("RULES", "port=7000 : recv_timeout=default");
+    for (settings, answer) in [
+        (None, "answered"),
+        (Some(&[("RECV_TIMEOUT", "1s")][..]), "TimeoutError"),
+        (Some(&[("RECV_TIMEOUT", "1s"), left_out]), "answered"),
+    ] {
+        let ended = Program::python(client).inside(&namespace).with(settings).run();
+        assert_eq!(ended.value("answer"), answer, "{settings:?}: {ended:#?}");
+    }
+    server.kill();
+}
+
+/// The first SYNs are lost: 1 s is not enough for the one that comes through.
+#[test]
+fn a_connect_timeout_that_is_too_short_gives_up() {
+    let Some(namespace) = Namespace::or_skip("a_connect_timeout_that_is_too_short_gives_up") else { return };
+    let server = server(&namespace, None);
+    let client = "
+import socket
+print('begins', flush=True)
+try: socket.create_connection(('127.0.0.1', 7000)); print('connect=connected')
+except OSError as e: print('connect=' + type(e).__name__)";
+    for (settings, then) in [
+        (None, "connected"),
+        (Some(&[("CONNECT_TIMEOUT", "1s")][..]), "TimeoutError"),
+        (Some(&[("CONNECT_TIMEOUT", "15s")]), "connected"),
+    ] {
+        namespace
+            .run("nft", &["table inet lost { chain in { type filter hook input priority 0; tcp dport 7000 drop; }; }"]);
+        let client = Program::python(client).inside(&namespace).with(settings).start();
+        client.printed("begins");
+        std::thread::sleep(Duration::from_secs(2));
+        namespace.run("nft", &["delete table inet lost"]);
+        let ended = client.wait();
+        assert_eq!(ended.value("connect"), then, "{settings:?}: {ended:#?}");
+    }
+    server.kill();
+}
+
 /// The page names each test of this file, and each case of the page names its test.
 #[test]
 fn the_page_and_these_tests_are_in_step() {

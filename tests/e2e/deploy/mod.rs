@@ -3,6 +3,7 @@
 mod cluster;
 mod containers;
 mod kubernetes;
+mod postfix;
 mod root;
 mod services;
 mod system_wide;

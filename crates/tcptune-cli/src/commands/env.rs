@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tcptune_core::options::ways::Ways;
 
 use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
@@ -29,7 +30,7 @@ pub fn command() -> Command {
         .long("unset")
         .action(ArgAction::SetTrue)
         .help("Print what takes the library and all settings out of the environment");
-    flags::with(command.arg(library::arg()).args([shell, unset]), |_| true, EXAMPLES)
+    flags::with(command.arg(library::arg()).args([shell, unset]), |_| true, Ways::ALL, EXAMPLES)
 }
 
 /// Prints it.

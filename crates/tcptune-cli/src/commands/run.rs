@@ -10,6 +10,7 @@ use std::ptr;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use tcptune_core::options::ways::Ways;
 use tcptune_core::settings::settled::Backend;
 
 use crate::commands::attach;
@@ -72,7 +73,7 @@ pub fn command() -> Command {
             )
             .arg(library::arg())
             .after_long_help(EXIT_STATUS);
-    flags::with(command, |_| true, EXAMPLES)
+    flags::with(command, |_| true, Ways::ALL, EXAMPLES)
 }
 
 /// Flags of `shell`.
@@ -84,6 +85,7 @@ pub fn shell_command() -> Command {
     flags::with(
         command,
         |_| true,
+        Ways::ALL,
         "  tcptune shell --connect-timeout 3s\n  tcptune shell --profile fast-fail --log info",
     )
 }

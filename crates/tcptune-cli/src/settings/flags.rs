@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tcptune_core::options::group::Group;
 use tcptune_core::options::table::{self, DOCS, OPTIONS, Opt, Own, PREFIX, Target};
 use tcptune_core::options::value::{Kind, Word};
+use tcptune_core::options::ways::Ways;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::diagnostic::{Diagnostic, Subject};
 use tcptune_core::settings::draft::Draft;
@@ -73,12 +74,13 @@ const EXAMPLES: [(Group, [&str; 2]); 8] = [
     (Group::Library, ["--log info", "--rule 'dst=10.0.0.0/8 : connect_timeout=2s'"]),
 ];
 
-/// A command with these flags, and examples of it.
-pub fn with(command: Command, wanted: fn(&Opt) -> bool, examples: &str) -> Command {
+/// A command with these flags, and examples of it; of settings those that one of these ways can set.
+pub fn with(command: Command, wanted: fn(&Opt) -> bool, ways: Ways, examples: &str) -> Command {
     let command = command.arg(profile::arg()).args(args(wanted));
     let is_there = |example: &&str| {
         let long = example.trim_start_matches('-').split(' ').next().unwrap_or_default();
-        command.get_arguments().any(|arg| arg.get_long() == Some(long))
+        let mut all = OPTIONS.iter().zip(&DOCS);
+        all.any(|(opt, doc)| name(opt) == long && wanted(opt) && doc.ways.contains(ways))
     };
     let mut groups = "Settings (all are in --help):".to_owned();
     for (group, both) in EXAMPLES {

@@ -166,11 +166,18 @@ pub struct Other {
     kind: i32,
 }
 
+/// r0 = 1; exit
+const NOTHING: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+
 impl Other {
     /// For socket operations, and does nothing.
     pub fn attach(group: &Group) -> Self {
-        // r0 = 1; exit
-        Self::of(group, 13, 3, &[[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]])
+        Self::of(group, *b"another_tool\0\0\0\0", 13, 3, &NOTHING)
+    }
+
+    /// The same of another version of tcptune.
+    pub fn version(group: &Group) -> Self {
+        Self::of(group, *b"tcptune_sockops\0", 13, 3, &NOTHING)
     }
 
     /// Refuses each setsockopt(2) whose value the kernel has shown to programs in part only.
@@ -182,10 +189,10 @@ impl Other {
             [0xb7, 0, 0, 0, 0, 0, 0, 0],     // r0 = 0
             [0x95, 0, 0, 0, 0, 0, 0, 0],     // exit
         ];
-        Self::of(group, 25, 22, &instructions)
+        Self::of(group, *b"another_tool\0\0\0\0", 25, 22, &instructions)
     }
 
-    fn of(group: &Group, program: u32, kind: i32, instructions: &[[u8; 8]]) -> Self {
+    fn of(group: &Group, name: [u8; 16], program: u32, kind: i32, instructions: &[[u8; 8]]) -> Self {
         #[repr(C)]
         #[derive(Default)]
         struct Load {
@@ -203,7 +210,7 @@ impl Other {
             count: u32::try_from(instructions.len()).expect("few"),
             instructions: instructions.as_ptr().addr() as u64,
             licence: licence.as_ptr().addr() as u64,
-            name: *b"another_tool\0\0\0\0",
+            name,
             more: [0, if program == 13 { 0 } else { kind.cast_unsigned() }],
             ..Load::default()
         };

@@ -102,13 +102,29 @@ fn the_root_needs_a_yes() {
     let pid = std::process::id().to_string();
     let root = mount().expect("a mount");
     let says = format!("the root: all programs of the machine ({}, ", root.display());
-    for place in
-        [["--pid", pid.as_str()], ["--cgroup", "/"], ["--cgroup", "."], ["--cgroup", root.to_str().expect("UTF-8")]]
-    {
+    for place in [["--pid", pid.as_str()], ["--cgroup", "/"], ["--cgroup", root.to_str().expect("UTF-8")]] {
         let ended = tcptune(&["attach", place[0], place[1], "--keepidle", "60"]);
         assert_eq!(ended.code, Some(2), "{place:?}: {ended:#?}");
         assert!(ended.stderr.contains(&says) && ended.stderr.contains(" processes in it"), "{place:?}: {ended:#?}");
     }
+}
+
+/// A name that is no cgroup's is not the root's either.
+#[test]
+fn the_root_is_named_only_by_its_name() {
+    if Group::or_skip("the_root_is_named_only_by_its_name").is_none() {
+        return;
+    }
+    let root = mount().expect("a mount");
+    for (directory, name) in [("/tmp", "."), ("/tmp", ".."), ("/", "sys/..")] {
+        let mut command = Command::new(TCPTUNE);
+        let ended = Ended::of(command.args(["detach", "--cgroup", name]).current_dir(directory));
+        assert_eq!(ended.code, Some(1), "{name:?}: {ended:#?}");
+        assert!(ended.stderr.contains("no cgroup of version 2"), "{name:?}: {ended:#?}");
+    }
+    let mut command = Command::new(TCPTUNE);
+    let ended = Ended::of(command.args(["detach", "--cgroup", "."]).current_dir(&root));
+    assert!(ended.stderr.contains(&format!("{}: nothing of tcptune is attached", root.display())), "{ended:#?}");
 }
 
 #[test]

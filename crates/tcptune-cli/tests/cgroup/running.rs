@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::group::{Group, client, listener, mount};
+use crate::group::{Group, Other, client, listener, mount};
 use crate::harness::{Ended, Running, TCPTUNE, eventually, inspect, real_python, socket};
 
 #[test]
@@ -29,6 +29,57 @@ fn a_server_that_runs_is_tuned_and_check_says_so() {
     assert_eq!(checked["tuned"], true, "{checked:#}");
     assert!(checked["attached"].as_str().is_some_and(|text| text.contains("KEEPIDLE=60s")), "{checked:#}");
     assert!(checked["attached"].as_str().is_some_and(|text| text.contains(group.word())), "{checked:#}");
+}
+
+#[test]
+fn check_says_that_another_version_has_attached_something() {
+    let Some(group) = Group::or_skip("check_says_that_another_version_has_attached_something") else { return };
+    let mut command = Command::new("sleep");
+    command.arg("60");
+    group.enter(&mut command);
+    let mut sleeping = command.spawn().expect("sleep runs");
+    let check = || Ended::of(Command::new(TCPTUNE).args(["check", "--json", &sleeping.id().to_string()])).any_json();
+    assert!(check()["attached"].is_null());
+    let other = Other::attach(&group);
+    assert!(check()["attached"].is_null(), "of another tool");
+    let version = Other::version(&group);
+    let text = check()["attached"].as_str().unwrap_or_default().to_owned();
+    assert!(text.contains(group.word()) && text.contains("by another version of tcptune"), "{text}");
+    drop((other, version));
+    sleeping.kill().and_then(|()| sleeping.wait()).expect("ended");
+}
+
+#[test]
+fn variables_count_as_flags_do() {
+    let Some(group) = Group::or_skip("variables_count_as_flags_do") else { return };
+    let (_v4, port) = listener("127.0.0.1");
+    let profile = ("TCPTUNE_PROFILE", "cloud-nat");
+    // What stands alone, or as a flag, wins over the profile.
+    for (variables, flags, idle) in [
+        (&[profile][..], &[][..], 120),
+        (&[profile, ("TCPTUNE_KEEPIDLE", "33")], &[], 33),
+        (&[profile], &["--keepidle", "44"], 44),
+        (&[profile], &["--profile", "fast-fail"], 5),
+        (&[("TCPTUNE_KEEPIDLE", "33")], &["--keepidle", "44"], 44),
+    ] {
+        let tcptune = |words: &[&str]| {
+            let mut command = Command::new(TCPTUNE);
+            command.args(words).args(flags).envs(variables.iter().copied());
+            command
+        };
+        let attached = Ended::of(&mut tcptune(&["attach", "--cgroup", group.word()]));
+        assert_eq!(attached.code, Some(0), "{attached:#?}");
+        assert_eq!(group.client(&["127.0.0.1", &port])["keepidle"], idle, "attach: {variables:?} {flags:?}");
+        group.detach();
+        let mut run = tcptune(&["run", "--backend", "cgroup"]);
+        let ran = Ended::of(run.arg(client()).args(["127.0.0.1", &port]));
+        assert_eq!(ran.json()["keepidle"], idle, "run: {variables:?} {flags:?}");
+    }
+    let mut command = Command::new(TCPTUNE);
+    command.args(["attach", "--cgroup", group.word()]).env("TCPTUNE_PROFILE", "cloudnat");
+    let ended = Ended::of(&mut command);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("no such profile; did you mean cloud-nat?"), "{ended:#?}");
 }
 
 #[test]

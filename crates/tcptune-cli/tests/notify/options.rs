@@ -22,6 +22,27 @@ fn a_connection_has_its_options() {
 }
 
 #[test]
+fn a_profile_of_the_environment_holds() {
+    let server = Server::start();
+    let own = tempfile::tempdir().expect("temporary directory");
+    std::fs::create_dir_all(own.path().join("tcptune")).expect("made");
+    std::fs::write(own.path().join("tcptune/mine.conf"), "# Mine\nkeepidle = 55\n").expect("written");
+    for (variables, flags, idle) in [
+        (&[("PROFILE", "cloud-nat")][..], &[][..], 120),
+        (&[("PROFILE", "cloud-nat"), ("KEEPIDLE", "33")], &[], 33),
+        (&[("PROFILE", "cloud-nat")], &["--keepidle", "44"], 44),
+        (&[("PROFILE", "cloud-nat")], &["--profile", "server"], 300),
+        (&[("PROFILE", "mine")], &[], 55),
+    ] {
+        let flags = [&["--backend", "notify"], flags].concat();
+        let mut run = run(users()[0], &flags, &probe("static-glibc"), &["blocking", server.port()]);
+        run.envs(variables.iter().map(|(name, value)| (format!("TCPTUNE_{name}"), value)));
+        let said = said(run.env("XDG_CONFIG_HOME", own.path())).ok().to_owned();
+        assert_eq!(numbers(&said)[3], idle, "{variables:?} {flags:?}");
+    }
+}
+
+#[test]
 fn without_a_setting_it_has_the_kernels() {
     let server = Server::start();
     let plain = said(Command::new(probe("static-glibc")).args(["blocking", server.port()])).ok().to_owned();

@@ -11,6 +11,7 @@ use comfy_table::{Cell, ColumnConstraint};
 use serde_json::{Value as Json, json};
 use tcptune_core::options::phase::Phases;
 use tcptune_core::options::table::{OPTIONS, Opt, Own, Target as Of};
+use tcptune_core::options::ways::Ways;
 
 use self::change::Change;
 use crate::commands::inspect::{address, duration, ended};
@@ -61,7 +62,7 @@ pub fn command() -> Command {
         .args([
             Arg::new("watch")
                 .long("watch")
-                .value_name("SECONDS")
+                .value_name("TIME")
                 .value_parser(|text: &str| duration(text))
                 .help("Go on for this time, and set the options on new sockets as well"),
             Arg::new("dry-run")
@@ -77,7 +78,7 @@ pub fn command() -> Command {
         Of::Socket(_) => true,
         Of::Own(own) => own.is_of_a_socket(),
     };
-    let command = flags::with(command, is_of_a_socket, examples);
+    let command = flags::with(command, is_of_a_socket, Ways::APPLY, examples);
     // Flags that are taken only to be refused with the reason.
     OPTIONS.iter().filter(|opt| why_not(opt.target).is_some()).fold(command, |command, opt| {
         if matches!(opt.target, Of::Own(own) if own.is_of_a_socket()) {

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use serde_json::json;
 use tcptune_core::options::table::{Opt, Own, Target};
 use tcptune_core::options::value::{Kind, Unit, Value};
+use tcptune_core::options::ways::Ways;
 
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
@@ -21,7 +22,7 @@ already. BPF programs that are made of the settings set the options of each sock
 from now on, in cgroups below as well; nothing is loaded into the programs, and no process has to stay.
 
 They stay attached until `tcptune detach`, or until the cgroup is gone. Attaching again takes the place of what was \
-attached before.";
+attached before. TCPTUNE_ variables of this command's environment count, as they do for `tcptune run`; flags win.";
 
 const AFTER_HELP: &str = "\
 A connect timeout may be as short as 100ms. What the kernel lets no BPF program set is said and left out; --strict on \
@@ -95,7 +96,7 @@ pub fn command() -> Command {
     let examples = "  \
   tcptune attach --unit nginx --keepidle 60 --for 10m
   tcptune attach --pid 4711 --connect-timeout 3s --dry-run";
-    flags::with(command, wanted, examples)
+    flags::with(command, wanted, Ways::CGROUP, examples)
 }
 
 /// A time from a second to a year.
@@ -110,14 +111,14 @@ fn trial(text: &str) -> Result<Duration, String> {
 
 /// Does it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
-    let given = Given::new(matches)?;
+    let given = Given::new(matches)?.over_environment();
     let order = Order::new(&given, matches.get_one::<Duration>("for").copied())?;
     order.warn()?;
     if matches.get_flag("dry-run") {
         return dry_run(&order, out);
     }
     let cgroup = chosen(matches)?;
-    // Whoever names a session means it; the root may be named by mistake (`--cgroup .`).
+    // Whoever names a session means it; the root may be named by mistake (`--cgroup .` in its directory).
     let may_be_a_mistake = matches.get_one::<i32>("pid").is_some() || cgroup.is_root;
     if let (true, false, Some(wide)) = (may_be_a_mistake, matches.get_flag("yes"), cgroup.is_wide()) {
         let processes = cgroup.processes().len();

@@ -103,7 +103,13 @@ fn attached(pid: i32) -> Option<OfCgroup> {
 
 fn of_cgroup(cgroup: &Cgroup) -> Option<OfCgroup> {
     let attached = Attached::find(cgroup.open().ok()?.as_fd()).ok()?;
-    let about = attached.about()?;
+    if attached.is_empty() {
+        return None;
+    }
+    let Some(about) = attached.about() else {
+        let text = format!("{cgroup}: by another version of tcptune, which alone knows what it sets");
+        return Some(OfCgroup { text, holds: true });
+    };
     let settings = about.settings.iter().map(|(name, value)| format!("{name}={value}"));
     let rules = match about.rules.len() {
         0 => None,

@@ -12,6 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value as Json, json};
 use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::options::value::{Kind, Unit, Value};
+use tcptune_core::options::ways::Ways;
 use tcptune_core::settings::config::{self, Trust};
 use tcptune_core::settings::draft::Draft;
 use tcptune_core::settings::profile::{InForce, Profile};
@@ -64,7 +65,7 @@ pub fn command() -> Command {
     let examples = "  \
   tcptune explain --keepidle 60 --user-timeout 30s
   tcptune explain --config my.conf --program nginx --dst 10.1.2.3 --port 5432";
-    flags::with(command, |_| true, examples)
+    flags::with(command, |_| true, Ways::ALL, examples)
 }
 
 /// What is printed.

@@ -9,6 +9,7 @@ use std::process::{self, ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use tcptune_core::options::ways::Ways;
 
 use crate::screens::error::Error;
 use crate::screens::output::Output;
@@ -53,7 +54,7 @@ pub fn enable_command() -> Command {
     let examples = "  \
   tcptune enable legacy --keepidle 60 --connect-timeout 3s
   tcptune enable legacy --profile cloud-nat --runtime && systemctl restart legacy";
-    flags::with(command.arg(library::arg()), |_| true, examples)
+    flags::with(command.arg(library::arg()), |_| true, Ways::ALL, examples)
 }
 
 /// Flags of `disable`.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use procfs::process::{MountInfo, Process};
@@ -57,8 +57,10 @@ impl Cgroup {
     /// A directory, or one below the mount.
     pub fn named(name: &Path) -> Result<Self, Error> {
         let mount = mount()?;
-        let below = mount.join(name.strip_prefix("/").unwrap_or(name));
-        let known = [name.to_owned(), below].into_iter().filter_map(|path| path.canonicalize().ok());
+        // `.` is the directory of the shell, and never the root by this.
+        let is_name = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        let below = name.components().all(is_name).then(|| mount.join(name.strip_prefix("/").unwrap_or(name)));
+        let known = [Some(name.to_owned()), below].into_iter().filter_map(|path| path?.canonicalize().ok());
         match known.into_iter().find(|path| path.starts_with(&mount) && path.is_dir()) {
             Some(path) => Ok(Self::of(&mount, path)),
             None => Err(Error::failed(format!("{}: no cgroup of version 2", name.display()))

@@ -9,6 +9,7 @@
 
 pub mod epoll;
 pub mod kernel;
+mod pauses;
 pub mod poll;
 pub mod select;
 mod slot;
@@ -21,10 +22,11 @@ use libc::c_int;
 use crate::settings::profile::Limits;
 use crate::sockets::address;
 use crate::sockets::slots::Slots;
-use crate::system::clock::nanoseconds;
+use crate::system::clock::{at_last_tick, nanoseconds};
 use crate::system::files::File;
 use crate::system::{errno, process};
 use epoll::Deadlines;
+use pauses::Pauses;
 use slot::Slot;
 
 /// A wait that nothing bounds.
@@ -54,6 +56,9 @@ pub struct Silence {
     /// The shortest limit that holds for any socket, in milliseconds.
     shortest: u64,
     deadlines: Deadlines,
+    /// Of epoll sets; those of more share them.
+    pauses: [Pauses; 8],
+    sets: AtomicUsize,
 }
 
 impl Silence {
@@ -67,6 +72,8 @@ impl Silence {
             untold: AtomicUsize::new(0),
             shortest: shortest.into(),
             deadlines: Deadlines::default(),
+            pauses: Default::default(),
+            sets: AtomicUsize::new(0),
         })
     }
 
@@ -220,7 +227,10 @@ impl Silence {
     /// [`FOREVER`] if that has no bound. What is over is ended, and it may wait for 0 more.
     #[inline]
     fn waited(&self, fd: c_int, wait: Wait, time: (u64, u64), ready: bool) -> u64 {
-        let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else { return FOREVER };
+        let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else {
+            self.waited_for_set(fd, (time.0 / NANOS, time.1 / NANOS));
+            return FOREVER;
+        };
         let limit = slot.limit(wait);
         if limit == 0 {
             return FOREVER;
@@ -233,25 +243,29 @@ impl Silence {
         if waited < nanos && wait == Wait::Receive {
             return nanos - waited;
         }
-        self.look(fd, slot, wait, waited / NANOS).map_or(0, |silent| {
+        self.look(fd, slot, wait, waited / NANOS, None).map_or(0, |silent| {
             slot.set_wait(wait, silent * NANOS, time.1);
             let most = if wait == Wait::Receive { limit } else { between_looks(limit) };
             limit.saturating_sub(silent).clamp(1, most) * NANOS
         })
     }
 
-    /// For how many milliseconds a connection has been silent, while the program waited for so many; `None` if that was
-    /// too long, and it has been ended.
+    /// For how many milliseconds a connection has been silent, while the program waited for so many, but for the pauses of
+    /// the set that asks for it; `None` if that was too long, and it has been ended.
     #[cold]
-    fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> Option<u64> {
+    fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64, pauses: Option<&Pauses>) -> Option<u64> {
         let limit = slot.limit(wait);
-        let silent = measured(fd, slot, wait, waited);
+        let now = at_last_tick();
+        let silence = |fd| {
+            let silent = measured(fd, slot, wait, waited);
+            pauses.map_or(silent, |pauses| pauses.without(silent, now, pauses::least(self.shortest)))
+        };
+        let silent = silence(fd);
         if !verdict::is_over(silent, limit) {
             return Some(silent);
         }
         let peer = if log::log_enabled!(log::Level::Debug) { address::peer(fd) } else { None };
-        let is_silent_still =
-            |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(measured(fd, slot, wait, waited), limit);
+        let is_silent_still = |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(silence(fd), limit);
         let ended = slot.ending(|| match File::duplicate(fd) {
             // The duplicate has a number that no other thread knows, so it stays this socket's.
             Ok(own) => is_silent_still(own.fd()) && self.end(own.fd(), slot),
