@@ -58,10 +58,11 @@ extern "C" fn start() {
     hooks::resolve();
     // SAFETY: getauxval only reads the auxiliary vector.
     let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    let variables = if secure { Vec::new() } else { tcptune_variables() };
+    let (mut room, mut list) = ([("", ""); 16], Vec::new());
+    let variables = if secure { &[] } else { tcptune_variables(&mut room, &mut list) };
     let system = config::read_system();
     if !variables.is_empty() || !matches!(system, Ok(None)) {
-        configure(&variables, system, secure);
+        configure(variables, system, secure);
     }
     arena::seal();
 }
@@ -241,21 +242,34 @@ fn environment(prefix: &'static [u8]) -> impl Iterator<Item = &'static [u8]> {
     })
 }
 
-/// Variables of ours, without the prefix.
-fn tcptune_variables() -> Vec<(&'static str, &'static str)> {
-    let mut variables = Vec::new();
+/// A variable's name without the prefix, and its value.
+type Variable = (&'static str, &'static str);
+
+/// Variables of ours: in the room, or in the list if they are more.
+fn tcptune_variables<'a>(room: &'a mut [Variable; 16], list: &'a mut Vec<Variable>) -> &'a [Variable] {
+    let mut count = 0;
     for entry in environment(PREFIX.as_bytes()) {
         let entry = std::str::from_utf8(entry).unwrap_or_else(|_| lossy(entry));
         let Some((name, value)) = entry.bytes().position(|byte| byte == b'=').and_then(|at| entry.split_at_checked(at))
         else {
             continue;
         };
-        if variables.is_empty() {
-            variables = Vec::with_capacity(16); // more are rare
+        let variable = (name, value.get(1..).unwrap_or_default());
+        match room.get_mut(count) {
+            Some(free) => *free = variable,
+            None => one_more(room, list, variable),
         }
-        variables.push((name, value.get(1..).unwrap_or_default()));
+        count += 1;
     }
-    variables
+    if list.is_empty() { room.get(..count).unwrap_or_default() } else { list }
+}
+
+#[cold]
+fn one_more(room: &[Variable], list: &mut Vec<Variable>, variable: Variable) {
+    if list.is_empty() {
+        list.extend_from_slice(room);
+    }
+    list.push(variable);
 }
 
 /// Text that is not UTF-8 becomes a value that no setting accepts.

@@ -138,7 +138,7 @@ def watch(program, peer, mute):
             # What tcptune has ended may be tried again: a little more, to see it.
             deadline = first + LOOK + (4 if program.job["tuned"] else 0)
         # While it is there: a program may set its own options after connect.
-        if mute and options is None and any(end is None and now > begin + 1 for begin, end in peer.seen()):
+        if mute and options is None and any(end is None and now > begin + 1 for begin, end, _ in peer.seen()):
             seen = program.sockets(program.port)
             options = next((it["options"] for it in seen if (it["peer"] or "").endswith(f":{program.port}")), None)
     if first is None:
@@ -149,7 +149,9 @@ def watch(program, peer, mute):
     def since(then):
         return None if then is None else round(then - first, 2)
 
-    attempts = [[since(begin), since(end if end or ended is None else over)] for begin, end in peer.seen()]
+    attempts = [
+        [since(begin), since(end if end or ended is None else over), since(not_yet)] for begin, end, not_yet in peer.seen()
+    ]
     seen = {"attempts": attempts, "ended": None if ended is None else since(over), "status": program.process.poll()}
     if mute:
         seen |= {"options": options is not None, "keepalive": keepalive(options)}

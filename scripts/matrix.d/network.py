@@ -30,7 +30,9 @@ class BlackHole:
 
     def __init__(self, port):
         self.port = port
-        self.attempts = {}  # by the port of their own: when one was seen first, and when it was over
+        # By the port of their own: when one was seen first, when it was over, and when it was not yet there.
+        self.attempts = {}
+        self.looked = time.monotonic()
         self.listener = socket.create_server((HOST, port), backlog=0)
         self.queued = []
         while len(self.queued) < 10:
@@ -47,10 +49,11 @@ class BlackHole:
     def look(self):
         now, pending = time.monotonic(), {local for local, remote in table(SYN_SENT) if remote == self.port}
         for local in pending:
-            self.attempts.setdefault(local, [now, None])
+            self.attempts.setdefault(local, [now, None, self.looked])
         for local, attempt in self.attempts.items():
             if local not in pending and attempt[1] is None:
                 attempt[1] = now
+        self.looked = now
 
     def seen(self):
         return sorted(self.attempts.values())
@@ -60,17 +63,19 @@ class MuteServer:
     """Accepts, reads what comes, and never answers."""
 
     def __init__(self, port):
-        self.connections = []  # when each was accepted, and when the peer ended it
+        self.connections = []  # when each was accepted, when the peer ended it, and when it was not yet there
+        self.looked = time.monotonic()
         self.listener = socket.create_server((HOST, port), backlog=64)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.listener, selectors.EVENT_READ)
 
     def look(self):
+        looked, self.looked = self.looked, time.monotonic()
         for key, _ in self.selector.select(timeout=0):
             now = time.monotonic()
             if key.fileobj is self.listener:
                 connection, _ = self.listener.accept()
-                self.connections.append([now, None])
+                self.connections.append([now, None, looked])
                 self.selector.register(connection, selectors.EVENT_READ, self.connections[-1])
                 continue
             try:

@@ -110,11 +110,9 @@ pub fn connecting(fd: c_int, addr: *const sockaddr, len: socklen_t, forward: imp
 fn accepting(listener: c_int, forward: impl Fn() -> c_int) -> c_int {
     let Some(tuning) = TUNING.get() else { return forward() };
     let mark = tuning.seen(listener);
-    let fd = silent::resumed(listener, true, 0, forward);
+    let fd = silent::bounded(listener, true, 0, forward);
     if fd >= 0 {
         tuning.accepted(listener, mark, fd);
-    } else if tuning.times_out {
-        tuning.failed(listener, true, true);
     }
     fd
 }

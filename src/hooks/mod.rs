@@ -247,17 +247,17 @@ fn transferring<T: Failure>(fd: c_int, flags: c_int, forward: impl FnOnce() -> T
 /// The same for a call that receives.
 #[inline]
 fn receiving<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl Fn() -> T) -> T {
-    silent::received(fd, flags, silent::resumed(fd, true, flags, || transferring(fd, flags, &forward)))
+    silent::received(fd, silent::bounded(fd, true, flags, || transferring(fd, flags, &forward)))
 }
 
 /// The same for a call that sends.
 #[inline]
 fn sending<T: Failure + PartialEq>(fd: c_int, flags: c_int, forward: impl Fn() -> T) -> T {
-    silent::sent(fd, flags, silent::resumed(fd, false, flags, || transferring(fd, flags, &forward)))
+    silent::bounded(fd, false, flags, || transferring(fd, flags, &forward))
 }
 
 /// The same for a call that sends, and cannot be made again: its list of arguments is used up.
 #[inline]
 fn sending_once(fd: c_int, forward: impl FnOnce() -> c_int) -> c_int {
-    silent::sent(fd, 0, transferring(fd, 0, forward))
+    silent::bounded_once(fd, || transferring(fd, 0, forward))
 }

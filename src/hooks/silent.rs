@@ -106,39 +106,40 @@ pub fn asked(set: c_int, operation: c_int, fd: c_int, event: *const epoll_event,
     result
 }
 
-/// Makes a call that may wait. Where its socket has a timeout, each signal handler ends it with `EINTR` (signal(7)): where
-/// the settings have set the timeout, it goes on after those after which it would go on without.
+/// Makes a call that may wait, and tells the program of the timeout that has ended it. Where its socket has a timeout, each
+/// signal handler ends it with `EINTR` (signal(7)): where the settings have set the timeout, it goes on after those after
+/// which it would go on without.
 #[inline]
-pub fn resumed<T: Failure + PartialEq>(fd: c_int, receives: bool, flags: c_int, call: impl Fn() -> T) -> T {
+pub fn bounded<T: Failure + PartialEq>(fd: c_int, receives: bool, flags: c_int, call: impl Fn() -> T) -> T {
     let Some(tuning) = timing_out() else { return call() };
     let began = clock::at_last_tick();
     let mut result = call();
     while result == T::FAILURE && flags & libc::MSG_DONTWAIT == 0 && tuning.goes_on(fd, receives, began) {
         result = call();
     }
-    result
-}
-
-/// After a call that receives, with these flags.
-#[inline]
-pub fn received<T: Failure + PartialEq>(fd: c_int, flags: c_int, result: T) -> T {
-    if let Some(tuning) = timing_out() {
-        if result == T::FAILURE {
-            tuning.failed(fd, true, flags & libc::MSG_DONTWAIT == 0);
-        } else if let Some(silence) = &tuning.silence {
-            silence.received(fd);
-        }
+    if result == T::FAILURE {
+        tuning.failed(fd, receives, began);
     }
     result
 }
 
-/// After a call that sends.
+/// The same for a call that sends, and cannot be made again.
 #[inline]
-pub fn sent<T: Failure + PartialEq>(fd: c_int, flags: c_int, result: T) -> T {
-    if result == T::FAILURE
-        && let Some(tuning) = timing_out()
-    {
-        tuning.failed(fd, false, flags & libc::MSG_DONTWAIT == 0);
+pub fn bounded_once(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
+    let Some(tuning) = timing_out() else { return call() };
+    let began = clock::at_last_tick();
+    let result = call();
+    if result == c_int::FAILURE {
+        tuning.failed(fd, false, began);
+    }
+    result
+}
+
+/// After a call that has received.
+#[inline]
+pub fn received<T: Failure + PartialEq>(fd: c_int, result: T) -> T {
+    if let (true, Some(silence)) = (result != T::FAILURE, watching()) {
+        silence.received(fd);
     }
     result
 }

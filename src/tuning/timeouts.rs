@@ -20,12 +20,12 @@ impl Tuning {
         }
     }
 
-    /// After a call on a connection or a listener that has failed: `receives` if it was to receive something, or accept;
-    /// `waits` unless it was told not to.
+    /// After a call on a connection or a listener that has failed, and began then: `receives` if it was to receive
+    /// something, or accept.
     #[cold]
-    pub fn failed(&self, fd: c_int, receives: bool, waits: bool) {
+    pub fn failed(&self, fd: c_int, receives: bool, began: u64) {
         match errno::get() {
-            libc::EAGAIN if waits && self.has_timed_out(fd, receives) => errno::set(libc::ETIMEDOUT),
+            libc::EAGAIN if self.has_timed_out(fd, receives, began) => errno::set(libc::ETIMEDOUT),
             libc::ECONNRESET if self.is_ended(fd, true) => errno::set(libc::ETIMEDOUT),
             // What a thread is told that waited in the call (Linux 6.7); the error is still there for the next one.
             libc::EPIPE if receives && self.is_ended(fd, false) => errno::set(libc::ETIMEDOUT),
@@ -51,10 +51,12 @@ impl Tuning {
         self.silence.as_ref().is_some_and(|silence| silence.is_ours(fd, last))
     }
 
-    /// Whether a call has ended because of the timeout that the settings have set, and not at once, nor because of one
-    /// that the program has set.
-    fn has_timed_out(&self, fd: c_int, receives: bool) -> bool {
-        let limit = self.limit(fd, receives);
+    /// Whether a call has ended because of the timeout that the settings have set: not because of one that the program has
+    /// set, nor at once, as `MSG_DONTWAIT`, `RWF_NOWAIT`, an empty queue of errors (`MSG_ERRQUEUE`) and the missing urgent
+    /// byte (`MSG_OOB`) make it.
+    fn has_timed_out(&self, fd: c_int, receives: bool, began: u64) -> bool {
+        let waited = clock::at_last_tick().saturating_sub(began);
+        let limit = self.limit(fd, receives).filter(|&ms| waited > 0 && waited + clock::TICK >= u64::from(ms));
         if let Some(ms) = limit.filter(|_| log::log_enabled!(log::Level::Debug)) {
             errno::preserved(|| explain(fd, receives, ms));
         }

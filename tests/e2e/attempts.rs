@@ -74,6 +74,16 @@ fn who_closes_a_number_of_its_own_leaves_the_attempt_on_ours() {
     }
 }
 
+/// Who may keep the socket where no hook has seen it shall not keep the timeout.
+#[test]
+fn a_number_that_is_closed_leaves_no_timeout_behind_unless_another_one_is_known() {
+    let hole = BlackHole::v4();
+    for (way, after) in [("dup", 3000), ("fork", 3000), ("raw", 0), ("passed", 0)] {
+        let ended = attempts(&["kept", way], &hole.port(), "3");
+        assert_eq!((ended.number("during"), ended.number("after")), (3000, after), "{way}: {ended:#?}");
+    }
+}
+
 #[test]
 fn an_attempt_that_is_given_up_leaves_nothing_on_the_listener() {
     let ended = attempts(&["unspec"], &BlackHole::v4().port(), "3");

@@ -113,6 +113,33 @@ fn a_shorter_user_timeout_is_left_to_end_the_attempt() {
     assert_on_time(tuned.milliseconds("took"), Duration::from_millis(1500), LATE);
 }
 
+/// With a user timeout the kernel counts otherwise: one retry would be 7 s.
+#[test]
+fn retries_end_an_attempt_before_a_longer_timeout() {
+    let hole = BlackHole::v4();
+    let script = format!(
+        "
+import os, select, socket, time
+s = socket.socket()
+s.setblocking(False)
+if 'OWN' in os.environ: s.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+start = time.monotonic()
+s.connect_ex(('127.0.0.1', {}))
+select.select([], [s], [], 20)
+print('took=%d' % ((time.monotonic() - start) * 1000))
+print('errno=%d' % s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+",
+        hole.port()
+    );
+    let (own, timeout) = (|| Program::python(&script).env("OWN", "1"), ("CONNECT_TIMEOUT", "20"));
+    let plain = own().run();
+    for ended in [own().tuned(&[timeout]).run(), Program::python(&script).tuned(&[timeout, ("SYNCNT", "1")]).run()] {
+        assert_eq!((plain.number("errno"), ended.number("errno")), (libc::ETIMEDOUT.into(), libc::ETIMEDOUT.into()));
+        let (plain, took) = (plain.milliseconds("took"), ended.milliseconds("took"));
+        assert!(plain.abs_diff(took) < Duration::from_secs(2), "{plain:?}, {ended:#?}");
+    }
+}
+
 #[test]
 fn a_refused_connection_keeps_its_errno() {
     let port = refusing_port().to_string();

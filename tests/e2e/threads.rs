@@ -1,6 +1,7 @@
 //! Connects of many threads, and of a socket that several threads, descriptors or processes know.
 
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::harness::{Ended, LATE, Program, assert_on_time, debug_library, librar
 fn many_threads_on_the_same_numbers() {
     let hole = BlackHole::v4();
     let live = TcpListener::bind("127.0.0.1:0").expect("a live server");
+    // std's backlog of 128 is full on a machine so busy that nobody accepts for a while.
+    // SAFETY: a descriptor that lives.
+    assert_eq!(unsafe { libc::listen(live.as_raw_fd(), 4096) }, 0);
     let ports = [hole.port(), live.local_addr().expect("its address").port().to_string(), refusing_port().to_string()];
     thread::spawn(move || live.incoming().for_each(drop)); // as long as the tests run
     for library in [library(), debug_library()] {

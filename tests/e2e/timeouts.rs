@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::hole::BlackHole;
 use crate::harness::namespace::Namespace;
-use crate::harness::{Ended, LATE, Program, assert_on_time};
+use crate::harness::{Ended, FILL, LATE, Program, assert_on_time};
 
 const EINPROGRESS: i64 = libc::EINPROGRESS as i64;
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
@@ -25,12 +25,6 @@ def timeout(s, name, ms=None):
     if ms is not None: s.setsockopt(socket.SOL_SOCKET, name, struct.pack('ll', ms // 1000, ms % 1000 * 1000))
     seconds, micros = struct.unpack('ll', s.getsockopt(socket.SOL_SOCKET, name, 16))
     return seconds * 1000 + micros // 1000
-def fill(s):
-    for size in 1 << 20, 1 << 12, 1, 1:
-        time.sleep(0.02)
-        try:
-            while s.send(bytes(size), socket.MSG_DONTWAIT): pass
-        except BlockingIOError: pass
 RECEIVE, SEND = 20, 21
 assert (socket.SOL_SOCKET, socket.AF_UNSPEC) == (1, 0)
 libc = ctypes.CDLL(None)
@@ -44,7 +38,7 @@ listener.listen(9)
 ";
 
 fn program(script: &str) -> Program {
-    Program::python(&format!("{PRELUDE}{script}"))
+    Program::python(&format!("{PRELUDE}{FILL}{script}"))
 }
 
 fn run(script: &str, settings: &[(&str, &str)]) -> Ended {
@@ -98,6 +92,41 @@ call('none', lambda: a.recv(1))
     let tuned = run(script, &[("RECV_TIMEOUT", "1")]);
     assert_ends(&tuned, "all", 0, 1600);
     assert_ends(&tuned, "none", ETIMEDOUT, 1000);
+}
+
+/// Their `EAGAIN` says that there is nothing, not that nothing came in time: a program that sends with MSG_ZEROCOPY reads its
+/// queue of errors until it is empty.
+#[test]
+fn a_call_that_never_waits_has_its_own_answer() {
+    let script = "
+OOB, DONTWAIT, ERRQUEUE, NOWAIT, EAGAIN = 1, 0x40, 0x2000, 8, 11
+class Message(ctypes.Structure): _fields_ = [('bytes', ctypes.c_char * 56), ('length', ctypes.c_uint)]
+libc = ctypes.CDLL(None, use_errno=True)
+a, b = connection()
+byte = ctypes.create_string_buffer(1)
+part = (ctypes.c_void_p * 2)(ctypes.addressof(byte), 1)
+def failed(result): return ctypes.get_errno() if result == -1 else result
+for flags in OOB, DONTWAIT, ERRQUEUE:
+    message = Message()
+    for name, function, arguments in (
+        ('recv', libc.recv, (byte, 1, flags)),
+        ('recvfrom', libc.recvfrom, (byte, 1, flags, None, None)),
+        ('recvmsg', libc.recvmsg, (ctypes.byref(message), flags)),
+        ('recvmmsg', libc.recvmmsg, (ctypes.byref(message), 1, flags, None)),
+    ): print(name, flags, failed(function(a.fileno(), *arguments)))
+print('preadv2', failed(libc.preadv2(a.fileno(), part, 1, ctypes.c_long(-1), NOWAIT)))
+fill(a)
+print('send', failed(libc.send(a.fileno(), byte, 1, DONTWAIT)))
+print('pwritev2', failed(libc.pwritev2(a.fileno(), part, 1, ctypes.c_long(-1), NOWAIT)))
+print('over=1')
+";
+    let plain = program(script).run();
+    plain.succeeded();
+    assert!(plain.stdout.contains(&format!("recv 8192 {}", libc::EAGAIN)), "{plain:#?}");
+    for time in ["5ms", "20s"] {
+        let tuned = run(script, &[("RECV_TIMEOUT", time), ("SEND_TIMEOUT", time)]);
+        assert_eq!(tuned.stdout, plain.stdout, "{time}");
+    }
 }
 
 /// Where a socket has a timeout, the kernel ends a call after every handler, and after stop and continue (signal(7)).

@@ -6,6 +6,8 @@
  *   blocking WAY a port of its own that answers late: connect, made blocking while it goes on, and then WAY
  *   others WAY   a port of its own that answers late; meanwhile a child of vfork, or a thread with descriptors of its own,
  *                closes the number of the attempt: close, dup2, close_range
+ *   kept WAY     the number of a connect to PORT, which never answers, is closed; another one is got by WAY: dup, raw (a dup that
+ *                no hook sees), passed (SCM_RIGHTS); or the number itself stays, where a child closes it: fork
  *   unspec       a connect that is given up by AF_UNSPEC; the socket listens then
  *   nothing      RLIMIT_NOFILE is 0 while the program waits
  *   own          another thread sets a value of its own, again and again
@@ -20,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/wait.h>
 
 static union address peer;
 static socklen_t peer_len;
@@ -249,6 +252,46 @@ static void others(const char *way) {
     say("after", user_timeout(others_fd));
 }
 
+/* The same socket, sent to itself. */
+static int passed(int fd) {
+    int pair[2];
+    union {
+        char bytes[CMSG_SPACE(sizeof fd)];
+        struct cmsghdr header;
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        exit(2);
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    if (sendmsg(pair[0], &message, 0) != 1)
+        exit(2);
+    close(fd);
+    if (recvmsg(pair[1], &message, 0) != 1)
+        exit(2);
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    return fd;
+}
+
+static void kept_by(const char *way) {
+    int fd = nonblocking(), other = fd;
+    connect(fd, &peer.any, peer_len);
+    say("during", user_timeout(fd));
+    if (!strcmp(way, "fork")) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(close(fd));
+        waitpid(child, NULL, 0);
+    } else if (!strcmp(way, "passed")) {
+        other = passed(fd);
+    } else {
+        other = !strcmp(way, "dup") ? dup(fd) : syscall(SYS_dup, fd);
+        close(fd);
+    }
+    say("after", user_timeout(other));
+}
+
 /* ---- the rest ---- */
 
 static void unspec(void) {
@@ -405,6 +448,7 @@ int main(int count, char **args) {
     else if (!strcmp(args[1], "slow")) slow();
     else if (!strcmp(args[1], "blocking")) blocking(args[2]);
     else if (!strcmp(args[1], "others")) others(args[2]);
+    else if (!strcmp(args[1], "kept")) kept_by(args[2]);
     else if (!strcmp(args[1], "unspec")) unspec();
     else if (!strcmp(args[1], "nothing")) nothing();
     else if (!strcmp(args[1], "own")) own();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::waits::run;
 use super::{Answer, LIMIT, SLACK, serve};
-use crate::harness::{Ended, assert_on_time};
+use crate::harness::{Ended, FILL, assert_on_time};
 
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
 const EAGAIN: i64 = libc::EAGAIN as i64;
@@ -36,21 +36,53 @@ fn assert_ended(ended: &Ended, name: &str) {
 
 const SEND: &[(&str, &str)] = &[("SEND_TIMEOUT", "1")];
 
-/// `fill` sends until there is no room.
-const FILL: &str = "
-def fill(s):
+/// The script of sockets that do not block, and that `fill` leaves without room.
+fn filling(script: &str) -> String {
+    let nonblocking = "
+def fill(s, fill=fill):
     s.setblocking(False)
-    for _ in range(4):
-        try:
-            while s.send(bytes(1 << 18)): pass
-        except BlockingIOError: time.sleep(0.05)
+    fill(s)
 ";
+    format!("{PRELUDE}{FILL}{nonblocking}{script}")
+}
 
 fn assert_each_ends(script: &str, names: &[&str]) {
     let ended = run(&format!("{PRELUDE}{script}"), serve(Answer::None), RECEIVE);
     for name in names {
         assert_ended(&ended, name);
         assert_eq!(ended.value(&format!("{name}_events")), "True", "{name}: {ended:#?}");
+        assert_eq!(ended.number(&format!("{name}_recv")), ETIMEDOUT, "{name}: {ended:#?}");
+    }
+}
+
+/// The program computes meanwhile: it does not wait. Waits that are short are added up.
+#[test]
+fn a_pause_between_waits_does_not_count() {
+    let script = "
+def paused(name, wait):
+    s = connect()
+    e = epoll(s)
+    e.poll(0.01)
+    time.sleep(1.5)
+    ends(name, s, lambda: wait(e))
+def in_poll(e):
+    p = select.poll()
+    p.register(e, select.POLLIN)
+    return p.poll(60000)
+def short_ones(e):
+    events, end = [], time.monotonic() + 20
+    while not events and time.monotonic() < end:
+        time.sleep(0.1)
+        events = e.poll(0.1)
+    return events
+";
+    let ways = [("epoll", "e.poll(60)", 1000), ("in_poll", "in_poll(e)", 1000), ("short_ones", "short_ones(e)", 1700)];
+    let port = serve(Answer::None);
+    for (name, wait, least) in ways {
+        let ended = run(&format!("{PRELUDE}{script}paused('{name}', lambda e: {wait})\n"), port, RECEIVE);
+        let took = ended.milliseconds(&format!("{name}_took"));
+        assert!(took + Duration::from_millis(150) >= Duration::from_millis(least), "{name}: {ended:#?}");
+        assert!(took <= LIMIT * 4 + SLACK, "{name}: {ended:#?}");
         assert_eq!(ended.number(&format!("{name}_recv")), ETIMEDOUT, "{name}: {ended:#?}");
     }
 }
@@ -362,7 +394,7 @@ def closed_number():
     until_ended('closed_number', other, e.poll)
 all_at_once(level, both, edge, oneshot, in_poll, before, closed_number)
 ";
-    let ended = run(&format!("{PRELUDE}{FILL}{script}"), serve(Answer::Late(60_000)), SEND);
+    let ended = run(&filling(script), serve(Answer::Late(60_000)), SEND);
     for name in ["level", "both", "edge", "oneshot", "in_poll", "before", "closed_number"] {
         assert_ended(&ended, name);
         assert_eq!(ended.value(&format!("{name}_events")), "True", "{name}: {ended:#?}");
@@ -395,7 +427,7 @@ e.modify(rearmed, OUT | ONESHOT)
 call('again', e.poll)
 call('again_send', rearmed.send, b'x')
 ";
-    let ended = run(&format!("{PRELUDE}{FILL}{script}"), serve(Answer::Late(60_000)), SEND);
+    let ended = run(&filling(script), serve(Answer::Late(60_000)), SEND);
     for name in ["idle", "some"] {
         assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
     }
@@ -409,8 +441,8 @@ call('again_send', rearmed.send, b'x')
 fn a_peer_that_takes_something_now_and_then_is_kept() {
     let script = "
 s = connect()
+s.setblocking(False)
 e = epoll(s, events=OUT | ET)
-fill(s)
 sent, end = 0, time.monotonic() + 3
 while time.monotonic() < end:
     e.poll(60)
@@ -420,7 +452,7 @@ while time.monotonic() < end:
 print('sent=%d' % sent)
 call('alive', s.getpeername)
 ";
-    let ended = run(&format!("{PRELUDE}{FILL}{script}"), serve(Answer::Takes(512)), SEND);
+    let ended = run(&filling(script), serve(Answer::Takes(512)), SEND);
     assert!(ended.number("sent") > 0, "{ended:#?}");
     assert_eq!(ended.number("alive"), 0, "{ended:#?}");
 }

@@ -17,6 +17,7 @@ def pair():
     client = socket.create_connection(listener.getsockname())
     keep.append(listener.accept()[0])
     return client
+began = time.monotonic()
 void, paused, idle = pair(), pair(), pair()
 print('ports=%d,%d' % (void.getsockname()[1], idle.getsockname()[1]), flush=True)
 sys.stdin.readline()
@@ -28,7 +29,9 @@ def until_ended(name, s, send):
     except BlockingIOError: pass
     poll(s, 6000, 0)
     error = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    print('%s_took=%d\\n%s=%d' % (name, (time.monotonic() - start) * 1000, name, error), flush=True)
+    end = time.monotonic()
+    for what, since in ('took', start), ('lived', began): print('%s_%s=%d' % (name, what, (end - since) * 1000))
+    print('%s=%d' % (name, error), flush=True)
 
 void.send(b'x')
 threads = [threading.Thread(target=until_ended, args=a) for a in (('void', void, 0), ('paused', paused, 1 << 16), ('idle', idle, 0))]
@@ -67,7 +70,8 @@ fn a_user_timeout_ends_three_kinds_of_connections() {
     let tuned = run(&namespace, &[&keepalive[..], &[("USER_TIMEOUT", "2s")]].concat());
     for kind in ["void", "paused", "idle"] {
         assert_eq!(tuned.number(kind), ETIMEDOUT, "{kind}: {tuned:#?}");
-        let took = tuned.milliseconds(&format!("{kind}_took"));
-        assert!(took >= Duration::from_millis(1500) && took <= Duration::from_millis(4500), "{kind}: {tuned:#?}");
+        // It counts from what the peer said last, which a busy machine may have seen long before the wait.
+        assert!(tuned.milliseconds(&format!("{kind}_lived")) >= Duration::from_secs(2), "{kind}: {tuned:#?}");
+        assert!(tuned.milliseconds(&format!("{kind}_took")) <= Duration::from_millis(4500), "{kind}: {tuned:#?}");
     }
 }

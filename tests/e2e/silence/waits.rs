@@ -307,6 +307,31 @@ print('received=%s' % accepted.recv(1))
     assert!(ended.stdout.contains("poll=[]\nselect"), "{ended:#?}");
 }
 
+/// It may never be sent; and where it has come, the peer was not silent.
+#[test]
+fn a_wait_for_the_urgent_byte_or_with_one_unread_goes_on() {
+    let script = "
+listener = socket.create_server(('127.0.0.1', 0))
+def pair():
+    client = socket.create_connection(listener.getsockname())
+    return client, listener.accept()[0]
+(quiet, its_peer), (urgent, other) = pair(), pair()
+other.send(b'!', socket.MSG_OOB)
+waits = (poll, quiet, 1500, select.POLLPRI), (poll, urgent, 1500, select.POLLIN)
+threads = [threading.Thread(target=lambda w=w: print(w[0](*w[1:]), flush=True)) for w in waits]
+for t in threads: t.start()
+for t in threads: t.join()
+its_peer.send(b'x')
+call('quiet', lambda: print('got=%s' % quiet.recv(1)))
+call('urgent', lambda: print('byte=%s' % urgent.recv(1, socket.MSG_OOB)))
+";
+    let ended = run(script, 0, RECEIVE);
+    for name in ["quiet", "urgent"] {
+        assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
+    }
+    assert_eq!((ended.value("got"), ended.value("byte")), ("b'x'", "b'!'"), "{ended:#?}");
+}
+
 #[test]
 fn a_signal_ends_a_wait_as_ever() {
     let script = "

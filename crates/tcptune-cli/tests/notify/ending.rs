@@ -1,6 +1,6 @@
 //! The program is the process that was started: its status, signals, terminal and children are its own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -149,7 +149,12 @@ fn an_interrupt_from_the_terminal_is_the_programs_alone() {
         }
     };
     until("ready");
-    thread::sleep(Duration::from_millis(300));
+    // A signal before that meets a child of the shell that is not sleep(1) yet.
+    let pid = child.id();
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let sleeps =
+        |child: &str| fs::read_to_string(format!("/proc/{child}/wchan")).is_ok_and(|it| it.contains("nanosleep"));
+    eventually("the shell waits for sleep", || children().split_whitespace().any(sleeps));
     master.write_all(&[3]).expect("typed"); // control-C
     until("interrupted");
     until("goes on");

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use fundu::{DurationParser, TimeUnit};
-
 use crate::options::names::{Addresses, Name, code_point, name_of_code_point};
 use crate::options::words::{Choice, Expected};
 
@@ -84,6 +82,7 @@ pub enum Unit {
 }
 
 impl Unit {
+    #[inline]
     const fn nanoseconds(self) -> u64 {
         match self {
             Self::Second => 1_000_000_000,
@@ -120,53 +119,56 @@ pub enum Value {
     Text(String),
 }
 
-const UNITS: [TimeUnit; 4] = [TimeUnit::MilliSecond, TimeUnit::Second, TimeUnit::Minute, TimeUnit::Hour];
-
-const fn duration_parser(bare: TimeUnit) -> DurationParser<'static> {
-    DurationParser::builder().time_units(&UNITS).default_unit(bare).disable_exponent().disable_infinity().build()
-}
-
 /// Parses a duration into `stored` units, rounded up.
 fn duration(text: &str, bare: Unit, stored: Unit) -> Option<i64> {
-    let nanoseconds = whole_duration(text, bare).or_else(|| any_duration(text, bare))?;
-    i64::try_from(nanoseconds.div_ceil(stored.nanoseconds())).ok()
+    let nanoseconds = nanoseconds(text, bare)?;
+    // Divisions by numbers that the compiler knows are none.
+    let number = match stored {
+        Unit::Second => nanoseconds.div_ceil(const { Unit::Second.nanoseconds() }),
+        Unit::Millisecond => nanoseconds.div_ceil(const { Unit::Millisecond.nanoseconds() }),
+        Unit::Microsecond => nanoseconds.div_ceil(const { Unit::Microsecond.nanoseconds() }),
+    };
+    i64::try_from(number).ok()
 }
 
-/// A whole number with or without a unit, as most durations are. fundu is not needed for these: its code is on pages that
-/// an exec then does not load.
-fn whole_duration(text: &str, bare: Unit) -> Option<u64> {
-    let mut number = 0_u64;
-    let mut digits = 0;
-    for digit in text.bytes().take_while(u8::is_ascii_digit) {
-        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-        digits += 1;
-    }
-    let unit = text.get(digits..).filter(|_| digits > 0)?;
-    let nanoseconds = match unit {
+/// A number with or without a unit, and with or without a fraction, in nanoseconds. By hand: a library for it was a fortieth of
+/// the shim. It is what the tests compare this with.
+fn nanoseconds(text: &str, bare: Unit) -> Option<u64> {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (number, rest) = unsigned.split_at_checked(digits(unsigned))?;
+    let (fraction, unit) = match rest.strip_prefix('.') {
+        None => ("", rest),
+        Some(rest) => rest.split_at_checked(digits(rest))?,
+    };
+    let unit = match unit {
         "" => bare.nanoseconds(),
-        "us" if bare == Unit::Microsecond => 1_000,
+        // Not behind a bare point, as the others may be.
+        "us" if bare == Unit::Microsecond && (rest.len() == 2 || !fraction.is_empty()) => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
         "m" => 60 * 1_000_000_000,
         "h" => 3600 * 1_000_000_000,
         _ => return None,
     };
-    number.checked_mul(nanoseconds)
+    if number.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let add = |number: u64, digit: u8| number.checked_mul(10)?.checked_add((digit - b'0').into());
+    let whole = number.bytes().try_fold(0, add)?.checked_mul(unit)?;
+    let all = if fraction.is_empty() { Some(whole) } else { whole.checked_add(of_fraction(fraction, unit)) };
+    all.filter(|all| *all == 0 || !text.starts_with('-'))
 }
 
+/// So many nanoseconds as a fraction of a unit is, by its first 18 digits: in two halves, each of which fits 64 bits with the
+/// microseconds of an hour.
 #[cold]
-fn any_duration(text: &str, bare: Unit) -> Option<u64> {
-    let (unit, text) = match bare {
-        Unit::Second => (TimeUnit::Second, text),
-        Unit::Millisecond => (TimeUnit::MilliSecond, text),
-        // The library has no `us`.
-        Unit::Microsecond => {
-            let number = text.strip_suffix("us").filter(|n| n.ends_with(|c: char| c.is_ascii_digit()));
-            (TimeUnit::MicroSecond, number.unwrap_or(text))
-        }
-    };
-    let duration: std::time::Duration = duration_parser(unit).parse(text).ok()?.try_into().ok()?;
-    u64::try_from(duration.as_nanos()).ok()
+fn of_fraction(digits: &str, unit: u64) -> u64 {
+    let mut digits = digits.bytes().chain(std::iter::repeat(b'0'));
+    let mut half = || digits.by_ref().take(9).fold(0, |half: u64, digit| half * 10 + u64::from(digit - b'0'));
+    let (high, low) = (half(), half());
+    let microseconds = unit / 1_000;
+    (high * microseconds + low * microseconds / 1_000_000_000) / 1_000_000
 }
 
 #[inline(never)] // one copy for all kinds
@@ -324,6 +326,9 @@ impl fmt::Display for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fundu::{DurationParser, TimeUnit};
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     const SECONDS: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Second, word: None };
     const TIMEOUT: Kind = Kind::Duration { bare: Unit::Second, stored: Unit::Millisecond, word: None };
@@ -358,6 +363,36 @@ mod tests {
         }
         for (text, want) in [("1500", 1500), ("1.5s", 1500), ("1m", 60_000)] {
             assert_eq!(int(MILLISECONDS, text), Some(want), "{text}");
+        }
+    }
+
+    /// What the package fundu makes of a duration.
+    fn by_fundu(text: &str, bare: Unit) -> Option<u64> {
+        const UNITS: [TimeUnit; 4] = [TimeUnit::MilliSecond, TimeUnit::Second, TimeUnit::Minute, TimeUnit::Hour];
+        let (unit, text) = match bare {
+            Unit::Second => (TimeUnit::Second, text),
+            Unit::Millisecond => (TimeUnit::MilliSecond, text),
+            // It has no `us`.
+            Unit::Microsecond => {
+                let number = text.strip_suffix("us").filter(|n| n.ends_with(|c: char| c.is_ascii_digit()));
+                (TimeUnit::MicroSecond, number.unwrap_or(text))
+            }
+        };
+        let parser =
+            DurationParser::builder().time_units(&UNITS).default_unit(unit).disable_exponent().disable_infinity();
+        let duration: std::time::Duration = parser.build().parse(text).ok()?.try_into().ok()?;
+        u64::try_from(duration.as_nanos()).ok()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn durations_are_what_fundu_makes_of_them(
+            text in "[+-]?[0-9]{0,3}[.]?[0-9]{0,3}(ms|s|m|h|us| s|e1|ns)?|[0-9]{0,22}([.][0-9]{0,30})?(ms|s|m|h|us)?|[-+.0-9eEinf smhu]{0,8}",
+            bare in select(vec![Unit::Second, Unit::Millisecond, Unit::Microsecond]),
+        ) {
+            prop_assert_eq!(nanoseconds(&text, bare), by_fundu(&text, bare), "{:?}", text);
         }
     }
 

@@ -8,10 +8,10 @@ use crate::options::names::{Addresses, Name};
 use crate::options::rows::Rows;
 use crate::options::value::Value;
 
-/// What a rule says of a row.
+/// What a rule says of a row: eight bytes, since a page that is touched costs an exec 3 us.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    number: i64,
+    number: i32,
     row: u8,
     what: What,
 }
@@ -25,15 +25,19 @@ enum What {
     Int,
     /// A [`Value::AtLeast`].
     AtLeast,
-    /// For [`Value::Auto`], line and column of where it stands.
+    /// [`Value::Auto`]: the index of where it stands.
     Auto,
     /// The index of a longer value.
     Longer,
 }
 
-/// A value that is longer than a number.
+/// A value that is longer than most numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Longer {
+    Int(i64),
+    AtLeast(i64),
+    /// Line and column.
+    At(u32, u32),
     Name(Name),
     Addresses(Addresses),
 }
@@ -44,15 +48,14 @@ impl Change {
         self.row.into()
     }
 
-    /// Its number, if it is one.
-    pub fn int(self) -> Option<i64> {
-        (self.what == What::Int).then_some(self.number)
+    /// Whether it says nothing but the kernel's value.
+    pub fn is_default(self) -> bool {
+        matches!(self.what, What::Default | What::Auto)
     }
 
-    /// Where an `auto` stands, by line and column.
-    pub fn auto(self) -> Option<(u32, u32)> {
-        let word = |shift: u32| u32::try_from(self.number >> shift & i64::from(u32::MAX)).ok();
-        if self.what == What::Auto { word(32).zip(word(0)) } else { None }
+    /// Whether it says `auto`.
+    pub fn is_auto(self) -> bool {
+        self.what == What::Auto
     }
 }
 
@@ -88,9 +91,9 @@ impl Changes {
     pub fn add(&mut self, start: u32, row: usize, value: Option<&Value>, place: (u32, u32)) {
         let (what, number) = match value {
             None | Some(Value::Text(_)) => (What::Default, 0), // no text is of a socket
-            Some(Value::Int(n)) => (What::Int, *n),
-            Some(Value::AtLeast(n)) => (What::AtLeast, *n),
-            Some(Value::Auto) => (What::Auto, i64::from(place.0) << 32 | i64::from(place.1)),
+            Some(Value::Int(n)) => self.number(What::Int, Longer::Int(*n), *n),
+            Some(Value::AtLeast(n)) => self.number(What::AtLeast, Longer::AtLeast(*n), *n),
+            Some(Value::Auto) => (What::Auto, self.longer(Longer::At(place.0, place.1))),
             Some(Value::Name(name)) => (What::Longer, self.longer(Longer::Name(*name))),
             Some(Value::Addresses(addresses)) => (What::Longer, self.longer(Longer::Addresses(*addresses))),
         };
@@ -116,32 +119,67 @@ impl Changes {
     fn insert(&mut self, start: u32, change: Change) {
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.list.len());
         let part = self.list.get(start..).unwrap_or_default();
-        let behind = part.iter().rev().take_while(|other| order(other.row()) > order(change.row())).count();
-        self.list.insert(self.list.len() - behind, change);
+        match part.iter().rev().take_while(|other| order(other.row()) > order(change.row())).count() {
+            0 => self.list.push(change),
+            behind => self.list.insert(self.list.len() - behind, change),
+        }
+    }
+
+    /// A number, or the index of one that is too long.
+    #[inline]
+    fn number(&mut self, what: What, longer: Longer, number: i64) -> (What, i32) {
+        match number.try_into() {
+            Ok(number) => (what, number),
+            Err(_) => (What::Longer, self.longer(longer)),
+        }
     }
 
     /// The index of a value; rules that follow each other often have the same one.
-    fn longer(&mut self, longer: Longer) -> i64 {
+    #[inline(never)]
+    fn longer(&mut self, longer: Longer) -> i32 {
         if self.longer.last() != Some(&longer) {
             self.longer.push(longer);
         }
-        i64::try_from(self.longer.len().saturating_sub(1)).unwrap_or(i64::MAX)
+        i32::try_from(self.longer.len().saturating_sub(1)).unwrap_or(i32::MAX)
     }
 
     fn longer_of(&self, change: Change) -> Option<Longer> {
-        let index = usize::try_from(change.number).ok().filter(|_| change.what == What::Longer)?;
-        self.longer.get(index).copied()
+        self.longer.get(usize::try_from(change.number).ok()?).copied()
+    }
+
+    /// Its number, if it is one.
+    #[inline]
+    pub fn int(&self, change: Change) -> Option<i64> {
+        match change.what {
+            What::Int => Some(change.number.into()),
+            What::Longer => match self.longer_of(change)? {
+                Longer::Int(n) => Some(n),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Where an `auto` stands, by line and column.
+    pub fn auto(&self, change: Change) -> Option<(u32, u32)> {
+        match self.longer_of(change).filter(|_| change.is_auto())? {
+            Longer::At(line, column) => Some((line, column)),
+            _ => None,
+        }
     }
 
     /// The value that one says; none is the kernel's.
     pub fn value(&self, change: Change) -> Option<Value> {
         match change.what {
             What::Default | What::Auto => None,
-            What::Int => Some(Value::Int(change.number)),
-            What::AtLeast => Some(Value::AtLeast(change.number)),
+            What::Int => Some(Value::Int(change.number.into())),
+            What::AtLeast => Some(Value::AtLeast(change.number.into())),
             What::Longer => Some(match self.longer_of(change)? {
+                Longer::Int(n) => Value::Int(n),
+                Longer::AtLeast(n) => Value::AtLeast(n),
                 Longer::Name(name) => Value::Name(name),
                 Longer::Addresses(addresses) => Value::Addresses(addresses),
+                Longer::At(..) => return None,
             }),
         }
     }

@@ -5,26 +5,18 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::options::rows::Rows;
 use crate::options::table::{self, IN_LOWER_CASE, LIBRARY, NAMED, Named, OPTIONS, Own, PREFIX, Target};
-use crate::options::value::Value;
 use crate::settings::change::{Changes, Part};
-use crate::settings::chosen::{Chosen, Values, is_unset};
+use crate::settings::chosen::{Values, is_unset};
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
-use crate::settings::grammar::{self, Entry, Rule, Setting, Word, Wrong};
+use crate::settings::grammar::Word;
 use crate::settings::named;
 use crate::settings::rules::Rules;
 use crate::settings::source::{Place, Process, Source};
 
 /// So many unknown names get the nearest one: looking for it takes time, and an environment may hold thousands.
 const SUGGESTIONS: usize = 16;
-
-/// So many mistakes in one text are reported; then it is not what it is taken for, and may be large.
-const MISTAKES: usize = 100;
-
-/// So many lists of settings are known at a time.
-const KNOWN: usize = 256;
 
 /// A rule that this process can meet, and that looks at sockets.
 pub(crate) struct DraftRule {
@@ -142,7 +134,7 @@ impl Draft {
     }
 
     #[cold]
-    fn unknown(&mut self, name: &str, shown: fn(&str) -> String) -> String {
+    pub(super) fn unknown(&mut self, name: &str, shown: fn(&str) -> String) -> String {
         self.suggested += 1;
         unknown(name, self.suggested <= SUGGESTIONS, shown)
     }
@@ -202,11 +194,14 @@ impl Draft {
     #[cold]
     fn built_in(&mut self, text: &str) {
         let values = &mut self.layer(Source::Profile).values;
-        for (setting, line) in text.lines().zip(1..) {
-            let setting = setting.split('#').next().unwrap_or_default();
+        for (line, number) in text.split('\n').zip(1..) {
+            if !line.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
+                continue;
+            }
+            let setting = line.split('#').next().unwrap_or_default();
             let Some((name, value)) = setting.split_once('=') else { continue };
             if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
-                let place = Place { source: Source::Profile, line, column: 1 };
+                let place = Place { source: Source::Profile, line: number, column: 1 };
                 let _ = values.assign(row, opt, value, &|_| place); // it is right
             }
         }
@@ -248,7 +243,7 @@ impl Draft {
     }
 
     #[cold]
-    fn layer(&mut self, source: Source) -> &mut Layer {
+    pub(super) fn layer(&mut self, source: Source) -> &mut Layer {
         match source {
             Source::System => &mut self.files.get_or_insert_default().system,
             Source::Config => &mut self.files.get_or_insert_default().config,
@@ -268,262 +263,8 @@ impl Draft {
     }
 
     #[cold]
-    fn complain(&mut self, source: Source, word: Word<'_>, problem: String) {
+    pub(super) fn complain(&mut self, source: Source, word: Word<'_>, problem: String) {
         let subject = Subject::Place { source: self.name(source), line: word.line, column: word.column() };
         self.wrong.push(Diagnostic { subject, text: word.text.to_owned(), problem });
-    }
-
-    #[cold]
-    fn text<'p>(&mut self, source: Source, text: &str, process: &dyn Fn() -> &'p Process) {
-        let before = self.wrong.len();
-        let (mut rule, mut reader) = (Rule::new(), Reader::new(text));
-        for part in grammar::parts(text) {
-            if self.wrong.len() - before >= MISTAKES {
-                let word = match part.entry() {
-                    Ok(Entry::Rule(rule)) => rule.word,
-                    Ok(Entry::Setting(setting)) => setting.word,
-                    Err(wrong) => wrong.word,
-                };
-                let problem = format!("{MISTAKES} mistakes before this; nothing from here on counts");
-                return self.complain(source, word, problem);
-            }
-            let read = if part.is_rule() {
-                rule.read(part).and_then(|()| self.rule(source, &rule, &mut reader, process))
-            } else {
-                part.setting().map(|setting| self.of_file(source, setting))
-            };
-            if let Err(wrong) = read {
-                self.complain(source, wrong.word, wrong.problem);
-            }
-        }
-    }
-
-    #[cold]
-    fn of_file(&mut self, source: Source, setting: Setting<'_>) {
-        if source == Source::Environment {
-            let problem = "expected a rule: MATCH=VALUE ... : SETTING=VALUE ...".to_owned();
-            return self.complain(source, setting.word, problem);
-        }
-        let mut values = std::mem::take(&mut self.layer(source).values);
-        self.setting(source, setting, &mut values, Stands::File);
-        self.layer(source).values = values;
-    }
-
-    #[cold]
-    fn setting(&mut self, source: Source, setting: Setting<'_>, values: &mut Values, stands: Stands) {
-        let problem = match table::find_in_any_case(setting.name) {
-            None => Some(self.unknown(&setting.name.to_ascii_uppercase(), str::to_ascii_lowercase)),
-            Some((row, opt)) => {
-                let place = |value: Option<&Value>| match (stands, value) {
-                    (Stands::Rule, Some(Value::Auto)) | (Stands::File | Stands::RuleOfAll, _) => {
-                        Place::of(source, setting.word)
-                    }
-                    (Stands::Rule, _) => Place { source, line: 0, column: 0 }, // nobody is told
-                };
-                let refused = stands.refuses(opt.target).map(str::to_owned);
-                refused.or_else(|| values.assign(row, opt, setting.value, &place).err())
-            }
-        };
-        if let Some(problem) = problem {
-            self.complain(source, setting.word, problem);
-        }
-    }
-
-    /// A rule. Its settings are read unless the same list of them has been found right before: many rules of a long text
-    /// have one of a few. One for every socket is read nevertheless, because it is told where its settings stand.
-    #[cold]
-    fn rule<'a, 'p>(
-        &mut self,
-        source: Source,
-        rule: &Rule<'a>,
-        reader: &mut Reader<'a>,
-        process: &dyn Fn() -> &'p Process,
-    ) -> Result<(), Wrong<'a>> {
-        let of_all = rule.conditions.is_empty();
-        let layer = self.layer(source);
-        let number = u32::try_from(layer.rules.len()).unwrap_or(u32::MAX);
-        let met = layer.last.is_none() && (rule.scope.is_empty() || process().is_in(&rule.scope));
-        if rule.list.is_some() && of_all {
-            return self.rule_of_all(source, rule, met, reader);
-        }
-        let mut says = Says::Off;
-        if let Some(list) = rule.list {
-            match reader.known(list.text, false) {
-                Some(_) if !met => return Ok(()),
-                Some(Known::SaidBy(number)) => says = Says::TheSame(number),
-                _ => {
-                    let start = self.changes.end();
-                    let right = self.is_plain(list) || self.list(source, rule)?;
-                    if met {
-                        says = Says::Changes(start..self.changes.end());
-                    } else {
-                        self.changes.cut(start);
-                    }
-                    if right {
-                        reader.add(list.text, false, if met { Known::SaidBy(number) } else { Known::Right });
-                    }
-                }
-            }
-        }
-        if !met {
-            return Ok(());
-        }
-        let place = Place::of(source, rule.word);
-        let layer = self.layer(source);
-        if of_all {
-            layer.last = Some((place, None));
-            return Ok(());
-        }
-        if layer.rules.is_empty() {
-            layer.rules.reserve_exact(reader.entries);
-            layer.conditions.reserve(reader.entries);
-        }
-        layer.rules.push(DraftRule { place, says });
-        layer.conditions.push(&rule.conditions, number);
-        Ok(())
-    }
-
-    /// A rule for every socket.
-    #[cold]
-    fn rule_of_all<'a>(
-        &mut self,
-        source: Source,
-        rule: &Rule<'a>,
-        met: bool,
-        reader: &mut Reader<'a>,
-    ) -> Result<(), Wrong<'a>> {
-        let Some(list) = rule.list.filter(|list| met || reader.known(list.text, true).is_none()) else { return Ok(()) };
-        let (values, right) = self.values(source, rule, Stands::RuleOfAll)?;
-        if right {
-            reader.add(list.text, true, Known::Right);
-        }
-        if met {
-            self.layer(source).last = Some((Place::of(source, rule.word), Some(values)));
-        }
-        Ok(())
-    }
-
-    /// Adds a rule's list of settings to the changes, if all of them are right, and none of them is something special.
-    #[cold]
-    fn is_plain(&mut self, list: Word<'_>) -> bool {
-        let (start, mut rows) = (self.changes.end(), Rows::default());
-        for pair in list.pairs() {
-            let Some((row, value)) = pair.and_then(|(name, value)| plain(name, value, rows)) else {
-                self.changes.cut(start);
-                return false;
-            };
-            rows = rows.or(Rows::of(row));
-            self.changes.add(start, row, Some(&value), (0, 0));
-        }
-        true
-    }
-
-    /// The same of any settings. Returns whether they are right wherever they stand.
-    #[cold]
-    fn list<'a>(&mut self, source: Source, rule: &Rule<'a>) -> Result<bool, Wrong<'a>> {
-        let (values, right) = self.values(source, rule, Stands::Rule)?;
-        let start = self.changes.end();
-        for Chosen { row, value, place } in &values.0 {
-            self.changes.add(start, *row, value.as_ref(), (place.line, place.column));
-        }
-        // What `auto` comes to may be a mistake, which is reported where it stands.
-        Ok(right && values.0.iter().all(|chosen| chosen.value != Some(Value::Auto)))
-    }
-
-    /// The settings of a rule, and whether all of them are right.
-    #[cold]
-    fn values<'a>(&mut self, source: Source, rule: &Rule<'a>, stands: Stands) -> Result<(Values, bool), Wrong<'a>> {
-        rule.settings().try_for_each(|setting| setting.map(drop))?;
-        let (mistakes, mut values) = (self.wrong.len(), Values::none());
-        for setting in rule.settings().flatten() {
-            self.setting(source, setting, &mut values, stands);
-        }
-        Ok((values, self.wrong.len() == mistakes))
-    }
-}
-
-/// A setting of a rule beside those of `rows`: its row and its value, if it is right, and neither `default` nor `auto`.
-#[inline]
-fn plain(name: &str, value: &str, rows: Rows) -> Option<(usize, Value)> {
-    let (row, opt) = table::find_in_any_case(name)?;
-    let takes = Stands::Rule.refuses(opt.target).is_none() && !rows.share(Rows::rivals(row)) && !is_unset(value);
-    let value = if takes { opt.kind.parse(value, opt.range) } else { None };
-    value.filter(|value| *value != Value::Auto).map(|value| (row, value))
-}
-
-/// What is known of a list of settings.
-#[derive(Clone, Copy)]
-enum Known {
-    /// It is right.
-    Right,
-    /// It is what the rule of this number says.
-    SaidBy(u32),
-}
-
-/// What is remembered while a text is read.
-struct Reader<'a> {
-    /// Lists that are known, by what is written and by whether it is in a rule for every socket; a later one may take the
-    /// place of an earlier one.
-    lists: [(&'a str, bool, Known); KNOWN],
-    /// So many entries the text may have.
-    entries: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn new(text: &str) -> Self {
-        let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
-        // One a line, or all in one: that of a variable.
-        let entries = 1 + Some(count(b'\n')).filter(|lines| *lines > 1).unwrap_or_else(|| count(b';'));
-        Self { lists: [("", false, Known::Right); KNOWN], entries }
-    }
-
-    /// FNV-1a, eight bytes at a time.
-    fn place(text: &str) -> usize {
-        let (words, rest) = text.as_bytes().as_chunks::<8>();
-        let words = words.iter().map(|word| u64::from_ne_bytes(*word)).chain(rest.iter().map(|byte| (*byte).into()));
-        let hash = words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
-        usize::try_from(hash >> 56).unwrap_or(0)
-    }
-
-    fn known(&self, text: &str, of_all: bool) -> Option<Known> {
-        let (known, known_of_all, list) = self.lists.get(Self::place(text))?;
-        (*known == text && *known_of_all == of_all).then_some(*list)
-    }
-
-    fn add(&mut self, text: &'a str, of_all: bool, list: Known) {
-        if let Some(place) = self.lists.get_mut(Self::place(text)) {
-            *place = (text, of_all, list);
-        }
-    }
-}
-
-/// Where a setting stands.
-#[derive(Clone, Copy)]
-enum Stands {
-    /// On a line of a file.
-    File,
-    /// In a rule that looks at sockets.
-    Rule,
-    /// In a rule that does not.
-    RuleOfAll,
-}
-
-impl Stands {
-    /// Why a setting must not stand there.
-    fn refuses(self, target: Target) -> Option<&'static str> {
-        let Target::Own(own) = target else { return None };
-        match (self, own) {
-            (Self::File, Own::Rules) => {
-                Some("rules stand on lines of their own here: MATCH=VALUE ... : SETTING=VALUE ...")
-            }
-            (Self::File, Own::Config | Own::Profile) => Some("only as a variable: a file names no other"),
-            (Self::Rule, Own::Mptcp) => {
-                Some("not beside dst, src, port or role: a socket is made before they are known")
-            }
-            (Self::Rule | Self::RuleOfAll, own) if !own.is_of_a_socket() => {
-                Some("holds for the whole process, not in a rule")
-            }
-            _ => None,
-        }
     }
 }

@@ -38,7 +38,7 @@ impl<'a> Word<'a> {
     }
 
     /// A part of it.
-    const fn part(self, text: &'a str) -> Self {
+    pub(crate) const fn part(self, text: &'a str) -> Self {
         Self { text, ..self }
     }
 
@@ -49,11 +49,6 @@ impl<'a> Word<'a> {
         let offset = self.text.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
         let before = whole.get(..offset).map_or(0, |before| before.chars().count());
         column.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))
-    }
-
-    /// The names and values in it, as settings of a rule are written; none for what is no such pair.
-    pub(crate) fn pairs(self) -> impl Iterator<Item = Option<(&'a str, &'a str)>> {
-        self.words().map(|word| halves(word.text, b'='))
     }
 
     /// The words in it.
@@ -167,31 +162,56 @@ pub(crate) struct Part<'a> {
     colon: Option<usize>,
 }
 
-/// The parts of a text in which something stands. Each byte is looked at once: a text may have thousands of rules.
-pub(crate) fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
-    let (mut rest, mut line, mut column) = (Some(text), 1_u32, 1_u32);
-    let parts = std::iter::from_fn(move || {
-        let text = rest?;
-        let (end, colon) = end_of_part(text);
-        let (part, behind) = text.split_at_checked(end)?;
-        let whole = Word::whole(part, line, column);
+/// The parts of a text in which something stands.
+pub(crate) fn parts(text: &str) -> Parts<'_> {
+    Parts { rest: Some(text), line: 1, column: 1 }
+}
+
+/// What has not been read of a text.
+pub(crate) struct Parts<'a> {
+    rest: Option<&'a str>,
+    line: u32,
+    column: u32,
+}
+
+impl<'a> Parts<'a> {
+    /// What has not been read.
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
+    }
+
+    /// Goes behind the part that ends there, and what ends it.
+    pub fn take(&mut self, end: usize) -> Option<Word<'a>> {
+        let (part, behind) = self.rest?.split_at_checked(end)?;
+        let whole = Word::whole(part, self.line, self.column);
         let of_line = match behind.as_bytes().first() {
             Some(b'#') => behind.split_once('\n').map(|(_, next)| (true, next)),
             end => behind.get(1..).map(|next| (end == Some(&b'\n'), next)),
         };
-        rest = of_line.map(|(_, next)| next);
+        self.rest = of_line.map(|(_, next)| next);
         if of_line.is_some_and(|(ends, _)| ends) {
-            (line, column) = (line.saturating_add(1), 1);
-        } else if rest.is_some() {
-            column = column.saturating_add(u32::try_from(part.chars().count() + 1).unwrap_or(u32::MAX));
+            (self.line, self.column) = (self.line.saturating_add(1), 1);
+        } else if self.rest.is_some() {
+            let more = u32::try_from(part.chars().count() + 1).unwrap_or(u32::MAX);
+            self.column = self.column.saturating_add(more);
         }
-        Some((whole, colon))
-    });
-    parts.filter_map(|(whole, colon)| {
-        let first = after_spaces(whole.text);
-        let first = first.get(..end_of_word(first)).filter(|first| !first.is_empty())?;
-        Some(Part { whole, first, colon })
-    })
+        Some(whole)
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        loop {
+            let (end, colon) = end_of_part(self.rest?);
+            let whole = self.take(end)?;
+            let first = after_spaces(whole.text);
+            if let Some(first) = first.get(..end_of_word(first)).filter(|first| !first.is_empty()) {
+                return Some(Part { whole, first, colon });
+            }
+        }
+    }
 }
 
 /// Where the first part of a text ends, and its first word that is a colon.
@@ -286,11 +306,15 @@ impl<'a> Rule<'a> {
         if list.text.is_empty() {
             return Err(Wrong { word, problem: "expected settings, or off, behind \":\"".to_owned() });
         }
-        self.list = Some(list).filter(|list| !list.text.eq_ignore_ascii_case("off"));
+        self.says(list);
         Ok(())
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn says(&mut self, list: Word<'a>) {
+        self.list = Some(list).filter(|list| !list.text.eq_ignore_ascii_case("off"));
+    }
+
+    pub(crate) fn clear(&mut self) {
         let Self { conditions, scope, .. } = self;
         conditions.dst.clear();
         conditions.src.clear();
@@ -363,7 +387,7 @@ fn has_an_empty_item(value: &str) -> bool {
     value.split(',').any(str::is_empty)
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let mapped = |net: IpNet| match net {
         // A v4-mapped IPv6 network is the IPv4 network (RFC 4291, section 2.5.5.2).
         IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.network().to_ipv4_mapped() {

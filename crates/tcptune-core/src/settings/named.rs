@@ -2,8 +2,9 @@
 //! files of the operator, which take the place of built-in ones of the same name.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, nearest};
@@ -48,7 +49,7 @@ impl Found {
     /// A built-in one.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
-        text_of_built_in(name).map(|text| Self { source: format!("profile {name}"), text: text.into() })
+        text_of_built_in(name).map(|text| Self { source: ["profile ", name].concat(), text: text.into() })
     }
 
     /// Whether it is a file of the operator's.
@@ -61,9 +62,16 @@ impl Found {
 /// The directories of the operator's own, the first one first: the user's (XDG Base Directory Specification), then the
 /// system's.
 pub fn directories(xdg_config_home: Option<&OsStr>, home: Option<&OsStr>) -> impl Iterator<Item = PathBuf> {
-    let absolute = |text: Option<&OsStr>| text.map(PathBuf::from).filter(|path| path.is_absolute());
-    let own = absolute(xdg_config_home).or_else(|| Some(absolute(home)?.join(".config")));
-    own.map(|own| own.join("tcptune")).into_iter().chain([PathBuf::from(SYSTEM)])
+    // Without Path::join, whose code an exec would have to load.
+    let own = |text: Option<&OsStr>, below: &str| {
+        let root = text.filter(|path| path.as_bytes().first() == Some(&b'/'))?;
+        let mut path = OsString::with_capacity(root.len() + 32);
+        path.push(root);
+        path.push(below);
+        Some(path)
+    };
+    let own = own(xdg_config_home, "/tcptune").or_else(|| own(home, "/.config/tcptune"));
+    own.into_iter().chain([OsString::from(SYSTEM)]).map(PathBuf::from)
 }
 
 /// The profile of a name; none if there is none. A name leads to no other directory than these.
@@ -75,9 +83,12 @@ pub fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> Resul
         return Err(diagnostic(name, "the name of a profile has no /; TCPTUNE_CONFIG takes a path".to_owned()));
     }
     for directory in directories {
-        let path = directory.join([name, SUFFIX].concat());
+        let mut path = directory.into_os_string();
+        for part in ["/", name, SUFFIX] {
+            path.push(part);
+        }
         let source = || path.to_string_lossy().into_owned();
-        match config::read_if_there(&path) {
+        match config::read_if_there(Path::new(&path)) {
             Ok(None) => {}
             Ok(Some(text)) => return Ok(Some(Found { source: source(), text: text.into() })),
             Err(problem) => return Err(Diagnostic { subject: Subject::File(source()), text: String::new(), problem }),
@@ -105,7 +116,6 @@ mod tests {
     use crate::settings::draft::Draft;
     use crate::settings::source::{KeepaliveDefaults, Process};
     use std::fs;
-    use std::path::Path;
 
     #[test]
     fn every_file_is_built_in() {

@@ -155,7 +155,7 @@ impl Settled {
     pub fn new(in_force: &[InForce], changes: Changes) -> Self {
         let mut settled = Self { plan: Vec::with_capacity(in_force.len()), changes, ..Self::default() };
         for InForce { row, value, .. } in in_force {
-            settled.set = holds(settled.set, *row, value);
+            settled.set = holds(settled.set, *row, if let Value::Int(n) = value { Some(*n) } else { None });
             match Planned::new(*row, value) {
                 Some(planned) if Rows::ON_SOCKET.has(*row) => {
                     settled.plan.insert(settled.on_socket, planned);
@@ -173,10 +173,11 @@ impl Settled {
     }
 }
 
-/// The rows for which something holds, with this value as well.
-fn holds(set: Rows, row: usize, value: &Value) -> Rows {
-    match (row, value) {
-        (PRECEDENCE, _) | (MPTCP, Value::Int(0)) => set,
+/// The rows for which something holds, with a value of this one as well, by its number if it is one.
+#[inline]
+fn holds(set: Rows, row: usize, number: Option<i64>) -> Rows {
+    match (row, number) {
+        (PRECEDENCE, _) | (MPTCP, Some(0)) => set,
         _ => set.or(Rows::of(row)),
     }
 }
@@ -209,8 +210,8 @@ impl Profile {
         let (mut changed, mut set) = (Rows::default(), Rows::default());
         for change in under.changes.of(&over) {
             changed = changed.or(Rows::rivals(change.row()));
-            if let Some(value) = under.changes.value(*change) {
-                set = holds(set, change.row(), &value);
+            if !change.is_default() {
+                set = holds(set, change.row(), under.changes.int(*change));
             }
         }
         let set = under.set.without(changed).or(set);
@@ -288,12 +289,15 @@ impl Profile {
 
     /// Bounds on waits for a peer.
     #[must_use]
+    #[inline]
     pub fn limits(&self) -> Limits {
         const LIMITS: Rows =
             Rows::of(RECV_TIMEOUT).or(Rows::of(SEND_TIMEOUT)).or(Rows::of(ACCEPT_TIMEOUT)).or(Rows::of(CLIENT_TIMEOUT));
-        if !self.set.share(LIMITS) {
-            return Limits::default();
-        }
+        if self.set.share(LIMITS) { self.some_limits() } else { Limits::default() }
+    }
+
+    #[inline(never)]
+    fn some_limits(&self) -> Limits {
         let (receive, send) = (self.milliseconds(RECV_TIMEOUT), self.milliseconds(SEND_TIMEOUT));
         let client = if self.set.has(CLIENT_TIMEOUT) { self.own(CLIENT_TIMEOUT).client_timeout } else { None };
         Limits { receive, send, client, accept: self.milliseconds(ACCEPT_TIMEOUT) }

@@ -38,7 +38,7 @@ impl Conditions {
     /// Whether they hold of every socket.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.dst.is_empty() && self.src.is_empty() && self.ports.is_empty() && self.role.is_none()
     }
 }
 
@@ -102,7 +102,7 @@ impl Ports {
     /// Any port.
     pub const ALL: Self = Self { first: 0, more: u16::MAX };
 
-    fn new((first, last): (u16, u16)) -> Self {
+    fn new(&(first, last): &(u16, u16)) -> Self {
         Self { first, more: last.saturating_sub(first) }
     }
 
@@ -212,19 +212,15 @@ struct Tables {
     room: usize,
 }
 
-/// For each of the list, or for one that stands for everything where it is empty.
+/// Each of the list; none, once, where it is empty and stands for everything.
 #[inline]
-fn each<T: Copy>(list: &[T], mut work: impl FnMut(Option<T>)) {
-    if list.is_empty() {
-        work(None);
-    }
-    for one in list {
-        work(Some(*one));
-    }
+fn each<T>(list: &[T]) -> impl Iterator<Item = Option<&T>> {
+    (0..list.len().max(1)).map(|at| list.get(at))
 }
 
 /// As a prefix of IPv4; one that stands for everything, if it may be any. None if it is of IPv6.
-fn v4(net: Option<IpNet>) -> Option<Prefix<u32>> {
+#[inline]
+fn v4(net: Option<&IpNet>) -> Option<Prefix<u32>> {
     match net {
         None => Some(Prefix::default()),
         Some(IpNet::V4(net)) => Some(Prefix { network: net.network().to_bits(), mask: net.netmask().to_bits() }),
@@ -233,7 +229,8 @@ fn v4(net: Option<IpNet>) -> Option<Prefix<u32>> {
 }
 
 /// The same of IPv6.
-fn v6(net: Option<IpNet>) -> Option<Prefix<u128>> {
+#[inline]
+fn v6(net: Option<&IpNet>) -> Option<Prefix<u128>> {
     match net {
         None => Some(Prefix::default()),
         Some(IpNet::V6(net)) => Some(Prefix { network: net.network().to_bits(), mask: net.netmask().to_bits() }),
@@ -243,29 +240,31 @@ fn v6(net: Option<IpNet>) -> Option<Prefix<u128>> {
 
 impl Tables {
     fn push(&mut self, conditions: &Conditions, profile: u32) {
-        each(&conditions.src, |src| {
-            each(&conditions.ports, |ports| {
+        let Conditions { dst, src, ports, role } = conditions;
+        self.src |= !src.is_empty() && *role != Some(Role::Server);
+        for src in each(src) {
+            for ports in each(ports) {
                 let ports = ports.map_or(Ports::ALL, Ports::new);
-                if conditions.role != Some(Role::Client) && conditions.dst.is_empty() {
+                if *role != Some(Role::Client) && dst.is_empty() {
                     if self.servers.is_empty() {
                         self.servers.reserve_exact(self.room);
                     }
-                    self.servers.push(Listener { src, ports, profile });
+                    self.servers.push(Listener { src: src.copied(), ports, profile });
                 }
-                if conditions.role != Some(Role::Server) {
-                    self.src |= src.is_some();
+                if *role == Some(Role::Server) {
+                    continue;
+                }
+                for dst in each(dst) {
                     // An IPv4 peer is reached from an IPv4 address.
-                    each(&conditions.dst, |dst| {
-                        if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
-                            self.clients_v4.push(self.room, dst, ports, src, profile);
-                        }
-                        if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
-                            self.clients_v6.push(self.room, dst, ports, src, profile);
-                        }
-                    });
+                    if let (Some(dst), Some(src)) = (v4(dst), v4(src)) {
+                        self.clients_v4.push(self.room, dst, ports, src, profile);
+                    }
+                    if let (Some(dst), Some(src)) = (v6(dst), v6(src)) {
+                        self.clients_v6.push(self.room, dst, ports, src, profile);
+                    }
                 }
-            });
-        });
+            }
+        }
     }
 
     /// Adds the rules of others behind these.

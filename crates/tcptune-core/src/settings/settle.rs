@@ -97,7 +97,8 @@ impl Draft {
         let count = layers.iter().map(|layer| layer.rules.len()).sum::<usize>();
         let changes = std::mem::take(&mut self.changes);
         let has_auto = globals.get(USER_TIMEOUT).is_some_and(|chosen| chosen.value == Some(Value::Auto));
-        let mut over = Over { globals, in_force: &in_force, has_auto, changes };
+        let has_keepalive = in_force.iter().any(|in_force| in_force.row == KEEPALIVE);
+        let mut over = Over { globals, in_force: &in_force, has_auto, has_keepalive, changes };
         let (mut last, mut reached) = (None, 0);
         for layer in &mut layers {
             reached += 1;
@@ -193,6 +194,8 @@ struct Over<'a> {
     in_force: &'a [InForce],
     /// Whether the user timeout depends on keepalive.
     has_auto: bool,
+    /// Whether keepalive is said.
+    has_keepalive: bool,
     /// What the rules say.
     changes: Changes,
 }
@@ -200,13 +203,12 @@ struct Over<'a> {
 impl Over<'_> {
     /// Whether anything may follow from what a rule says: not from keepalive times alone, where keepalive is said without it.
     fn may_imply(&self, said: &[Change], rows: Rows) -> bool {
-        let holds = |row| self.in_force.iter().any(|in_force| in_force.row == row);
-        rows.has(USER_TIMEOUT) && said.iter().any(|change| change.auto().is_some())
+        rows.has(USER_TIMEOUT) && said.iter().any(|change| change.is_auto())
             || rows.share(KEEPALIVES)
                 && (rows.has(KEEPALIVE)
                     || self.has_auto
-                    || !holds(KEEPALIVE)
-                    || said.iter().any(|change| KEEPALIVES.has(change.row()) && change.int().is_none()))
+                    || !self.has_keepalive
+                    || said.iter().any(|change| KEEPALIVES.has(change.row()) && self.changes.int(*change).is_none()))
     }
 
     /// Puts in place of what a rule says what follows from it, if that is something else; and what is wrong with that.
@@ -222,11 +224,11 @@ impl Over<'_> {
             return None;
         }
         let of_row = |row| said.iter().find(|change| change.row() == row);
-        let int = |row| of_row(row).map_or_else(|| self.globals.int(row), |change| change.int());
+        let int = |row| of_row(row).map_or_else(|| self.globals.int(row), |change| self.changes.int(*change));
         let keepalive = rows.share(KEEPALIVES);
         // An `auto` of the rule, or one that holds without it and comes to something else under it.
         let auto = match of_row(USER_TIMEOUT) {
-            Some(change) => change.auto().map(|(line, column)| Place { source, line, column }),
+            Some(change) => self.changes.auto(*change).map(|(line, column)| Place { source, line, column }),
             None => self.globals.get(USER_TIMEOUT).filter(|c| c.value == Some(Value::Auto)).map(|c| c.place),
         };
         let auto = auto.filter(|_| keepalive || rows.has(USER_TIMEOUT));

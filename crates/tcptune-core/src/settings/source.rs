@@ -80,8 +80,9 @@ impl Process {
     }
 }
 
+/// Byte by byte: it is short, and asked for at each rule.
 fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
+    path.bytes().rposition(|byte| byte == b'/').and_then(|slash| path.get(slash + 1..)).unwrap_or(path)
 }
 
 /// Whether it runs scripts: `python3.11` is python.

@@ -248,6 +248,8 @@ impl Warned {
 }
 
 /// Where it is counted how many calls were refused, if it is.
+// SAFETY: a section of initialised variables, in a page that start-up writes to anyway.
+#[unsafe(link_section = ".data")]
 static REFUSALS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
 /// From now on each option that the kernel refuses is counted there.

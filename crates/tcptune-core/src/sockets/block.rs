@@ -127,7 +127,10 @@ impl Entry {
             Value::AtLeast(n) => (AT_LEAST, *n, [0, 0]),
             other => {
                 // Rare: a name, an address, a path.
-                let text = OPTIONS.get(row).map_or_else(String::new, |opt| opt.kind.show(other).to_string());
+                let text = match other {
+                    Value::Text(text) => text.clone(),
+                    other => OPTIONS.get(row).map_or_else(String::new, |opt| opt.kind.show(other).to_string()),
+                };
                 let text: &'static str = text.leak();
                 (TEXT, 0, [address(text), u64::try_from(text.len()).unwrap_or(0)])
             }

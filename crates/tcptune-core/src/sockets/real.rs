@@ -87,6 +87,12 @@ impl Real {
         if r == 0 { Ok(value) } else { Err(crate::system::errno::get()) }
     }
 
+    /// How often a SYN is repeated at most: `TCP_SYNCNT`, or `tcp_syn_retries` where that is not set.
+    #[must_use]
+    pub fn syn_retries(&self, fd: c_int) -> Option<u32> {
+        self.get_int(fd, libc::IPPROTO_TCP, libc::TCP_SYNCNT).ok()?.try_into().ok()
+    }
+
     /// The state of a TCP connection: `tcpi_state`, the first byte of `TCP_INFO` (tcp(7)).
     #[must_use]
     pub fn tcp_state(&self, fd: c_int) -> Option<u8> {

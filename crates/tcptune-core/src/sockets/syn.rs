@@ -30,6 +30,22 @@ pub fn gives_up_after(retries: u32, linear: u32) -> u64 {
     timers(linear).enumerate().find(|(repeated, at)| *at >= span || *repeated >= most).map_or(span, |(_, at)| at)
 }
 
+/// `tcp_syn_linear_timeouts` as the kernel has it unless somebody has set it.
+const LINEAR: u32 = 4;
+
+/// The user timeout, in milliseconds, that ends an attempt after `ms`, or when `TCP_SYNCNT` alone would, whichever is first.
+/// With a user timeout the kernel looks no longer at how much time `retries` doublings take, only at how many SYNs have been
+/// repeated: `retries` and all linear ones, which with one retry is 7 s in place of 3 (`tcp_write_timeout`, Linux 6.5).
+#[inline]
+#[must_use]
+pub fn within_retries(ms: u32, retries: impl FnOnce() -> Option<u32>) -> u32 {
+    if ms <= 3000 {
+        return ms; // one retry takes as long
+    }
+    let alone = retries().map(|retries| gives_up_after(retries, LINEAR) * 1000);
+    alone.and_then(|alone| alone.try_into().ok()).map_or(ms, |alone: u32| alone.min(ms))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +55,20 @@ mod tests {
         assert_eq!(timers(4).take(11).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131]);
         assert_eq!(timers(0).take(7).collect::<Vec<_>>(), [1, 3, 7, 15, 31, 63, 127]);
         assert_eq!(timers(0).take(9).collect::<Vec<_>>()[7..], [247, 367]);
+    }
+
+    #[test]
+    fn what_ends_first_ends_the_attempt() {
+        let within = |ms, retries| within_retries(ms, || Some(retries));
+        assert_eq!(
+            [within(20_000, 1), within(20_000, 2), within(20_000, 3), within(60_000, 4)],
+            [3000, 7000, 19_000, 35_000]
+        );
+        assert_eq!([within(5000, 2), within(3000, 1), within(120_000, 6)], [5000, 3000, 120_000]);
+        assert_eq!(within(200_000, 6), 131_000);
+        assert_eq!(within(u32::MAX, 255), 30_007_000);
+        assert_eq!(within_retries(20_000, || None), 20_000);
+        assert_eq!(within_retries(2999, || unreachable!("not asked")), 2999);
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub fn nanoseconds() -> u64 {
     now.as_secs() * 1_000_000_000 + u64::from(now.subsec_nanos())
 }
 
-/// The same in milliseconds, as it was at the last tick: up to 10 ms ago, at a third of the price.
+/// A tick lasts so many milliseconds at most (`CONFIG_HZ` is 100 or more).
+pub const TICK: u64 = 10;
+
+/// The same in milliseconds, as it was at the last tick: up to [`TICK`] ago, at a third of the price.
 #[must_use]
 pub fn at_last_tick() -> u64 {
     let now = read(libc::CLOCK_MONOTONIC_COARSE);

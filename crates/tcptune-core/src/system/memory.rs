@@ -135,6 +135,13 @@ pub fn is_writable(at: *mut u8, len: usize) -> bool {
     is_known(&WRITABLE, pages) || (takes_8(at) && takes_8(at.wrapping_add(len - 8)) && remember(&WRITABLE, pages))
 }
 
+/// Bytes of a page of this machine.
+#[must_use]
+pub fn page_size() -> usize {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(PAGE).max(PAGE)
+}
+
 /// Smallest page: what lies within so much, aligned, is there as a whole or not at all.
 const PAGE: usize = 4096;
 
@@ -143,9 +150,7 @@ const PAGE: usize = 4096;
 /// # Errors
 /// The kernel's errno.
 pub fn protect(address: usize, size: usize, protection: c_int) -> Result<(), c_int> {
-    // SAFETY: getauxval only reads the auxiliary vector.
-    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096).max(4096);
-    let before = address % page;
+    let before = address % page_size();
     // SAFETY: the kernel checks the address; what is taken from the pages is the caller's affair.
     unsafe { call!(mprotect, address - before, before + size, protection) }.map(drop)
 }

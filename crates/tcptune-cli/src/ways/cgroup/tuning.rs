@@ -2,12 +2,13 @@
 
 use tcptune_core::options::phase::{Phases, Stages};
 use tcptune_core::options::table::{DOCS, OPTIONS, Opt, Own, Sockopt, Target};
-use tcptune_core::options::value::Kind;
+use tcptune_core::options::value::{Kind, Value};
 use tcptune_core::options::ways::Ways;
 use tcptune_core::options::wire::Wire;
 use tcptune_core::settings::profile::{Planned, Precedence, Profile};
 use tcptune_core::settings::rules::Rules;
 use tcptune_core::settings::settled::Settings;
+use tcptune_core::sockets::syn;
 
 use super::layout::profile;
 
@@ -205,6 +206,15 @@ fn why_not(planned: &Planned) -> Option<&'static str> {
     is_long.then_some("a BPF program can set no more than 4 GiB a second")
 }
 
+/// The user timeout of an attempt, in milliseconds.
+fn bound(profile: &Profile, ms: i32) -> u32 {
+    let retries = || {
+        let planned = profile.plan().into_iter().find(|it| it.option.is(libc::IPPROTO_TCP, libc::TCP_SYNCNT))?;
+        if let Value::Int(retries) = planned.value() { retries.try_into().ok() } else { None }
+    };
+    syn::within_retries(ms.max(SHORTEST).unsigned_abs(), retries)
+}
+
 /// The first retransmission timeout of a connect in ticks: half of the connect timeout, so that one lost SYN does no
 /// harm; 0 where the kernel's own, a second (RFC 6298, section 2), is no later than that.
 fn initial(profile: &Profile, ticks: u32) -> u32 {
@@ -230,7 +240,7 @@ fn bytes(profile: &Profile, slots: &[Slot], size: usize, ticks: u32) -> Vec<u8> 
     }
     put(profile::SETS, &sets.to_ne_bytes());
     put(profile::YIELDS, &if profile.precedence() == Precedence::Program { u32::MAX } else { 0 }.to_ne_bytes());
-    put(profile::CONNECT_TIMEOUT, &profile.connect_timeout().map_or(0, |ms| ms.max(SHORTEST)).to_ne_bytes());
+    put(profile::CONNECT_TIMEOUT, &profile.connect_timeout().map_or(0, |ms| bound(profile, ms)).to_ne_bytes());
     put(profile::INITIAL, &initial(profile, ticks).to_ne_bytes());
     bytes
 }

@@ -21,6 +21,7 @@ use crate::sockets::apply;
 use crate::sockets::connect::Call;
 use crate::sockets::real::Real;
 use crate::sockets::slots::Slots;
+use crate::sockets::syn;
 use crate::system::{clock, errno, network, process};
 use due::Deadlines;
 use slot::{Attempt, Slot, State};
@@ -127,6 +128,7 @@ impl Attempts {
         if fd < 0 {
             return None; // the kernel has the answer
         }
+        let during = syn::within_retries(during, || real.syn_retries(fd));
         let due = due_after(clock::at_last_tick(), during);
         let state = State::new(self.serial.fetch_add(1, Ordering::Relaxed)).with(State::STARTING);
         let attempt = Attempt { cookie: cookie(fd), during, after: None };
@@ -245,9 +247,16 @@ impl Attempts {
         all.filter(move |(slot, state)| slot.attempt().cookie == cookie && !state.same_attempt(own))
     }
 
-    /// Before `fd` is closed. Other processes may have the socket.
+    /// Before `fd` is closed. If an attempt goes on that has no other number here, its value is put back now: a number that
+    /// no hook has seen (`SCM_RIGHTS`, pidfd_getfd(2)) or another process may keep the socket, and nobody would later.
     pub fn close(&self, real: &Real, fd: c_int) {
-        self.settle(real, fd);
+        if self.settle(real, fd)
+            && process::id() == self.process
+            && let Some((slot, state)) = self.found(fd)
+            && !(state.is(State::SHARED) && self.others(slot.attempt().cookie, state).next().is_some())
+        {
+            errno::preserved(|| self.finish(real, fd, slot, state));
+        }
         self.closed(fd);
     }
 

@@ -104,12 +104,12 @@ impl Silence {
     pub fn epoll(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
         let bound = self.until_first();
         if timeout <= bound {
-            return call(timeout);
+            return self.pauses.inside(|| call(timeout));
         }
         let began = nanoseconds();
         let (mut left, mut bound) = (timeout, bound);
         loop {
-            let result = call(left.min(bound));
+            let result = self.pauses.inside(|| call(left.min(bound)));
             if result != 0 || left <= bound {
                 return result;
             }
@@ -125,6 +125,7 @@ impl Silence {
     #[inline]
     fn until_first(&self) -> u64 {
         let (now, mut first) = (at_last_tick(), self.deadlines.0.load(Ordering::Relaxed));
+        self.pauses.over(now);
         if first <= now {
             first = self.look_at_due(first, now);
         }

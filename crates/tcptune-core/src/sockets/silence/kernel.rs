@@ -55,7 +55,8 @@ pub fn facts(fd: c_int) -> Option<Facts> {
         retransmits: info.retransmits != 0,
         sent: info.last_data_sent.into(),
         received: info.last_data_recv.into(),
-        unread: network::queued(fd, SIOCINQ).ok()? > 0,
+        // An urgent byte that has not been read yet is not among those that are counted.
+        unread: network::queued(fd, SIOCINQ).ok()? > 0 || network::ready(fd, libc::POLLPRI) == Ok(libc::POLLPRI),
         unsent: network::queued(fd, SIOCOUTQNSD).ok()? > 0,
         acknowledged: info.bytes_acked,
         came: info.bytes_received,

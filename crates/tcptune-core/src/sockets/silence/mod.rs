@@ -9,6 +9,7 @@
 
 pub mod epoll;
 pub mod kernel;
+mod pauses;
 pub mod poll;
 pub mod select;
 mod slot;
@@ -21,10 +22,11 @@ use libc::c_int;
 use crate::settings::profile::Limits;
 use crate::sockets::address;
 use crate::sockets::slots::Slots;
-use crate::system::clock::nanoseconds;
+use crate::system::clock::{at_last_tick, nanoseconds};
 use crate::system::files::File;
 use crate::system::{errno, process};
 use epoll::Deadlines;
+use pauses::Pauses;
 use slot::Slot;
 
 /// A wait that nothing bounds.
@@ -54,6 +56,7 @@ pub struct Silence {
     /// The shortest limit that holds for any socket, in milliseconds.
     shortest: u64,
     deadlines: Deadlines,
+    pauses: Pauses,
 }
 
 impl Silence {
@@ -67,6 +70,7 @@ impl Silence {
             untold: AtomicUsize::new(0),
             shortest: shortest.into(),
             deadlines: Deadlines::default(),
+            pauses: Pauses::new(shortest.into()),
         })
     }
 
@@ -99,8 +103,9 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let part = left.min(bound).min(self.until_due());
-            let result = call(part);
+            let due = self.until_due();
+            let part = left.min(bound).min(due);
+            let result = if due == FOREVER { call(part) } else { self.pauses.inside(|| call(part)) };
             if result < 0 && errno::get() != libc::EINTR {
                 return result;
             }
@@ -245,13 +250,14 @@ impl Silence {
     #[cold]
     fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> Option<u64> {
         let limit = slot.limit(wait);
-        let silent = measured(fd, slot, wait, waited);
+        let now = at_last_tick();
+        let silence = |fd| self.pauses.without(measured(fd, slot, wait, waited), now);
+        let silent = silence(fd);
         if !verdict::is_over(silent, limit) {
             return Some(silent);
         }
         let peer = if log::log_enabled!(log::Level::Debug) { address::peer(fd) } else { None };
-        let is_silent_still =
-            |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(measured(fd, slot, wait, waited), limit);
+        let is_silent_still = |fd| kernel::identity(fd) == slot.cookie() && verdict::is_over(silence(fd), limit);
         let ended = slot.ending(|| match File::duplicate(fd) {
             // The duplicate has a number that no other thread knows, so it stays this socket's.
             Ok(own) => is_silent_still(own.fd()) && self.end(own.fd(), slot),

@@ -6,7 +6,8 @@ use libc::{c_int, c_short, nfds_t, pollfd};
 
 use super::{FOREVER, Silence, Wait};
 
-const READABLE: c_short = libc::POLLIN | libc::POLLRDNORM | libc::POLLPRI | libc::POLLRDBAND;
+/// Not the urgent byte, which may never be sent.
+const READABLE: c_short = libc::POLLIN | libc::POLLRDNORM;
 const WRITABLE: c_short = libc::POLLOUT | libc::POLLWRNORM;
 const BROKEN: c_short = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
 
