@@ -102,7 +102,7 @@ impl Ports {
     /// Any port.
     pub const ALL: Self = Self { first: 0, more: u16::MAX };
 
-    fn new(&(first, last): &(u16, u16)) -> Self {
+    fn new((first, last): (u16, u16)) -> Self {
         Self { first, more: last.saturating_sub(first) }
     }
 
@@ -241,10 +241,17 @@ fn v6(net: Option<&IpNet>) -> Option<Prefix<u128>> {
 impl Tables {
     fn push(&mut self, conditions: &Conditions, profile: u32) {
         let Conditions { dst, src, ports, role } = conditions;
+        // Most rules look at one IPv4 network, and at a port or none.
+        if let ([net @ IpNet::V4(_)], [], [] | [_], None | Some(Role::Client)) = (&dst[..], &src[..], &ports[..], role)
+            && let Some(net) = v4(Some(net))
+        {
+            let ports = ports.first().copied().map_or(Ports::ALL, Ports::new);
+            return self.clients_v4.push(self.room, net, ports, Prefix::default(), profile);
+        }
         self.src |= !src.is_empty() && *role != Some(Role::Server);
         for src in each(src) {
             for ports in each(ports) {
-                let ports = ports.map_or(Ports::ALL, Ports::new);
+                let ports = ports.copied().map_or(Ports::ALL, Ports::new);
                 if *role != Some(Role::Client) && dst.is_empty() {
                     if self.servers.is_empty() {
                         self.servers.reserve_exact(self.room);
