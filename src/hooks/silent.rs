@@ -113,15 +113,13 @@ pub fn asked(set: c_int, operation: c_int, fd: c_int, event: *const epoll_event,
 #[inline]
 pub fn bounded<T: Failure + PartialEq>(fd: c_int, receives: bool, flags: c_int, call: impl Fn() -> T) -> T {
     let Some(tuning) = timing_out() else { return call() };
-    let began = clock::at_last_tick();
-    let mut result = call();
-    while result == T::FAILURE && flags & libc::MSG_DONTWAIT == 0 && tuning.goes_on(fd, receives, began) {
-        result = call();
+    let began = (flags & libc::MSG_DONTWAIT == 0).then(clock::at_last_tick);
+    loop {
+        let result = call();
+        if result != T::FAILURE || !tuning.goes_on(fd, receives, began) {
+            return result;
+        }
     }
-    if result == T::FAILURE {
-        tuning.failed(fd, receives, (flags & libc::MSG_DONTWAIT == 0).then_some(began));
-    }
-    result
 }
 
 /// The same for a call that sends, and cannot be made again.

@@ -79,8 +79,11 @@ impl Tuning {
         let result = match self.bound(call, mark, profile) {
             Bound::Leave(_) => call.connect(),
             Bound::Poll(ms) => {
+                self.attempts.give_up(&self.real, fd); // from before the socket was made blocking, or a signal came
                 let result = connect::within(call, ms);
-                self.attempts.settle(&self.real, fd); // an attempt from before the socket was made blocking
+                if result == Err(libc::EINTR) {
+                    self.attempts.goes_on(&self.real, fd, ms);
+                }
                 result
             }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),

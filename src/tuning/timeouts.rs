@@ -7,6 +7,8 @@ use std::fmt;
 use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
 use tcptune_core::say;
+use tcptune_core::settings::profile::{Planned, Profile};
+use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::{clock, errno, files, messages};
@@ -23,7 +25,7 @@ impl Tuning {
 
     /// After a call on a connection or a listener that has failed: `receives` if it was to receive something, or accept;
     /// when it began, unless it was told not to wait.
-    #[cold]
+    #[inline]
     pub fn failed(&self, fd: c_int, receives: bool, began: Option<u64>) {
         match errno::get() {
             libc::EAGAIN if began.is_some_and(|began| self.has_timed_out(fd, receives, began)) => {
@@ -69,26 +71,40 @@ impl Tuning {
 
     /// The milliseconds of the timeout that the settings have set, if the socket blocks, and has that one and not the
     /// program's.
+    #[inline(never)] // for the stack
     fn limit(&self, fd: c_int, receives: bool) -> Option<u32> {
         let (mark, optname) = (self.descriptors.get(fd), if receives { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO });
         let profile = self.profile(fd, mark).filter(|_| is_tcp(mark))?;
-        let planned = profile.planned(libc::SOL_SOCKET, optname, mark.passed())?;
+        let planned = profile.planned(libc::SOL_SOCKET, optname, mark.passed());
+        let planned = planned.as_ref()?; // not moved, for the stack
         let Value::Int(ms) = planned.value() else { return None };
-        errno::preserved(|| {
-            let blocking = files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
-            let ours = blocking
-                && apply::mark(&self.real, fd).is_some_and(is_tcp)
-                && !apply::is_programs(&self.real, profile, fd, mark, &planned)
-                && apply::timeout(&self.real, fd, &planned).is_some();
-            ms.try_into().ok().filter(|_| ours)
-        })
+        let blocks = || files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
+        let ours = errno::preserved(|| blocks() && self.is_of_settings(fd, mark, profile, planned));
+        ms.try_into().ok().filter(|_| ours)
     }
 
-    /// After a call that has failed, and began then: whether it is to be made again, because it has ended with `EINTR`
-    /// only for the timeout that the settings have set. First this waits for what is left of the time: `errno` is `EAGAIN`
-    /// if nothing comes. With a handler that ends calls, nothing tells whether that one has run.
+    #[inline(never)] // for the stack
+    fn is_of_settings(&self, fd: c_int, mark: Mark, profile: &Profile, planned: &Planned) -> bool {
+        apply::mark(&self.real, fd).is_some_and(is_tcp)
+            && !apply::is_programs(&self.real, profile, fd, mark, planned)
+            && apply::timeout(&self.real, fd, planned).is_some()
+    }
+
+    /// The same, and whether the call is to be made again.
     #[cold]
-    pub fn goes_on(&self, fd: c_int, receives: bool, began: u64) -> bool {
+    pub fn goes_on(&self, fd: c_int, receives: bool, began: Option<u64>) -> bool {
+        if began.is_some_and(|began| errno::get() == libc::EINTR && self.is_resumed(fd, receives, began)) {
+            return true;
+        }
+        self.failed(fd, receives, began);
+        false
+    }
+
+    /// After a call that began then and was interrupted: whether only the timeout that the settings have set let a signal
+    /// handler end it. First this waits for what is left of the time: `errno` is `EAGAIN` if nothing comes. With a handler that
+    /// ends calls, nothing tells whether that one has run.
+    #[inline(never)] // for the stack
+    fn is_resumed(&self, fd: c_int, receives: bool, began: u64) -> bool {
         while errno::get() == libc::EINTR {
             let Some(limit) = self.limit(fd, receives) else { return false };
             if errno::preserved(|| Handled::now().interrupting != 0) {

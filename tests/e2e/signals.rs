@@ -88,6 +88,30 @@ fn alarm_as_the_programs_own_timeout() {
     assert_eq!(restarts.number("handled"), 1);
 }
 
+/// connect(2) says that the attempt goes on, and to wait for it: python does so by itself (PEP 475).
+#[test]
+fn an_attempt_that_goes_on_behind_a_signal_keeps_its_deadline() {
+    let hole = BlackHole::v4();
+    let script = format!(
+        "
+import signal, socket, time
+signal.signal(signal.SIGALRM, lambda *_: print('handled=1', flush=True))
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+s = socket.socket()
+start = time.monotonic()
+try: s.connect(('127.0.0.1', {}))
+except OSError as e: print('errno=%d' % e.errno)
+print('took=%d' % ((time.monotonic() - start) * 1000))
+print('after=%d' % s.getsockopt(socket.IPPROTO_TCP, 18))
+",
+        hole.port()
+    );
+    let ended = Program::python(&script).limit(Duration::from_secs(30)).tuned(&[("CONNECT_TIMEOUT", "2")]).run();
+    assert_eq!((ended.number("handled"), ended.number("errno")), (1, libc::ETIMEDOUT.into()), "{ended:#?}");
+    assert_on_time(ended.milliseconds("took"), Duration::from_secs(2), LATE);
+    assert_eq!(ended.number("after"), 0, "{ended:#?}");
+}
+
 #[test]
 fn a_handler_that_jumps_out() {
     // glibc's siglongjmp runs the clean-up routine of the frames it leaves, so the flags are put back.
