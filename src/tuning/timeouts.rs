@@ -69,14 +69,15 @@ impl Tuning {
     fn limit(&self, fd: c_int, receives: bool) -> Option<u32> {
         let (mark, optname) = (self.descriptors.get(fd), if receives { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO });
         let profile = self.profile(fd, mark).filter(|_| is_tcp(mark))?;
-        let planned = profile.planned(libc::SOL_SOCKET, optname, mark.passed())?;
+        let planned = profile.planned(libc::SOL_SOCKET, optname, mark.passed());
+        let planned = planned.as_ref()?;
         let Value::Int(ms) = planned.value() else { return None };
         errno::preserved(|| {
             let blocking = files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
             let ours = blocking
                 && apply::mark(&self.real, fd).is_some_and(is_tcp)
-                && !apply::is_programs(&self.real, profile, fd, mark, &planned)
-                && apply::timeout(&self.real, fd, &planned).is_some();
+                && !apply::is_programs(&self.real, profile, fd, mark, planned)
+                && apply::timeout(&self.real, fd, planned).is_some();
             ms.try_into().ok().filter(|_| ours)
         })
     }
