@@ -93,6 +93,10 @@ impl Arena {
     #[inline(never)]
     fn keep(&self, block: *mut u8, size: usize) {
         self.give_back();
+        if self.sealed.load(Ordering::Relaxed) {
+            // SAFETY: it came from `map`, and is not used any more.
+            return unsafe { memory::unmap(block, size) };
+        }
         let [start, spare] = &self.spare;
         start.store(block.expose_provenance(), Ordering::Relaxed);
         spare.store(size, Ordering::Relaxed);

@@ -60,13 +60,13 @@ pub fn ppoll(
 
 /// epoll_wait(2) and epoll_pwait(2).
 #[inline]
-pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) -> c_int) -> c_int {
+pub fn epoll(set: c_int, timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) -> c_int) -> c_int {
     let mut part = |time| parts::epoll(time, mask, &mut call);
     match watching() {
         Some(silence) => {
             let (time, mut call) = (of_milliseconds(timeout), |time| part(milliseconds(time)));
             match silence.epoll_at_once(time, &mut call) {
-                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(time, &mut call)),
+                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(set, time, &mut call)),
                 ready => ready,
             }
         }
@@ -77,6 +77,7 @@ pub fn epoll(timeout: c_int, mask: *const sigset_t, mut call: impl FnMut(c_int) 
 /// epoll_pwait2(2).
 #[inline]
 pub fn epoll_pwait2(
+    set: c_int,
     timeout: *const timespec,
     mask: *const sigset_t,
     mut call: impl FnMut(*const timespec) -> c_int,
@@ -86,7 +87,7 @@ pub fn epoll_pwait2(
         Some((silence, time)) => {
             let mut call = |time| with_timespec(time, &mut part);
             match silence.epoll_at_once(time, &mut call) {
-                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(time, &mut call)),
+                0 if time != 0 => parts::held_back(mask, &mut || silence.epoll(set, time, &mut call)),
                 ready => ready,
             }
         }
@@ -118,7 +119,7 @@ pub fn bounded<T: Failure + PartialEq>(fd: c_int, receives: bool, flags: c_int, 
         result = call();
     }
     if result == T::FAILURE {
-        tuning.failed(fd, receives, began);
+        tuning.failed(fd, receives, (flags & libc::MSG_DONTWAIT == 0).then_some(began));
     }
     result
 }
@@ -130,7 +131,7 @@ pub fn bounded_once(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let began = clock::at_last_tick();
     let result = call();
     if result == c_int::FAILURE {
-        tuning.failed(fd, false, began);
+        tuning.failed(fd, false, Some(began));
     }
     result
 }

@@ -185,7 +185,7 @@ hooks! {
     ) -> c_int {
         |_forward| with_spec(
             time,
-            |time, part| silent::epoll_pwait2(time, mask, part),
+            |time, part| silent::epoll_pwait2(fd, time, mask, part),
             // SAFETY: the program's own call, but for the time.
             |time| unsafe { real()(fd, events, count, time, mask) }
         )

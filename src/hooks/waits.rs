@@ -38,14 +38,14 @@ hooks! {
 
     fn epoll_wait(fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| silent::epoll(timeout, std::ptr::null(), |time| unsafe { real()(fd, events, count, time) })
+        |_forward| silent::epoll(fd, timeout, std::ptr::null(), |time| unsafe { real()(fd, events, count, time) })
     }
 
     fn epoll_pwait(
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t
     ) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| silent::epoll(timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
+        |_forward| silent::epoll(fd, timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
     }
 
     fn epoll_ctl(fd: c_int, operation: c_int, watched: c_int, event: *mut epoll_event) -> c_int {
@@ -61,6 +61,6 @@ hooks! {
         fd: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t
     ) -> c_int {
         // SAFETY: the program's own call, but for the time.
-        |_forward| silent::epoll_pwait2(timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
+        |_forward| silent::epoll_pwait2(fd, timeout, mask, |time| unsafe { real()(fd, events, count, time, mask) })
     }
 }

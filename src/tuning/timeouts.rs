@@ -21,12 +21,14 @@ impl Tuning {
         }
     }
 
-    /// After a call on a connection or a listener that has failed, and began then: `receives` if it was to receive
-    /// something, or accept.
+    /// After a call on a connection or a listener that has failed: `receives` if it was to receive something, or accept;
+    /// when it began, unless it was told not to wait.
     #[cold]
-    pub fn failed(&self, fd: c_int, receives: bool, began: u64) {
+    pub fn failed(&self, fd: c_int, receives: bool, began: Option<u64>) {
         match errno::get() {
-            libc::EAGAIN if self.has_timed_out(fd, receives, began) => errno::set(libc::ETIMEDOUT),
+            libc::EAGAIN if began.is_some_and(|began| self.has_timed_out(fd, receives, began)) => {
+                errno::set(libc::ETIMEDOUT);
+            }
             libc::ECONNRESET if self.is_ended(fd, true) => errno::set(libc::ETIMEDOUT),
             // What a thread is told that waited in the call (Linux 6.7); the error is still there for the next one.
             libc::EPIPE if receives && self.is_ended(fd, false) => errno::set(libc::ETIMEDOUT),
@@ -53,11 +55,12 @@ impl Tuning {
     }
 
     /// Whether a call has ended because of the timeout that the settings have set: not because of one that the program has
-    /// set, nor at once, as `MSG_DONTWAIT`, `RWF_NOWAIT`, an empty queue of errors (`MSG_ERRQUEUE`) and the missing urgent
+    /// set, nor at once, as `RWF_NOWAIT`, an empty queue of errors (`MSG_ERRQUEUE`) and the missing urgent
     /// byte (`MSG_OOB`) make it.
     fn has_timed_out(&self, fd: c_int, receives: bool, began: u64) -> bool {
         let waited = clock::at_last_tick().saturating_sub(began);
-        let limit = self.limit(fd, receives).filter(|&ms| waited > 0 && waited + clock::TICK >= u64::from(ms));
+        let limit = if waited == 0 { None } else { self.limit(fd, receives) };
+        let limit = limit.filter(|&ms| waited + clock::TICK >= u64::from(ms));
         if let Some(ms) = limit.filter(|_| messages::debugging()) {
             errno::preserved(|| explain(fd, receives, ms));
         }

@@ -65,6 +65,21 @@ def paused(name, wait):
     e.poll(0.01)
     time.sleep(1.5)
     ends(name, s, lambda: wait(e))
+read, write = os.pipe()
+def beside(e):
+    poll(read, 1500)
+    return e.poll(60)
+def in_another_set(e):
+    epoll(read).poll(1.5)
+    return e.poll(60)
+def in_a_child(e):
+    if os.fork() == 0: os._exit(len(poll(read, 1500)))
+    os.wait()
+    return e.poll(60)
+def nested(e):
+    outer = select.epoll()
+    outer.register(e, IN)
+    return outer.poll(60)
 def in_poll(e):
     p = select.poll()
     p.register(e, select.POLLIN)
@@ -76,14 +91,24 @@ def short_ones(e):
         events = e.poll(0.1)
     return events
 ";
-    let ways = [("epoll", "e.poll(60)", 1000), ("in_poll", "in_poll(e)", 1000), ("short_ones", "short_ones(e)", 1700)];
+    let alone = [
+        ("epoll", "lambda e: e.poll(60)", 1000),
+        ("in_poll", "in_poll", 1000),
+        ("short_ones", "short_ones", 1700),
+        ("nested", "nested", 1000),
+    ];
+    let beside =
+        [("beside", "beside", 2500), ("in_another_set", "in_another_set", 2500), ("in_a_child", "in_a_child", 2500)];
     let port = serve(Answer::None);
-    for (name, wait, least) in ways {
-        let ended = run(&format!("{PRELUDE}{script}paused('{name}', lambda e: {wait})\n"), port, RECEIVE);
-        let took = ended.milliseconds(&format!("{name}_took"));
-        assert!(took + Duration::from_millis(150) >= Duration::from_millis(least), "{name}: {ended:#?}");
-        assert!(took <= LIMIT * 4 + SLACK, "{name}: {ended:#?}");
-        assert_eq!(ended.number(&format!("{name}_recv")), ETIMEDOUT, "{name}: {ended:#?}");
+    for ways in [&alone[..], &beside] {
+        let all: Vec<_> = ways.iter().map(|(name, wait, _)| format!("lambda: paused('{name}', {wait})")).collect();
+        let ended = run(&format!("{PRELUDE}{script}all_at_once({})\n", all.join(", ")), port, RECEIVE);
+        for (name, _, least) in ways {
+            let took = ended.milliseconds(&format!("{name}_took"));
+            assert!(took + Duration::from_millis(150) >= Duration::from_millis(*least), "{name}: {ended:#?}");
+            assert!(took <= LIMIT * 4 + SLACK, "{name}: {ended:#?}");
+            assert_eq!(ended.number(&format!("{name}_recv")), ETIMEDOUT, "{name}: {ended:#?}");
+        }
     }
 }
 

@@ -158,7 +158,7 @@ fn start(
     }
     if dry {
         if choice.way == Way::Cgroup {
-            return attach::dry_run(&Order::new(&given.over_environment(), None)?, out);
+            return attach::dry_run(&Order::new(&given.over_all(), None)?, out);
         }
         return dry_run(&environment, &choice, also.as_deref(), &path, words, out).map(|()| ExitCode::SUCCESS);
     }
@@ -175,7 +175,7 @@ fn start(
 
 /// Puts this process into a cgroup that tunes it; says what is left out there.
 fn in_a_cgroup(given: &Given) -> Result<(), Error> {
-    let order = Order::new(&given.clone().over_environment(), None)?;
+    let order = Order::new(&given.clone().over_all(), None)?;
     order.warn()?;
     own::enter(&order)
 }

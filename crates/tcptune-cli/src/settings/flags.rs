@@ -165,7 +165,11 @@ pub struct Said {
 
 /// The settings that the command line gives. Several rules are lines of one text.
 #[derive(Clone, Debug, Default)]
-pub struct Given(Vec<Said>);
+pub struct Given {
+    said: Vec<Said>,
+    /// Whether `/etc/tcptune.conf` lies below them.
+    over_system: bool,
+}
 
 impl Given {
     /// Flags, over those of the profile that is named.
@@ -185,7 +189,7 @@ impl Given {
             let Ok(Some(values)) = matches.try_get_many::<String>(opt.name()) else { continue };
             let text = values.cloned().collect::<Vec<_>>().join("\n");
             // The first rule that matches counts, so those of the profile may follow.
-            let below = given.0.iter().find(|said| opt.name() == RULES && OPTIONS[said.row].name() == RULES);
+            let below = given.said.iter().find(|said| opt.name() == RULES && OPTIONS[said.row].name() == RULES);
             let text = below.map_or(text.clone(), |below| format!("{text}\n{}", below.text));
             given.say(opt.name(), text, Origin::Flag);
         }
@@ -195,25 +199,35 @@ impl Given {
     /// In place of what was said of the same option, be it by another name of it.
     fn say(&mut self, name: &str, text: String, origin: Origin) {
         let Some((row, opt)) = table::find(name) else { return };
-        self.0.retain(|said| OPTIONS[said.row].target != opt.target || said.origin == origin);
-        self.0.push(Said { row, text, origin });
+        self.said.retain(|said| OPTIONS[said.row].target != opt.target || said.origin == origin);
+        self.said.push(Said { row, text, origin });
     }
 
     /// Whether it names a profile, which takes the place of that of the environment.
     pub fn has_profile(&self) -> bool {
-        self.0.iter().any(|said| matches!(said.origin, Origin::Profile(_)))
+        self.said.iter().any(|said| matches!(said.origin, Origin::Profile(_)))
     }
 
-    /// With those of the environment below them, as a program would find both.
+    /// With all that a program would find below them.
+    pub fn over_all(self) -> Self {
+        Self { over_system: true, ..self.over_environment() }
+    }
+
+    /// What the system's file says, if it lies below them.
+    pub fn system(&self) -> Result<Option<String>, String> {
+        if self.over_system { config::read_system() } else { Ok(None) }
+    }
+
+    /// With those of the environment below them.
     pub fn over_environment(mut self) -> Self {
         let has_profile = self.has_profile();
         for (name, value) in variables::own().settings() {
             let found = name.to_str().zip(value.to_str()).and_then(|(name, value)| Some((table::find(name)?, value)));
             if let Some(((row, opt), value)) = found
-                && !self.0.iter().any(|said| OPTIONS[said.row].target == opt.target)
+                && !self.said.iter().any(|said| OPTIONS[said.row].target == opt.target)
                 && !(has_profile && opt.target == Target::Own(Own::Profile))
             {
-                self.0.push(Said { row, text: value.to_owned(), origin: Origin::Flag });
+                self.said.push(Said { row, text: value.to_owned(), origin: Origin::Flag });
             }
         }
         self
@@ -221,7 +235,7 @@ impl Given {
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Said> {
-        self.0.iter()
+        self.said.iter()
     }
 
     /// What they alone come to, with the file that they name.
@@ -246,6 +260,7 @@ impl Given {
     ) -> Result<Settings, Error> {
         let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
         let mut draft = Draft::new(&variables);
+        draft.file(Source::System, self.system());
         if let Some(path) = draft.config() {
             let text = config::read(path, Trust::User);
             draft.file(Source::Config, text);

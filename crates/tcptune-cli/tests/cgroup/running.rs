@@ -82,6 +82,30 @@ fn variables_count_as_flags_do() {
     assert!(ended.stderr.contains("no such profile; did you mean cloud-nat?"), "{ended:#?}");
 }
 
+/// `run` as root takes cgroup for a static program: the system's file holds there as it does under notify.
+#[test]
+fn the_systems_file_holds_in_what_is_run() {
+    let Some(_group) = Group::or_skip("the_systems_file_holds_in_what_is_run") else { return };
+    let (_v4, port) = listener("127.0.0.1");
+    let run = |file: &str, flags: &[&str]| {
+        let mounted = format!(
+            "mount -t tmpfs none /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc && echo '{file}' >/etc/tcptune.conf\n\
+             exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", &mounted, "sh", TCPTUNE, "run", "--keepcnt", "3"]).args(flags);
+        Ended::of(command.arg("--").arg(client()).args(["127.0.0.1", &port])).json()
+    };
+    for flags in [&[][..], &["--backend", "cgroup"], &["--backend", "notify"]] {
+        let said = run("keepidle = 33", flags);
+        assert_eq!([&said["keepidle"], &said["keepcnt"]], [33, 3], "{flags:?}: {said:#}");
+        let said = run(&format!("port={port} : keepidle=34"), flags);
+        assert_eq!(said["keepidle"], 34, "{flags:?}: {said:#}");
+    }
+    // What BPF programs do not know is notify's.
+    assert_eq!(run("skip_programs = other\nprogram=client* : keepidle=35", &[])["keepidle"], 35);
+}
+
 #[test]
 fn a_listener_that_is_open_already_accepts_tuned_connections() {
     let Some(group) = Group::or_skip("a_listener_that_is_open_already_accepts_tuned_connections") else { return };

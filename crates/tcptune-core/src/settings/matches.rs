@@ -31,7 +31,7 @@ impl Ports {
 
     /// From one port to another, both included.
     #[must_use]
-    pub fn new(&(first, last): &(u16, u16)) -> Self {
+    pub fn new((first, last): (u16, u16)) -> Self {
         Self { first, more: last.saturating_sub(first) }
     }
 

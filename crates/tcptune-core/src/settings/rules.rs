@@ -123,10 +123,17 @@ fn v6(net: Option<&IpNet>) -> Option<Prefix<u128>> {
 impl Tables {
     fn push(&mut self, conditions: &Conditions, profile: u32) {
         let Conditions { dst, src, ports, role } = conditions;
+        // Most rules look at one IPv4 network, and at a port or none.
+        if let ([net @ IpNet::V4(_)], [], [] | [_], None | Some(Role::Client)) = (&dst[..], &src[..], &ports[..], role)
+            && let Some(dst) = v4(Some(net))
+        {
+            let (ports, src) = (ports.first().copied().map_or(Ports::ALL, Ports::new), Prefix::default());
+            return self.clients_v4.push(self.room, Comparison { dst, ports, src, profile });
+        }
         self.src |= !src.is_empty() && *role != Some(Role::Server);
         for src in each(src) {
             for ports in each(ports) {
-                let ports = ports.map_or(Ports::ALL, Ports::new);
+                let ports = ports.copied().map_or(Ports::ALL, Ports::new);
                 if *role != Some(Role::Client) && dst.is_empty() {
                     if self.servers.is_empty() {
                         self.servers.reserve_exact(self.room);

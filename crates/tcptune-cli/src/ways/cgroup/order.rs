@@ -47,6 +47,9 @@ impl Order {
         {
             texts.add(path, &text)?;
         }
+        if let Ok(Some(text)) = given.system() {
+            texts.add(config::SYSTEM, &text)?;
+        }
         let Texts { rules, users } = texts;
         let mut settings = vec![(None, others)];
         for uid in users {
@@ -58,7 +61,7 @@ impl Order {
 
     /// The same for a program that is to be started, if this user may, and all of it can be set there.
     pub fn that_sets_all(given: &Given) -> Option<Self> {
-        let order = may_attach().then(|| Self::new(&given.clone().over_environment(), None).ok())??;
+        let order = may_attach().then(|| Self::new(&given.clone().over_all(), None).ok())??;
         // Who connects is not known on every kernel.
         let is_for_all = order.settings.len() == 1;
         (is_for_all && order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)

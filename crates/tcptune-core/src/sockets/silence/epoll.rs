@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::c_int;
 
+use super::pauses::{self, Pauses};
 use super::slot::Slot;
 use super::{FOREVER, NANOS, Silence, Wait, between_looks, kernel};
 use crate::system::clock::{at_last_tick, nanoseconds};
-use crate::system::network;
+use crate::system::{errno, network};
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
@@ -48,8 +49,19 @@ impl Silence {
     pub fn asked(&self, set: c_int, fd: c_int, events: u32) {
         let Some(slot) = self.slots.entry(fd) else { return };
         if let Some(own) = self.slots.entry(set).filter(|own| own.set_of() == 0) {
-            own.is_a_set();
+            // One that another set watches is waited for when that one is.
+            let outer = if own.wanted() { self.slot(own.wanted_by()) } else { None };
+            let other = outer.or(Some(slot).filter(|slot| slot.set_of() != 0)).map(Slot::group);
+            own.is_a_set(other.unwrap_or_else(|| self.sets.fetch_add(1, Ordering::Relaxed)));
+            if let Some(pauses) = self.pauses_of(own) {
+                pauses.begin(at_last_tick());
+            }
             self.end.fetch_max(set + 1, Ordering::Relaxed);
+        }
+        if slot.set_of() != 0
+            && let Some(outer) = self.slot(set)
+        {
+            slot.join(outer);
         }
         let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
         // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
@@ -101,15 +113,21 @@ impl Silence {
 
     /// Then waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
     #[cold]
-    pub fn epoll(&self, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+    pub fn epoll(&self, set: c_int, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
+        let mut call = |time| {
+            let from = at_last_tick();
+            let result = call(time);
+            errno::preserved(|| self.waited_for_set(set, (from, at_last_tick())));
+            result
+        };
         let bound = self.until_first();
         if timeout <= bound {
-            return self.pauses.inside(|| call(timeout));
+            return call(timeout);
         }
         let began = nanoseconds();
         let (mut left, mut bound) = (timeout, bound);
         loop {
-            let result = self.pauses.inside(|| call(left.min(bound)));
+            let result = call(left.min(bound));
             if result != 0 || left <= bound {
                 return result;
             }
@@ -120,12 +138,23 @@ impl Silence {
         }
     }
 
+    /// A thread has waited for this set, if it is one, between these milliseconds of the clock.
+    #[inline]
+    pub(super) fn waited_for_set(&self, set: c_int, (from, until): (u64, u64)) {
+        if let Some(pauses) = self.slot(set).filter(|set| set.set_of() != 0).and_then(|set| self.pauses_of(set)) {
+            pauses.waited(from, until, pauses::least(self.shortest));
+        }
+    }
+
+    fn pauses_of(&self, set: &Slot) -> Option<&Pauses> {
+        self.pauses.get(set.group() % self.pauses.len())
+    }
+
     /// Looks at what is due now, and returns how many nanoseconds a wait may last until the next descriptor is due: at most
     /// the shortest limit, so that a descriptor that another thread adds during the wait is looked at in time.
     #[inline]
     fn until_first(&self) -> u64 {
         let (now, mut first) = (at_last_tick(), self.deadlines.0.load(Ordering::Relaxed));
-        self.pauses.over(now);
         if first <= now {
             first = self.look_at_due(first, now);
         }
@@ -166,7 +195,8 @@ impl Silence {
                 return None;
             }
             let waited = now.saturating_sub(slot.wanted_since());
-            let silent = self.look(fd, slot, Wait::Receive, waited)?;
+            let pauses = self.slot(slot.wanted_by()).and_then(|set| self.pauses_of(set));
+            let silent = self.look(fd, slot, Wait::Receive, waited, pauses)?;
             slot.set_due(now + limit.saturating_sub(silent).max(1));
         }
         Some(slot.due())
@@ -185,7 +215,8 @@ impl Silence {
             return Some(now + step);
         }
         let began = slot.knows_start(Wait::SendInSet);
-        let stuck = self.look(fd, slot, Wait::SendInSet, now.saturating_sub(since))?;
+        let pauses = self.slot(slot.room_wanted_by()).and_then(|set| self.pauses_of(set));
+        let stuck = self.look(fd, slot, Wait::SendInSet, now.saturating_sub(since), pauses)?;
         if stuck == 0 {
             slot.want_room_from(now, began);
         }

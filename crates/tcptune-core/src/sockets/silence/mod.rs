@@ -57,7 +57,9 @@ pub struct Silence {
     /// The shortest limit that holds for any socket, in milliseconds.
     shortest: u64,
     deadlines: Deadlines,
-    pauses: Pauses,
+    /// Of epoll sets; those of more share them.
+    pauses: [Pauses; 8],
+    sets: AtomicUsize,
 }
 
 impl Silence {
@@ -71,7 +73,8 @@ impl Silence {
             untold: AtomicUsize::new(0),
             shortest: shortest.into(),
             deadlines: Deadlines::default(),
-            pauses: Pauses::new(shortest.into()),
+            pauses: Default::default(),
+            sets: AtomicUsize::new(0),
         })
     }
 
@@ -104,9 +107,8 @@ impl Silence {
         let mut last = began;
         let (mut left, mut bound) = (timeout, self.first_look());
         loop {
-            let due = self.until_due();
-            let part = left.min(bound).min(due);
-            let result = if due == FOREVER { call(part) } else { self.pauses.inside(|| call(part)) };
+            let part = left.min(bound).min(self.until_due());
+            let result = call(part);
             if result < 0 && errno::get() != libc::EINTR {
                 return result;
             }
@@ -226,7 +228,10 @@ impl Silence {
     /// [`FOREVER`] if that has no bound. What is over is ended, and it may wait for 0 more.
     #[inline]
     fn waited(&self, fd: c_int, wait: Wait, time: (u64, u64), ready: bool) -> u64 {
-        let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else { return FOREVER };
+        let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else {
+            self.waited_for_set(fd, (time.0 / NANOS, time.1 / NANOS));
+            return FOREVER;
+        };
         let limit = slot.limit(wait);
         if limit == 0 {
             return FOREVER;
@@ -239,20 +244,23 @@ impl Silence {
         if waited < nanos && wait == Wait::Receive {
             return nanos - waited;
         }
-        self.look(fd, slot, wait, waited / NANOS).map_or(0, |silent| {
+        self.look(fd, slot, wait, waited / NANOS, None).map_or(0, |silent| {
             slot.set_wait(wait, silent * NANOS, time.1);
             let most = if wait == Wait::Receive { limit } else { between_looks(limit) };
             limit.saturating_sub(silent).clamp(1, most) * NANOS
         })
     }
 
-    /// For how many milliseconds a connection has been silent, while the program waited for so many; `None` if that was
-    /// too long, and it has been ended.
+    /// For how many milliseconds a connection has been silent, while the program waited for so many, but for the pauses of
+    /// the set that asks for it; `None` if that was too long, and it has been ended.
     #[cold]
-    fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64) -> Option<u64> {
+    fn look(&self, fd: c_int, slot: &Slot, wait: Wait, waited: u64, pauses: Option<&Pauses>) -> Option<u64> {
         let limit = slot.limit(wait);
         let now = at_last_tick();
-        let silence = |fd| self.pauses.without(measured(fd, slot, wait, waited), now);
+        let silence = |fd| {
+            let silent = measured(fd, slot, wait, waited);
+            pauses.map_or(silent, |pauses| pauses.without(silent, now, pauses::least(self.shortest)))
+        };
         let silent = silence(fd);
         if !verdict::is_over(silent, limit) {
             return Some(silent);

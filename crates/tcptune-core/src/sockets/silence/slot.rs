@@ -50,6 +50,8 @@ pub struct Slot {
     /// The process in which this is an epoll set; 0 if it is none.
     set_of: AtomicUsize,
     state: AtomicU32,
+    /// Sets that are waited for together have the same.
+    group: AtomicU32,
 }
 
 /// For how long the program has waited.
@@ -146,13 +148,24 @@ impl Slot {
         self.set_of.load(Ordering::Relaxed)
     }
 
-    /// This is an epoll set of the calling process.
-    pub fn is_a_set(&self) {
+    /// This is an epoll set of the calling process, and of such a group.
+    pub fn is_a_set(&self, group: usize) {
+        self.group.store(u32::try_from(group % 256).unwrap_or(0), Ordering::Relaxed);
         self.set_of.store(process::id(), Ordering::Relaxed);
+    }
+
+    pub fn group(&self) -> usize {
+        usize::try_from(self.group.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// This set is waited for when `other` is.
+    pub fn join(&self, other: &Self) {
+        self.group.store(other.group.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Another number of the set `other`.
     pub fn duplicate_set(&self, other: &Self) {
+        self.join(other);
         self.set_of.store(other.set_of(), Ordering::Relaxed);
         self.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
         other.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
@@ -234,6 +247,11 @@ impl Slot {
         self.wanted.load(Ordering::Relaxed) != 0
     }
 
+    /// By which set.
+    pub fn wanted_by(&self) -> c_int {
+        self.wanted_by.load(Ordering::Relaxed)
+    }
+
     /// Since when, in milliseconds of the clock.
     pub fn wanted_since(&self) -> u64 {
         self.wanted.load(Ordering::Relaxed)
@@ -276,6 +294,11 @@ impl Slot {
     /// Since when an epoll set asks for room, or the peer has last taken something; `None` if none does.
     pub fn room_wanted_since(&self) -> Option<u64> {
         Some(self.room_wanted.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    /// Which set does.
+    pub fn room_wanted_by(&self) -> c_int {
+        self.room_wanted_by.load(Ordering::Relaxed)
     }
 
     /// From now on an epoll set asks for room, and reports it once, or as long as there is some.
