@@ -7,8 +7,6 @@ use std::fmt;
 use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
 use tcptune_core::say;
-use tcptune_core::settings::profile::{Planned, Profile};
-use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::{clock, errno, files, messages};
@@ -76,18 +74,16 @@ impl Tuning {
         let (mark, optname) = (self.descriptors.get(fd), if receives { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO });
         let profile = self.profile(fd, mark).filter(|_| is_tcp(mark))?;
         let planned = profile.planned(libc::SOL_SOCKET, optname, mark.passed());
-        let planned = planned.as_ref()?; // not moved, for the stack
+        let planned = planned.as_ref()?;
         let Value::Int(ms) = planned.value() else { return None };
-        let blocks = || files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
-        let ours = errno::preserved(|| blocks() && self.is_of_settings(fd, mark, profile, planned));
-        ms.try_into().ok().filter(|_| ours)
-    }
-
-    #[inline(never)] // for the stack
-    fn is_of_settings(&self, fd: c_int, mark: Mark, profile: &Profile, planned: &Planned) -> bool {
-        apply::mark(&self.real, fd).is_some_and(is_tcp)
-            && !apply::is_programs(&self.real, profile, fd, mark, planned)
-            && apply::timeout(&self.real, fd, planned).is_some()
+        errno::preserved(|| {
+            let blocking = files::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0);
+            let ours = blocking
+                && apply::mark(&self.real, fd).is_some_and(is_tcp)
+                && !apply::is_programs(&self.real, profile, fd, mark, planned)
+                && apply::timeout(&self.real, fd, planned).is_some();
+            ms.try_into().ok().filter(|_| ours)
+        })
     }
 
     /// The same, and whether the call is to be made again.

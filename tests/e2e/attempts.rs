@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::hole::BlackHole;
+use crate::harness::namespace::Namespace;
 use crate::harness::{Ended, LATE, Program, assert_on_time};
 
 /// A port that accepts as long as the tests run, and closes nothing.
@@ -129,4 +130,44 @@ fn a_wait_of_something_else_puts_the_value_back_in_time() {
             assert!(ended.number("left") < 20 && ended.number("set") == 0, "{ended:#?}");
         }
     }
+}
+
+/// Made blocking while the attempt goes on, with a peer that then is gone: only keepalive ends the wait, after 1 + 5 × 1 s. A
+/// user timeout of 2 s that stayed would end it after 3 s, as one that is set does.
+#[test]
+fn a_dead_peer_is_noticed_when_keepalive_says_so() {
+    let script = "
+import socket, time
+listener = socket.create_server(('127.0.0.1', 0))
+s = socket.socket()
+s.setblocking(False)
+for name, value in ('TCP_KEEPIDLE', 1), ('TCP_KEEPINTVL', 1), ('TCP_KEEPCNT', 5):
+    s.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+print('began=%d' % s.connect_ex(listener.getsockname()))
+s.setblocking(True)
+s.send(b'x') # the attempt is over
+peer, start = listener.accept()[0], time.monotonic()
+print('connected', flush=True)
+try: s.recv(1)
+except OSError as e: print('error=%d\\ntook=%d' % (e.errno, (time.monotonic() - start) * 1000))
+";
+    let Some(namespace) = Namespace::or_skip("a_dead_peer_is_noticed_when_keepalive_says_so") else { return };
+    namespace.run("nft", &["add table inet gone"]);
+    namespace.run("nft", &["add chain inet gone in { type filter hook input priority 0; }"]);
+    let took = |more: &[(&str, &str)]| {
+        namespace.run("nft", &["flush chain inet gone in"]);
+        let settings = [&[("CONNECT_TIMEOUT", "2")], more].concat();
+        let running =
+            Program::python(script).inside(&namespace).tuned(&settings).limit(Duration::from_secs(40)).start();
+        running.printed("connected");
+        namespace.run("nft", &["add rule inet gone in drop"]);
+        let ended = running.wait();
+        ended.succeeded();
+        assert_eq!(ended.number("began"), libc::EINPROGRESS.into(), "{ended:#?}");
+        assert_eq!(ended.number("error"), libc::ETIMEDOUT.into(), "{ended:#?}");
+        ended.milliseconds("took")
+    };
+    assert_on_time(took(&[]), Duration::from_secs(5), LATE);
+    assert!(took(&[("USER_TIMEOUT", "2s")]) < Duration::from_millis(4900), "a user timeout of 2 s ends it earlier");
 }

@@ -47,7 +47,12 @@ fn used(mode: &str, hole: &BlackHole, settings: Option<&[(&str, &str)]>) -> i64 
 
 /// What the handler uses without the library. A connect that waits would do so for minutes: one that does not needs as much.
 fn plain(mode: &str, hole: &BlackHole) -> i64 {
-    let plain = used(if CONNECTS.contains(&mode) { "nonblocking" } else { mode }, hole, None);
+    let mode = match mode {
+        "connect" | "interruptible" => "nonblocking",
+        "fastopen" => "fastopen_now",
+        _ => mode,
+    };
+    let plain = used(mode, hole, None);
     assert!(plain > 500, "the frame of a signal alone is more: {plain}");
     plain
 }

@@ -54,6 +54,8 @@ static void calls(int unused) {
         other = write(fd, &byte, 1);
     else if (is("fastopen"))
         sendto(fd, &byte, 1, MSG_FASTOPEN | MSG_NOSIGNAL, &peer.any, len);
+    else if (is("fastopen_now"))
+        sendto(fd, &byte, 1, MSG_FASTOPEN | MSG_NOSIGNAL | MSG_DONTWAIT, &peer.any, len);
     else if (is("recv"))
         recv(fd, &byte, 1, 0);
     else if (is("read"))
