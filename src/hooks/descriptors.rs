@@ -4,7 +4,7 @@
 
 use libc::{c_int, c_long, c_uint};
 
-use super::settled;
+use super::{attempting, settled};
 use crate::tuning::{TUNING, Tuning};
 
 hooks! {
@@ -19,11 +19,17 @@ hooks! {
     }
 
     fn dup2(fd: c_int, new: c_int) -> c_int {
-        |forward| duplicated(fd, forward())
+        |forward| {
+            replacing(fd, new);
+            duplicated(fd, forward())
+        }
     }
 
     fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
-        |forward| duplicated(fd, forward())
+        |forward| {
+            replacing(fd, new);
+            duplicated(fd, forward())
+        }
     }
 }
 
@@ -105,6 +111,16 @@ fn closing_all(first: c_uint, last: c_uint) {
     let end = |number| c_int::try_from(number).unwrap_or(c_int::MAX);
     if let Some(tuning) = TUNING.get() {
         tuning.closing(end(first), end(last));
+    }
+}
+
+/// Before dup2(2), which closes `new`.
+#[inline]
+fn replacing(fd: c_int, new: c_int) {
+    if let Some(tuning) = attempting()
+        && fd != new
+    {
+        tuning.replacing(fd, new);
     }
 }
 

@@ -79,10 +79,11 @@ impl Tuning {
         let result = match self.bound(call, mark, profile) {
             Bound::Leave(_) => call.connect(),
             Bound::Poll(ms) => {
-                self.attempts.give_up(&self.real, fd); // from before the socket was made blocking, or a signal came
                 let result = connect::within(call, ms);
-                if result == Err(libc::EINTR) {
+                if matches!(result, Err(libc::EINTR | libc::EINPROGRESS | libc::EALREADY)) {
                     self.attempts.goes_on(&self.real, fd, ms);
+                } else {
+                    self.attempts.settle(&self.real, fd); // one from before a signal, or before the socket was made blocking
                 }
                 result
             }

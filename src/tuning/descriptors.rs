@@ -11,7 +11,7 @@ use tcptune_core::settings::profile::{Precedence, Profile};
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::{address, apply, decision};
-use tcptune_core::system::{errno, process};
+use tcptune_core::system::{errno, files, process};
 
 use super::{Tuning, is_tcp};
 
@@ -76,6 +76,14 @@ impl Tuning {
         }
         if let Some(stats) = self.stats {
             stats.duplicated(old, new);
+        }
+    }
+
+    /// Before dup2(2), which closes `new` if `old` is a descriptor.
+    #[cold]
+    pub fn replacing(&self, old: c_int, new: c_int) {
+        if self.attempts.has(new) && errno::preserved(|| files::status_flags(old).is_ok()) {
+            self.attempts.close(&self.real, new);
         }
     }
 

@@ -79,7 +79,7 @@ fn who_closes_a_number_of_its_own_leaves_the_attempt_on_ours() {
 #[test]
 fn a_number_that_is_closed_leaves_no_timeout_behind_unless_another_one_is_known() {
     let hole = BlackHole::v4();
-    for (way, after) in [("dup", 3000), ("fork", 3000), ("raw", 0), ("passed", 0)] {
+    for (way, after) in [("dup", 3000), ("fork", 3000), ("raw", 0), ("passed", 0), ("over", 0)] {
         let ended = attempts(&["kept", way], &hole.port(), "3");
         assert_eq!((ended.number("during"), ended.number("after")), (3000, after), "{way}: {ended:#?}");
     }

@@ -94,22 +94,49 @@ fn an_attempt_that_goes_on_behind_a_signal_keeps_its_deadline() {
     let hole = BlackHole::v4();
     let script = format!(
         "
-import signal, socket, time
-signal.signal(signal.SIGALRM, lambda *_: print('handled=1', flush=True))
-signal.setitimer(signal.ITIMER_REAL, 0.3)
-s = socket.socket()
+import ctypes, os, select, signal, socket, struct, time
+libc = ctypes.CDLL(None, use_errno=True)
+handled = 0
+def handler(*_):
+    global handled
+    handled = 1
+signal.signal(signal.SIGALRM, handler)
+s, address = socket.socket(), ('127.0.0.1', {})
+raw = struct.pack('=H2s4s8x', socket.AF_INET, address[1].to_bytes(2, 'big'), socket.inet_aton(address[0]))
+def connect(): return 0 if libc.connect(s.fileno(), raw, 16) == 0 else ctypes.get_errno()
+def python():
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    return s.connect_ex(address)
+def again():
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+    while (error := connect()) == 4: pass
+    return error
+def limited():
+    global handled
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', 0, 300000))
+    handled = connect() == 115
+    p = select.poll()
+    p.register(s, select.POLLOUT)
+    p.poll(20000)
+    return s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 start = time.monotonic()
-try: s.connect(('127.0.0.1', {}))
-except OSError as e: print('errno=%d' % e.errno)
+error = globals()[os.environ['WAY']]()
 print('took=%d' % ((time.monotonic() - start) * 1000))
-print('after=%d' % s.getsockopt(socket.IPPROTO_TCP, 18))
+print('handled=%d\\nerrno=%d\\nafter=%d' % (handled, error, s.getsockopt(socket.IPPROTO_TCP, 18)))
 ",
         hole.port()
     );
-    let ended = Program::python(&script).limit(Duration::from_secs(30)).tuned(&[("CONNECT_TIMEOUT", "2")]).run();
-    assert_eq!((ended.number("handled"), ended.number("errno")), (1, libc::ETIMEDOUT.into()), "{ended:#?}");
-    assert_on_time(ended.milliseconds("took"), Duration::from_secs(2), LATE);
-    assert_eq!(ended.number("after"), 0, "{ended:#?}");
+    let running: Vec<_> = ["python", "again", "limited"]
+        .map(|way| Program::python(&script).env("WAY", way).limit(Duration::from_secs(30)))
+        .into_iter()
+        .map(|program| program.tuned(&[("CONNECT_TIMEOUT", "2")]).start())
+        .collect();
+    for running in running {
+        let ended = running.wait();
+        assert_eq!((ended.number("handled"), ended.number("errno")), (1, libc::ETIMEDOUT.into()), "{ended:#?}");
+        assert_on_time(ended.milliseconds("took"), Duration::from_secs(2), LATE);
+        assert_eq!(ended.number("after"), 0, "{ended:#?}");
+    }
 }
 
 #[test]

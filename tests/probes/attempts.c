@@ -7,7 +7,7 @@
  *   others WAY   a port of its own that answers late; meanwhile a child of vfork, or a thread with descriptors of its own,
  *                closes the number of the attempt: close, dup2, close_range
  *   kept WAY     the number of a connect to PORT, which never answers, is closed; another one is got by WAY: dup, raw (a dup that
- *                no hook sees), passed (SCM_RIGHTS); or the number itself stays, where a child closes it: fork
+ *                no hook sees), passed (SCM_RIGHTS), over (the same; dup2 closes the number); or the number itself stays, where a child closes it: fork
  *   unspec       a connect that is given up by AF_UNSPEC; the socket listens then
  *   nothing      RLIMIT_NOFILE is 0 while the program waits
  *   own          another thread sets a value of its own, again and again
@@ -253,7 +253,7 @@ static void others(const char *way) {
 }
 
 /* The same socket, sent to itself. */
-static int passed(int fd) {
+static int passed(int fd, int by_dup2) {
     int pair[2];
     union {
         char bytes[CMSG_SPACE(sizeof fd)];
@@ -266,6 +266,8 @@ static int passed(int fd) {
         exit(2);
     memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
     if (sendmsg(pair[0], &message, 0) != 1)
+        exit(2);
+    if (by_dup2 && (dup2(-1, fd) != -1 || user_timeout(fd) == 0 || dup2(pair[0], fd) != fd))
         exit(2);
     close(fd);
     if (recvmsg(pair[1], &message, 0) != 1)
@@ -283,8 +285,8 @@ static void kept_by(const char *way) {
         if (child == 0)
             _exit(close(fd));
         waitpid(child, NULL, 0);
-    } else if (!strcmp(way, "passed")) {
-        other = passed(fd);
+    } else if (!strcmp(way, "passed") || !strcmp(way, "over")) {
+        other = passed(fd, !strcmp(way, "over"));
     } else {
         other = !strcmp(way, "dup") ? dup(fd) : syscall(SYS_dup, fd);
         close(fd);

@@ -61,7 +61,9 @@ fn a_pause_between_waits_does_not_count() {
     let script = "
 def paused(name, wait):
     s = connect()
-    e = epoll(s)
+    e = select.epoll()
+    by = select.epoll.fromfd(os.dup(e.fileno())) if name == 'duplicated' else e
+    by.register(s, IN)
     e.poll(0.01)
     time.sleep(1.5)
     ends(name, s, lambda: wait(e))
@@ -75,6 +77,8 @@ def in_another_set(e):
 def in_a_child(e):
     if os.fork() == 0: os._exit(len(poll(read, 1500)))
     os.wait()
+    return e.poll(60)
+def duplicated(e):
     return e.poll(60)
 def nested(e):
     outer = select.epoll()
@@ -96,6 +100,7 @@ def short_ones(e):
         ("in_poll", "in_poll", 1000),
         ("short_ones", "short_ones", 1700),
         ("nested", "nested", 1000),
+        ("duplicated", "duplicated", 1000),
     ];
     let beside =
         [("beside", "beside", 2500), ("in_another_set", "in_another_set", 2500), ("in_a_child", "in_a_child", 2500)];

@@ -123,21 +123,11 @@ impl Attempts {
         result
     }
 
-    /// After a blocking connect(2) that a signal handler has ended: the attempt goes on behind it, and programs wait for it as
-    /// for a nonblocking one, in poll(2). The kernel counts `ms` from its start on.
+    /// After a blocking connect(2) that a signal handler or `SO_SNDTIMEO` has ended: the attempt goes on behind it, and
+    /// programs wait for it as for a nonblocking one, in poll(2), or connect again. The kernel counts `ms` from its start on.
     #[cold]
     pub fn goes_on(&self, real: &Real, fd: c_int, ms: c_int) {
         let _ = self.bounded(real, fd, ms, || Err::<(), _>(libc::EINPROGRESS));
-    }
-
-    /// Puts the value back though the attempt on `fd` may go on: something else bounds it from now on.
-    #[inline]
-    pub fn give_up(&self, real: &Real, fd: c_int) {
-        if self.settle(real, fd)
-            && let Some((slot, state)) = self.found(fd)
-        {
-            errno::preserved(|| self.finish(real, fd, slot, state));
-        }
     }
 
     /// Before an attempt on `fd` begins. `None` if it has no timeout of ours.
@@ -268,13 +258,12 @@ impl Attempts {
     /// Before `fd` is closed. If an attempt goes on that has no other number here, its value is put back now: a number that
     /// no hook has seen (`SCM_RIGHTS`, pidfd_getfd(2)) or another process may keep the socket, and nobody would later.
     pub fn close(&self, real: &Real, fd: c_int) {
-        let is_last = |slot: &Slot, state: State| {
-            !state.is(State::SHARED) || self.others(slot.attempt().cookie, state).next().is_none()
-        };
-        if self.found(fd).is_some_and(|(slot, state)| is_last(slot, state)) && process::id() == self.process {
-            self.give_up(real, fd);
-        } else {
-            self.settle(real, fd);
+        if self.settle(real, fd)
+            && process::id() == self.process
+            && let Some((slot, state)) = self.found(fd)
+            && !(state.is(State::SHARED) && self.others(slot.attempt().cookie, state).next().is_some())
+        {
+            errno::preserved(|| self.finish(real, fd, slot, state));
         }
         self.closed(fd);
     }

@@ -117,7 +117,7 @@ impl Silence {
         let mut call = |time| {
             let from = at_last_tick();
             let result = call(time);
-            errno::preserved(|| self.waited_for_set(set, (from, at_last_tick())));
+            errno::preserved(|| self.waited_for(set, (from, at_last_tick())));
             result
         };
         let bound = self.until_first();
@@ -138,11 +138,20 @@ impl Silence {
         }
     }
 
-    /// A thread has waited for this set, if it is one, between these milliseconds of the clock.
+    /// A thread has waited for this set, if it is known as one, between these milliseconds of the clock. Whether it is.
     #[inline]
-    pub(super) fn waited_for_set(&self, set: c_int, (from, until): (u64, u64)) {
-        if let Some(pauses) = self.slot(set).filter(|set| set.set_of() != 0).and_then(|set| self.pauses_of(set)) {
+    pub(super) fn waited_for_set(&self, set: c_int, (from, until): (u64, u64)) -> bool {
+        let pauses = self.slot(set).filter(|set| set.set_of() != 0).and_then(|set| self.pauses_of(set));
+        if let Some(pauses) = pauses {
             pauses.waited(from, until, pauses::least(self.shortest));
+        }
+        pauses.is_some()
+    }
+
+    /// The same of a set: one that has asked for nothing by this number may be any other.
+    fn waited_for(&self, set: c_int, time: (u64, u64)) {
+        if !self.waited_for_set(set, time) {
+            self.pauses.iter().for_each(|pauses| pauses.waited(time.0, time.1, pauses::least(self.shortest)));
         }
     }
 
