@@ -51,8 +51,8 @@ hooks! {
     // glibc 2.34
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         |forward| {
-            // With CLOEXEC nothing is closed yet, with UNSHARE only in a copy of the table that this thread gets.
-            if flags.cast_unsigned() & (libc::CLOSE_RANGE_CLOEXEC | libc::CLOSE_RANGE_UNSHARE) == 0 {
+            // With CLOEXEC nothing is closed yet, with UNSHARE only in a copy of the table that this thread gets; others are refused.
+            if flags == 0 {
                 closing_all(first, last);
             }
             forward()

@@ -9,7 +9,7 @@ use tcptune_core::options::phase::Stages;
 use tcptune_core::say;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
-use tcptune_core::sockets::connect::{self, Call};
+use tcptune_core::sockets::connect::{self, Call, Failed};
 use tcptune_core::sockets::decision::{self, Bound, Reason};
 use tcptune_core::sockets::descriptor::Mark;
 use tcptune_core::sockets::family::Family;
@@ -80,12 +80,12 @@ impl Tuning {
             Bound::Leave(_) => call.connect(),
             Bound::Poll(ms) => {
                 let result = connect::within(call, ms);
-                if matches!(result, Err(libc::EINTR | libc::EINPROGRESS | libc::EALREADY)) {
+                if result.is_err_and(Failed::goes_on) {
                     self.attempts.goes_on(&self.real, fd, ms);
                 } else {
                     self.attempts.settle(&self.real, fd); // one from before a signal, or before the socket was made blocking
                 }
-                result
+                result.map_err(Failed::error)
             }
             Bound::Kernel(ms) => self.attempts.connect(call, ms),
         };

@@ -34,6 +34,45 @@ fn also_where_a_signal_handler_has_made_it() {
     assert_eq!(ended.number("errno"), libc::EBADF.into(), "as a connect that the kernel restarts: {ended:#?}");
 }
 
+/// A handler without `SA_RESTART`: connect(2) gives `EINTR`, and what has the number then is no attempt.
+#[test]
+fn a_number_that_a_handler_gives_to_a_listener_keeps_its_options() {
+    let hole = BlackHole::v4();
+    let script = format!(
+        "
+import ctypes, os, signal, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+s, other = socket.socket(), socket.create_server(('127.0.0.1', 0))
+at = other.getsockname()
+if os.environ['WAY'] == 'undone':
+    def handle(*_):
+        libc.connect(fd, bytes(16), 16)
+        libc.listen(fd, 5)
+        global at
+        at = '127.0.0.1', s.getsockname()[1]
+else:
+    def handle(*_): os.dup2(other.fileno(), fd)
+CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int)(handle)
+fd = s.fileno()
+libc.signal(signal.SIGALRM, CALLBACK)
+libc.siginterrupt(signal.SIGALRM, 1)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+raw = struct.pack('=H2s4s8x', socket.AF_INET, ({}).to_bytes(2, 'big'), socket.inet_aton('127.0.0.1'))
+print('errno=%d' % (libc.connect(fd, raw, 16) and ctypes.get_errno()))
+client = socket.create_connection(at)
+print('user_timeout=%d' % s.accept()[0].getsockopt(socket.IPPROTO_TCP, 18))
+print('listens=%d' % s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+",
+        hole.port()
+    );
+    for way in ["replaced", "undone"] {
+        let run = |settings| Program::python(&script).env("WAY", way).with(settings).run();
+        let (plain, tuned) = (run(None), run(Some(&[("CONNECT_TIMEOUT", "3")])));
+        assert_eq!((plain.number("errno"), plain.number("listens")), (libc::EINTR.into(), 1), "{plain:#?}");
+        assert_eq!(plain.stdout, tuned.stdout, "{way}: {tuned:#?}");
+    }
+}
+
 #[test]
 fn what_is_not_tcp_is_left_alone_whatever_its_number_was() {
     let settings: &[_] =

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::harness::hole::{BlackHole, refusing_port};
-use crate::harness::{Ended, LATE, Program, assert_on_time};
+use crate::harness::{Ended, LATE, Program, Running, assert_on_time};
 
 #[test]
 fn curl_says_that_it_timed_out() {
@@ -122,7 +122,9 @@ fn retries_end_an_attempt_before_a_longer_timeout() {
 import os, select, socket, time
 s = socket.socket()
 s.setblocking(False)
-if 'OWN' in os.environ: s.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+own = os.environ.get('OWN')
+if own: s.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+if own == 'both': s.setsockopt(socket.IPPROTO_TCP, 18, 15000)
 start = time.monotonic()
 s.connect_ex(('127.0.0.1', {}))
 select.select([], [s], [], 20)
@@ -131,9 +133,14 @@ print('errno=%d' % s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 ",
         hole.port()
     );
-    let (own, timeout) = (|| Program::python(&script).env("OWN", "1"), ("CONNECT_TIMEOUT", "20"));
-    let plain = own().run();
-    for ended in [own().tuned(&[timeout]).run(), Program::python(&script).tuned(&[timeout, ("SYNCNT", "1")]).run()] {
+    let timeout = ("CONNECT_TIMEOUT", "20");
+    let own = |which: &str| Program::python(&script).env("OWN", which);
+    let running = [
+        [own("retries").start(), own("retries").tuned(&[timeout]).start()],
+        [own("retries").start(), Program::python(&script).tuned(&[timeout, ("SYNCNT", "1")]).start()],
+        [own("both").start(), own("both").tuned(&[timeout]).start()],
+    ];
+    for [plain, ended] in running.map(|pair| pair.map(Running::wait)) {
         assert_eq!((plain.number("errno"), ended.number("errno")), (libc::ETIMEDOUT.into(), libc::ETIMEDOUT.into()));
         let (plain, took) = (plain.milliseconds("took"), ended.milliseconds("took"));
         assert!(plain.abs_diff(took) < Duration::from_secs(2), "{plain:?}, {ended:#?}");

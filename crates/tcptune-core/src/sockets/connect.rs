@@ -6,11 +6,11 @@ use std::mem;
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
-use crate::sockets::apply;
 use crate::sockets::descriptor::Descriptors;
 use crate::sockets::identity::Identity;
 use crate::sockets::real::{CleanupBuffer, Real};
 use crate::sockets::signal::Handled;
+use crate::sockets::{apply, attempt};
 use crate::system::clock::nanoseconds;
 use crate::system::{errno, files, network, signals};
 
@@ -60,10 +60,29 @@ impl Call<'_> {
 /// # Errors
 /// The kernel's errno; `ETIMEDOUT` at the deadline, when no SYN is sent any more and the socket can be used again;
 /// `EINTR` as connect(2) gives it, with the attempt going on.
-pub fn within(call: &Call<'_>, ms: c_int) -> Result<(), c_int> {
+pub fn within(call: &Call<'_>, ms: c_int) -> Result<(), Failed> {
     match without_blocking(call) {
         Err(pending @ (libc::EINPROGRESS | libc::EALREADY)) => wait(call, ms, pending),
-        settled => settled,
+        settled => settled.map_err(Failed),
+    }
+}
+
+/// Why a connect has failed: an errno, below 0 if the attempt goes on behind it, on the same socket. One number, since a
+/// connect has little stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed(c_int);
+
+impl Failed {
+    /// The errno.
+    #[must_use]
+    pub const fn error(self) -> c_int {
+        self.0.wrapping_abs()
+    }
+
+    /// Whether the attempt goes on.
+    #[must_use]
+    pub const fn goes_on(self) -> bool {
+        self.0 < 0
     }
 }
 
@@ -135,7 +154,7 @@ unsafe extern "C" fn give_back(lent: *mut c_void) {
 
 /// Waits for an attempt that goes on.
 #[inline(never)]
-fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
+fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), Failed> {
     let socket = socket(call.fd);
     // connect(2) of a blocking socket already ends at SO_SNDTIMEO, with the attempt going on (socket(7)).
     let own = timeout(call.fd, libc::SO_SNDTIMEO);
@@ -149,25 +168,36 @@ fn wait(call: &Call<'_>, ms: c_int, pending: c_int) -> Result<(), c_int> {
     loop {
         let ended = signals_heeded(call, deadline, handled.as_ref(), socket);
         let over = left(deadline) == 0;
-        return match ended {
-            Wait::Interrupted => Err(libc::EINTR),
+        let error = match ended {
+            Wait::Interrupted => libc::EINTR,
             // poll(2) reports on whichever socket has the number when it returns.
-            _ if self::socket(call.fd) != socket => Err(if over { at_the_end } else { libc::EBADF }),
+            _ if self::socket(call.fd) != socket => {
+                if over {
+                    at_the_end
+                } else {
+                    libc::EBADF
+                }
+            }
             // A second connect, rather than SO_ERROR, so that the socket takes the same state as in a blocking call.
-            Wait::Ready => but_connected(call.again()),
-            Wait::Failed => Err(failure(call)),
+            Wait::Ready => return but_connected(call.again()).map_err(Failed),
+            Wait::Failed => failure(call),
             Wait::Refused(error) => {
                 apply::no_timeout(call.fd, "poll", error);
-                call.connect()
+                return call.connect().map_err(Failed);
             }
             Wait::Over if !over => continue,
             Wait::Over => {
                 if at_the_end == libc::ETIMEDOUT {
                     dissolve(call);
                 }
-                Err(at_the_end)
+                at_the_end
             }
         };
+        // A handler may have closed the number, and made another socket on it.
+        let goes_on = matches!(error, libc::EINTR | libc::EINPROGRESS | libc::EALREADY)
+            && self::socket(call.fd) == socket
+            && attempt::goes_on(call.real, call.fd);
+        return Err(Failed(if goes_on { -error } else { error }));
     }
 }
 

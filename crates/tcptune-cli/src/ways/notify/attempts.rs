@@ -83,21 +83,20 @@ impl Attempts {
         let before = shared.get(begin.cookie).map(|socket| socket.attempt).filter(Attempt::is_some);
         let (during, after) = match begin.bound.map(c_int::cast_unsigned) {
             None => (0, 0),
-            Some(during) => {
-                let during = syn::within_retries(during, || KERNEL.syn_retries(begin.socket));
-                match held(begin.socket, before.as_ref()) {
-                    Ok(after) if after == 0 || after > during => (during, after),
-                    Ok(after) => {
-                        put_back(begin.socket, before.as_ref());
-                        log::debug!("fd {}: its own TCP_USER_TIMEOUT of {after}ms is shorter", begin.fd);
-                        (0, 0)
-                    }
-                    Err(error) => {
-                        apply::no_timeout(begin.fd, "TCP_USER_TIMEOUT", error);
-                        (0, 0)
-                    }
+            Some(during) => match held(begin.socket, before.as_ref()) {
+                // With a user timeout of the program's own the kernel counts retries otherwise.
+                Ok(0) => (syn::within_retries(during, || KERNEL.syn_retries(begin.socket)), 0),
+                Ok(after) if after > during => (during, after),
+                Ok(after) => {
+                    put_back(begin.socket, before.as_ref());
+                    log::debug!("fd {}: its own TCP_USER_TIMEOUT of {after}ms is shorter", begin.fd);
+                    (0, 0)
                 }
-            }
+                Err(error) => {
+                    apply::no_timeout(begin.fd, "TCP_USER_TIMEOUT", error);
+                    (0, 0)
+                }
+            },
         };
         if during == 0 && !begin.later {
             return;

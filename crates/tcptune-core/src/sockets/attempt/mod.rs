@@ -136,7 +136,7 @@ impl Attempts {
         if fd < 0 {
             return None; // the kernel has the answer
         }
-        let during = syn::within_retries(during, || real.syn_retries(fd));
+        let during = syn::within_retries(during, || retries(real, fd));
         let due = due_after(clock::at_last_tick(), during);
         let state = State::new(self.serial.fetch_add(1, Ordering::Relaxed)).with(State::STARTING);
         let attempt = Attempt { cookie: cookie(fd), during, after: None };
@@ -357,6 +357,12 @@ fn restore(real: &Real, fd: c_int, slot: &Slot) {
 
 fn user_timeout(real: &Real, fd: c_int) -> Result<u32, c_int> {
     real.get_int(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).map(c_int::cast_unsigned)
+}
+
+/// How many retries bound an attempt by the time that they take: with a user timeout of its own the kernel counts otherwise.
+#[must_use]
+pub fn retries(real: &Real, fd: c_int) -> Option<u32> {
+    if user_timeout(real, fd) == Ok(0) { real.syn_retries(fd) } else { None }
 }
 
 fn set_user_timeout(real: &Real, fd: c_int, ms: u32) -> Result<(), c_int> {

@@ -13,7 +13,7 @@ use super::pauses::{self, Pauses};
 use super::slot::Slot;
 use super::{FOREVER, NANOS, Silence, Wait, between_looks, kernel};
 use crate::system::clock::{at_last_tick, nanoseconds};
-use crate::system::{errno, network};
+use crate::system::network;
 
 #[allow(clippy::cast_sign_loss, reason = "bits")]
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
@@ -52,8 +52,8 @@ impl Silence {
             // One that another set watches is waited for when that one is.
             let outer = if own.wanted() { self.slot(own.wanted_by()) } else { None };
             let other = outer.or(Some(slot).filter(|slot| slot.set_of() != 0)).map(Slot::group);
-            own.is_a_set(other.unwrap_or_else(|| self.sets.fetch_add(1, Ordering::Relaxed)));
-            if let Some(pauses) = self.pauses_of(own) {
+            own.is_a_set(other.unwrap_or_else(|| self.new_group()));
+            if let Some(pauses) = self.pauses_of_slot(own) {
                 pauses.begin(at_last_tick());
             }
             self.end.fetch_max(set + 1, Ordering::Relaxed);
@@ -61,13 +61,16 @@ impl Silence {
         if slot.set_of() != 0
             && let Some(outer) = self.slot(set)
         {
-            slot.join(outer);
+            slot.join(outer.group());
         }
         let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
         // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
         let either = once && reads && writes;
         let mut new = false;
         if !reads || either {
+            if slot.set_of() != 0 && slot.wanted_by() == set {
+                slot.join(self.new_group()); // from now on it is waited for by itself
+            }
             slot.want_nothing(set);
         } else if once {
             new = asked_once_for_bytes(set, fd, slot);
@@ -114,12 +117,7 @@ impl Silence {
     /// Then waits as `call` does, which takes a time in nanoseconds, [`FOREVER`] for no end.
     #[cold]
     pub fn epoll(&self, set: c_int, timeout: u64, call: &mut dyn FnMut(u64) -> c_int) -> c_int {
-        let mut call = |time| {
-            let from = at_last_tick();
-            let result = call(time);
-            errno::preserved(|| self.waited_for(set, (from, at_last_tick())));
-            result
-        };
+        let mut call = |time| self.waiting_for(set, || call(time));
         let bound = self.until_first();
         if timeout <= bound {
             return call(timeout);
@@ -138,24 +136,36 @@ impl Silence {
         }
     }
 
-    /// A thread has waited for this set, if it is known as one, between these milliseconds of the clock. Whether it is.
+    /// A thread waits for this set. One that has asked for nothing by this number may be any other.
+    fn waiting_for(&self, set: c_int, wait: impl FnOnce() -> c_int) -> c_int {
+        let (least, from) = (pauses::least(self.shortest), at_last_tick());
+        if let Some(pauses) = self.pauses_of(set) {
+            return pauses.inside(least, at_last_tick, wait);
+        }
+        let result = wait();
+        self.pauses.iter().for_each(|pauses| pauses.waited(from, at_last_tick(), least));
+        result
+    }
+
+    /// A thread has waited for a descriptor between these milliseconds of the clock. Whether it is known as a set.
     #[inline]
     pub(super) fn waited_for_set(&self, set: c_int, (from, until): (u64, u64)) -> bool {
-        let pauses = self.slot(set).filter(|set| set.set_of() != 0).and_then(|set| self.pauses_of(set));
+        let pauses = self.pauses_of(set);
         if let Some(pauses) = pauses {
             pauses.waited(from, until, pauses::least(self.shortest));
         }
         pauses.is_some()
     }
 
-    /// The same of a set: one that has asked for nothing by this number may be any other.
-    fn waited_for(&self, set: c_int, time: (u64, u64)) {
-        if !self.waited_for_set(set, time) {
-            self.pauses.iter().for_each(|pauses| pauses.waited(time.0, time.1, pauses::least(self.shortest)));
-        }
+    fn new_group(&self) -> usize {
+        self.sets.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn pauses_of(&self, set: &Slot) -> Option<&Pauses> {
+    fn pauses_of(&self, set: c_int) -> Option<&Pauses> {
+        self.slot(set).filter(|set| set.set_of() != 0).and_then(|set| self.pauses_of_slot(set))
+    }
+
+    fn pauses_of_slot(&self, set: &Slot) -> Option<&Pauses> {
         self.pauses.get(set.group() % self.pauses.len())
     }
 
@@ -204,7 +214,7 @@ impl Silence {
                 return None;
             }
             let waited = now.saturating_sub(slot.wanted_since());
-            let pauses = self.slot(slot.wanted_by()).and_then(|set| self.pauses_of(set));
+            let pauses = self.slot(slot.wanted_by()).and_then(|set| self.pauses_of_slot(set));
             let silent = self.look(fd, slot, Wait::Receive, waited, pauses)?;
             slot.set_due(now + limit.saturating_sub(silent).max(1));
         }
@@ -224,7 +234,7 @@ impl Silence {
             return Some(now + step);
         }
         let began = slot.knows_start(Wait::SendInSet);
-        let pauses = self.slot(slot.room_wanted_by()).and_then(|set| self.pauses_of(set));
+        let pauses = self.slot(slot.room_wanted_by()).and_then(|set| self.pauses_of_slot(set));
         let stuck = self.look(fd, slot, Wait::SendInSet, now.saturating_sub(since), pauses)?;
         if stuck == 0 {
             slot.want_room_from(now, began);

@@ -229,8 +229,8 @@ impl Silence {
     #[inline]
     fn waited(&self, fd: c_int, wait: Wait, time: (u64, u64), ready: bool) -> u64 {
         let Some(slot) = self.slot(fd).filter(|slot| slot.cookie() != 0) else {
-            self.waited_for_set(fd, (time.0 / NANOS, time.1 / NANOS));
-            return FOREVER;
+            let is_set = self.waited_for_set(fd, (time.0 / NANOS, time.1 / NANOS));
+            return if is_set { self.first_look() } else { FOREVER }; // what has been waited for a set is noted soon
         };
         let limit = slot.limit(wait);
         if limit == 0 {

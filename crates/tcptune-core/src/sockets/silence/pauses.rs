@@ -3,13 +3,15 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Of one epoll set, or of several.
 #[derive(Debug, Default)]
 pub struct Pauses {
     /// When a wait has last ended, in milliseconds of the clock; before the first one, when the set was first asked.
     seen: AtomicU64,
+    /// How many threads wait. One that is cancelled or jumps out of its wait is counted for ever: nothing is a pause then.
+    inside: AtomicU32,
     next: AtomicUsize,
     last: [Pause; 16],
 }
@@ -31,6 +33,18 @@ impl Pauses {
     /// A set is asked for something for the first time.
     pub fn begin(&self, now: u64) {
         let _ = self.seen.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Makes a wait, between two looks at the clock.
+    pub fn inside<T>(&self, least: u64, clock: impl Fn() -> u64, wait: impl FnOnce() -> T) -> T {
+        let from = clock();
+        if self.inside.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.waited(from, from, least);
+        }
+        let result = wait();
+        self.seen.fetch_max(clock(), Ordering::Relaxed);
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        result
     }
 
     /// A thread has waited from then until now. If that began `least` or more after the wait before it, the time between was
@@ -70,7 +84,9 @@ impl Pauses {
             }
         }
         let seen = self.seen.load(Ordering::Relaxed);
-        if let Some((from, until)) = within(seen, now).filter(|(from, until)| until - from >= least) {
+        if self.inside.load(Ordering::Relaxed) == 0
+            && let Some((from, until)) = within(seen, now).filter(|(from, until)| until - from >= least)
+        {
             pauses += until - from; // it lasts still
         }
         let counted = if known == self.last.len() { now - earliest } else { silent };
@@ -114,6 +130,15 @@ mod tests {
         assert_eq!(pauses.without(1020, 2020, LEAST), 620, "it began at 1400");
         pauses.waited(1000, 2030, LEAST);
         assert_eq!(pauses.without(1030, 2030, LEAST), 1030);
+    }
+
+    #[test]
+    fn while_a_thread_waits_there_is_no_pause() {
+        let pauses = waits(&[(1000, 1000)]);
+        let next = AtomicU64::new(1000);
+        let clock = || 1000 + next.fetch_add(1000, Ordering::Relaxed);
+        pauses.inside(LEAST, clock, || assert_eq!(pauses.without(1500, 2500, LEAST), 500, "since 2000"));
+        assert_eq!([pauses.without(2000, 3000, LEAST), pauses.without(2000, 3200, LEAST)], [1000, 1000]);
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Slot {
 
     /// This is an epoll set of the calling process, and of such a group.
     pub fn is_a_set(&self, group: usize) {
-        self.group.store(u32::try_from(group % 256).unwrap_or(0), Ordering::Relaxed);
+        self.join(group);
         self.set_of.store(process::id(), Ordering::Relaxed);
     }
 
@@ -158,14 +158,14 @@ impl Slot {
         usize::try_from(self.group.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// This set is waited for when `other` is.
-    pub fn join(&self, other: &Self) {
-        self.group.store(other.group.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// This set is waited for when those of that group are.
+    pub fn join(&self, group: usize) {
+        self.group.store(u32::try_from(group % 256).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Another number of the set `other`.
     pub fn duplicate_set(&self, other: &Self) {
-        self.join(other);
+        self.join(other.group());
         self.set_of.store(other.set_of(), Ordering::Relaxed);
         self.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
         other.state.fetch_or(ONE_OF_SEVERAL, Ordering::Relaxed);
