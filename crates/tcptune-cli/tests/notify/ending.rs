@@ -133,6 +133,7 @@ fn an_interrupt_from_the_terminal_is_the_programs_alone() {
         command.pre_exec(move || {
             libc::setsid();
             libc::ioctl(fd, libc::TIOCSCTTY, 0);
+            libc::signal(libc::SIGINT, libc::SIG_DFL); // tests in the background may have it ignored, and sh keeps that
             Ok(())
         })
     };
