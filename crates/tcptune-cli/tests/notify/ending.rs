@@ -120,6 +120,11 @@ fn an_interrupt_from_the_terminal_is_the_programs_alone() {
     // SAFETY: two live ints; no name, no attributes.
     let r = unsafe { libc::openpty(&raw mut master, &raw mut slave, none, none.cast(), none.cast()) };
     assert_eq!(r, 0, "a terminal");
+    for fd in [master, slave] {
+        // Programs of other tests have few descriptors.
+        // SAFETY: no pointers.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
     // SAFETY: new descriptors, of nobody else.
     let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
     let script = "trap 'echo interrupted' INT; echo ready; sleep 30; echo goes on; sleep 1; echo end";
