@@ -52,10 +52,9 @@ impl Pauses {
     #[cold]
     pub fn waited(&self, from: u64, until: u64, least: u64) {
         for pause in &self.last {
-            let overlaps =
-                |from: u64| pause.from.load(Ordering::Relaxed) < until && pause.until.load(Ordering::Relaxed) > from;
-            if overlaps(from) {
-                pause.until.fetch_min(from.max(pause.from.load(Ordering::Relaxed)), Ordering::Relaxed);
+            let (began, ended) = (pause.from.load(Ordering::Relaxed), pause.until.load(Ordering::Relaxed));
+            if began < until && ended > from {
+                pause.until.fetch_min(from.max(began), Ordering::Relaxed);
             }
         }
         let seen = self.seen.fetch_max(until, Ordering::Relaxed);
