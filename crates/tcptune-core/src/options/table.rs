@@ -207,6 +207,13 @@ const fn option(level: c_int, optname: c_int, v6: Option<c_int>, wire: Wire, sta
     Target::Socket(Sockopt { level, optname, v6, wire, stages, live: Phases::of(stages) })
 }
 
+/// An option that the kernel looks at twice: on the socket that binds, and on each connection in TIME_WAIT on its port, which
+/// has it from the socket that it was.
+const fn left_behind(optname: c_int, stages: Stages) -> Target {
+    let live = Phases::of(Stages::SOCKET);
+    Target::Socket(Sockopt { level: libc::SOL_SOCKET, optname, v6: None, wire: Wire::Int, stages, live })
+}
+
 /// An option that only the handshake looks at: set later, it has no effect.
 const fn handshake(optname: c_int, live: Phases) -> Target {
     let (level, wire) = (libc::IPPROTO_TCP, Wire::Int);
@@ -343,9 +350,10 @@ options! {
         "How long one accept of a blocking listener waits; it then fails with ETIMEDOUT. Accepted sockets do not inherit it."
     }
     {
-        "REUSEADDR", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEADDR, AT_BIND),
+        "REUSEADDR", Kind::Bool, ON_OR_OFF, left_behind(libc::SO_REUSEADDR, AT_BIND),
         since: Since(2, 0, 0), source: "socket(7) SO_REUSEADDR", ways: Ways::ALL, group: Group::Listening,
-        "Let bind take a port whose old connections are in TIME_WAIT: a server restarts at once."
+        "Let bind take a port whose old connections are in TIME_WAIT: a server restarts at once, if the one before had \
+         it, too."
     }
     {
         "REUSEPORT", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEPORT, AT_BIND),

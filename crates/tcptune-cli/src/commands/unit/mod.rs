@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use tcptune_core::options::ways::Ways;
 
-use crate::screens::error::Error;
+use crate::screens::error::{self, Error};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
 use crate::ways::preload;
@@ -23,6 +23,18 @@ const FILE: &str = "50-tcptune.conf";
 /// Where a drop-in file stays, and (`--runtime`) where it is gone after the next start of the machine.
 const PERSISTENT: &str = "etc/systemd/system";
 const RUNTIME: &str = "run/systemd/system";
+/// Where unit files are, the generated ones among them (systemd.unit(5)).
+const UNITS: [&str; 9] = [
+    PERSISTENT,
+    RUNTIME,
+    "run/systemd/transient",
+    "run/systemd/generator",
+    "run/systemd/generator.early",
+    "run/systemd/generator.late",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
 
 fn unit() -> Arg {
     Arg::new("unit").value_name("UNIT").required(true).help("The service, with or without .service")
@@ -83,6 +95,13 @@ pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if !matches.get_flag("dry-run") {
         write(&file, &text).map_err(|error| cannot("written", &file, &error))?;
         unit.reload();
+        if !unit.is_known() {
+            error::say(&format!(
+                "no unit file of {} is there: what is written holds once there is one; systemctl list-unit-files lists \
+                 those there are",
+                unit.name
+            ));
+        }
     }
     if out.is_json() {
         out.print_json(&json!({ "file": file, "text": text }))?;
@@ -147,6 +166,14 @@ impl Unit {
 
     fn file(&self, directory: &str) -> PathBuf {
         self.root.join(directory).join(format!("{}.d", self.name)).join(FILE)
+    }
+
+    /// Whether it has a unit file, or (`NAME@INSTANCE`) its template has one. A link may lead out of this root.
+    fn is_known(&self) -> bool {
+        let template = self.name.split_once('@').map(|(name, _)| format!("{name}@.service"));
+        let names = [Some(self.name.clone()), template];
+        let mut files = UNITS.iter().flat_map(|directory| names.iter().flatten().map(move |name| (directory, name)));
+        files.any(|(directory, name)| self.root.join(directory).join(name).symlink_metadata().is_ok())
     }
 
     /// Whether it is one of the machine that runs now.
