@@ -26,11 +26,11 @@ use crate::settings::flags::{self, Given, Origin};
 use crate::system::kernel;
 
 const LONG_ABOUT: &str = "\
-Set options on the live TCP sockets of running processes, without restarting it, whatever the program is. Each option is \
-read before and after; what makes no sense any more, such as SYNCNT on an established connection, is not set, and said so.
+Set options on the live TCP sockets of running processes, without restarting them, whatever the programs are. Each option \
+is read before and after; what makes no sense any more, such as SYNCNT on an established connection, is not set, and said so.
 
 The process is not stopped; no descriptor is closed, and no file status flag is changed. The program itself may set its \
-options again, and sockets that it makes later have the kernel's values, but for those accepted from a listener that was \
+options again, and sockets that it makes later have the kernel's values, except those accepted from a listener that was \
 set; see --watch.";
 
 const AFTER_HELP: &str = "\
