@@ -5,6 +5,7 @@ mod cost;
 mod nginx;
 mod pools;
 mod programs;
+mod room;
 mod sets;
 mod user_timeout;
 mod waits;
