@@ -7,6 +7,7 @@ mod pools;
 mod programs;
 mod room;
 mod sets;
+mod time_left;
 mod user_timeout;
 mod waits;
 
