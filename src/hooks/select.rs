@@ -62,7 +62,7 @@ fn select_in_parts(
         written_back |= (part.tv_sec, part.tv_usec) != (before.tv_sec, before.tv_usec);
         result
     });
-    if written_back && can_be_written(timeout, sets, result) {
+    if written_back && !timeout.is_null() && can_be_written(timeout, sets, result) {
         let waited = clock::nanoseconds().saturating_sub(began);
         // SAFETY: it can be written to.
         unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };
