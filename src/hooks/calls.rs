@@ -137,13 +137,6 @@ pub unsafe fn set(
         // SAFETY: the call has just succeeded: an int could be read.
         tuning.user_timeout_set(fd, unsafe { value.cast::<c_int>().read_unaligned() }, attempting);
     } else if r == 0 {
-        // With a 64-bit time_t on a machine of 32 bits, these two have numbers of their own (Linux 5.1), on all of ours the same
-        // ones (asm-generic/socket.h); libc names them on some.
-        let name = match (level, name) {
-            (libc::SOL_SOCKET, 66) => libc::SO_RCVTIMEO,
-            (libc::SOL_SOCKET, 67) => libc::SO_SNDTIMEO,
-            _ => name,
-        };
         tuning.set_by_program(fd, level, name);
     }
     r
