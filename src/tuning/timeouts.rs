@@ -7,6 +7,7 @@ use std::fmt;
 use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
 use tcptune_core::say;
+use tcptune_core::settings::profile::Profile;
 use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::{clock, errno, files, messages};
@@ -19,6 +20,13 @@ impl Tuning {
         if let Some(silence) = &self.silence {
             silence.watch(fd, receive, send);
         }
+    }
+
+    /// The same, of a connection that the program has made.
+    #[inline(never)] // for the stack: a connect has little
+    pub fn watch_peer(&self, fd: c_int, profile: &Profile) {
+        let limits = profile.limits();
+        self.watch(fd, limits.receive, limits.send);
     }
 
     /// After a call on a connection or a listener that has failed: `receives` if it was to receive something, or accept;
