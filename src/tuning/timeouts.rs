@@ -37,6 +37,9 @@ impl Tuning {
             libc::EAGAIN if began.is_some_and(|began| self.has_timed_out(fd, receives, began)) => {
                 errno::set(libc::ETIMEDOUT);
             }
+            libc::EINTR if began.is_some_and(|began| self.has_waited_in_all(fd, receives, began)) => {
+                errno::set(libc::ETIMEDOUT);
+            }
             libc::ECONNRESET if self.is_ended(fd, true) => errno::set(libc::ETIMEDOUT),
             // What a thread is told that waited in the call (Linux 6.7); the error is still there for the next one.
             libc::EPIPE if receives && self.is_ended(fd, false) => errno::set(libc::ETIMEDOUT),
@@ -69,10 +72,24 @@ impl Tuning {
         let waited = clock::at_last_tick().saturating_sub(began);
         let limit = if waited == 0 { None } else { self.limit(fd, receives) };
         let limit = limit.filter(|&ms| waited + clock::TICK >= u64::from(ms));
-        if let Some(ms) = limit.filter(|_| messages::debugging()) {
-            errno::preserved(|| explain(fd, receives, ms));
+        if let Some(ms) = limit {
+            self.interrupted.forget(fd, receives);
+            tell(fd, receives, ms);
         }
         limit.is_some()
+    }
+
+    /// Whether a call that a signal handler has interrupted, and those before it, have waited for as long as the timeout that
+    /// the settings have set: a program that makes it again each time would wait for ever.
+    #[inline(never)] // for the stack
+    fn has_waited_in_all(&self, fd: c_int, receives: bool, began: u64) -> bool {
+        let Some(ms) = self.limit(fd, receives) else { return false };
+        let time = (began, clock::at_last_tick());
+        let over = errno::preserved(|| self.interrupted.is_over(fd, receives, time, ms.into()));
+        if over {
+            tell(fd, receives, ms);
+        }
+        over
     }
 
     /// The milliseconds of the timeout that the settings have set, if the socket blocks, and has that one and not the
@@ -132,10 +149,15 @@ impl Tuning {
     }
 }
 
+/// Says that a timeout of so many milliseconds has ended a call.
 #[cold]
-fn explain(fd: c_int, receives: bool, ms: u32) {
-    let what = if receives { "nothing came" } else { "there was no room to send" };
-    say!(Debug, "fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+fn tell(fd: c_int, receives: bool, ms: u32) {
+    if messages::debugging() {
+        errno::preserved(|| {
+            let what = if receives { "nothing came" } else { "there was no room to send" };
+            say!(Debug, "fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+        });
+    }
 }
 
 /// Displays whom a socket is connected to.
