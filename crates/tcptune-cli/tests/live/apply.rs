@@ -114,13 +114,19 @@ fn what_does_not_fit_a_socket_is_said() {
         assert!(ended.stderr.contains("fits none"), "{}", ended.stderr);
     }
     // Where one socket takes it, it is no failure that others do not.
-    let done = tcptune("apply", program.pid(), &["--json", "--defer-accept", "5s", "--accept-timeout", "7s"]).json();
+    let done = tcptune("apply", program.pid(), &["--json", "--defer-accept", "5s", "--keepidle", "7s"]).json();
     let changed = done["sockets"].as_array().expect("sockets");
     let listening = changed.iter().find(|socket| socket["fds"][0] == own[0]["fd"]).expect("the listener");
-    assert_eq!(change(listening, "accept_timeout")["after"], 7000);
+    assert_eq!(change(listening, "keepidle")["after"], 7);
     assert!(change(listening, "defer_accept")["after"].as_i64() >= Some(5), "rounded up to a retry");
     // Settings that are not about sockets that are there already.
-    for args in [["--connect-timeout", "3s"], ["--backlog", "5"], ["--source", "127.0.0.1"], ["--mptcp", "on"]] {
+    for args in [
+        ["--connect-timeout", "3s"],
+        ["--accept-timeout", "7s"],
+        ["--backlog", "5"],
+        ["--source", "127.0.0.1"],
+        ["--mptcp", "on"],
+    ] {
         let ended = tcptune("apply", program.pid(), &args);
         assert_eq!(
             (ended.code, ended.stderr.contains("not for sockets that are there")),

@@ -119,6 +119,23 @@ impl Sockopt {
     }
 }
 
+/// What the kernel knows by more than one name, by that of its row: each sets the same field of the socket.
+#[must_use]
+pub const fn by_first_name(level: c_int, optname: c_int) -> (c_int, c_int) {
+    match (level, optname) {
+        (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE) => (level, libc::SO_SNDBUF),
+        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE) => (level, libc::SO_RCVBUF),
+        (libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) => (level, libc::SO_BINDTODEVICE),
+        // With a 64-bit time_t on a machine of 32 bits, these two have numbers of their own (Linux 5.1), on all of ours the same
+        // ones (asm-generic/socket.h); libc names them on some.
+        (libc::SOL_SOCKET, 66) => (level, libc::SO_RCVTIMEO),
+        (libc::SOL_SOCKET, 67) => (level, libc::SO_SNDTIMEO),
+        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND) => (libc::IPPROTO_IP, libc::IP_FREEBIND),
+        (libc::IPPROTO_IPV6, IPV6_TRANSPARENT) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        _ => (level, optname),
+    }
+}
+
 /// The settings that no socket option stands behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
@@ -230,6 +247,8 @@ const fn ip_and_ipv6(optname: c_int, v6: c_int) -> Target {
     option(libc::IPPROTO_IP, optname, Some(v6), Wire::Int, Stages::SOCKET)
 }
 
+/// linux/in6.h; not in the libc crate for all of Linux.
+const IPV6_TRANSPARENT: c_int = 75;
 /// linux/tcp.h; not in the libc crate yet.
 const TCP_RTO_MAX_MS: c_int = 44;
 /// linux/tcp.h; not in the libc crate yet.
@@ -339,7 +358,7 @@ options! {
     {
         "ACCEPT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX),
         option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, None, Wire::Timeval, Stages::LISTEN),
-        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: Ways::PRELOAD.or(Ways::APPLY), group: Group::Timeouts,
+        since: Since(2, 4, 0), source: "socket(7) SO_RCVTIMEO", ways: Ways::PRELOAD, group: Group::Timeouts,
         "How long one accept of a blocking listener waits; it then fails with ETIMEDOUT. Accepted sockets do not inherit it."
     }
     {
