@@ -167,13 +167,11 @@ pub unsafe fn got(
         // SAFETY: the call has just succeeded: so many bytes were written there.
         unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
     }
-    if r == 0 && tuning.silence.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-        // SAFETY: the call has just succeeded.
-        unsafe { tuning.error_told(fd, value, len) };
-    }
     if r == 0 && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-        // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
-        let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
+        // SAFETY: the call has just succeeded.
+        let of_silence = tuning.silence.is_some() && unsafe { tuning.error_told(fd, value, len) };
+        // SAFETY: as above; what it wrote is an int, or less of one.
+        let error = unsafe { if *len == 4 && !of_silence { value.cast::<c_int>().read_unaligned() } else { 0 } };
         tuning.told(fd, error);
     }
     r

@@ -76,7 +76,7 @@ fn a_daemons_sockets_get_no_line_of_the_log() {
 
 #[test]
 fn a_standard_error_that_is_none_neither_gets_a_line_nor_holds_anything_up() {
-    for mode in ["socket", "full", "gone"] {
+    for mode in ["socket", "full", "gone", "terminal"] {
         for ended in [processes(mode).run(), talkative(mode)] {
             ended.succeeded();
             assert_eq!(ended.number("child"), 1, "{mode}: {ended:#?}");

@@ -1,10 +1,9 @@
 //! Looks at a running process: whether the library is in it, and what it has made of its settings.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::draft::Draft;
@@ -22,8 +21,8 @@ use crate::live::process::Target;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
-use crate::system::kernel;
 use crate::system::variables::Variables;
+use crate::system::{kernel, root};
 use crate::ways::cgroup::attachment::Attached;
 use crate::ways::cgroup::place::Cgroup;
 use crate::ways::choice::Way;
@@ -285,12 +284,8 @@ fn why_not_mapped(target: &Target) -> Result<Reason, Error> {
     })
 }
 
-/// Whether the process would find a file of this name. It is not opened, and no link leads out of the root directory of
-/// the process (openat2(2), Linux 5.6).
+/// Whether the process would find a file of this name.
 fn is_there(target: &Target, path: &str) -> bool {
-    let root = rustix::fs::open(format!("/proc/{}/root", target.pid()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let found = |root: OwnedFd| {
-        rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
-    };
-    root.and_then(found).is_ok()
+    let root = root::open(Path::new(&format!("/proc/{}/root", target.pid())));
+    root.and_then(|root| root::find(root, Path::new(path))).is_ok()
 }
