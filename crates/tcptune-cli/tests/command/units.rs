@@ -44,6 +44,22 @@ fn a_service_is_enabled_and_disabled() {
     assert!(again.refused(1).contains("legacy.service is not enabled"), "{again:?}");
 }
 
+/// What it writes for a name with a typo would never hold.
+#[test]
+fn a_service_that_is_not_there_is_said() {
+    let directory = directory();
+    let root = directory.path().to_str().expect("UTF-8");
+    let units = directory.path().join("usr/lib/systemd/system");
+    fs::create_dir_all(&units).expect("made");
+    fs::write(units.join("worker@.service"), UNIT).expect("written");
+    for (name, is_there) in [("worker@", true), ("worker@1", true), ("worker", false), ("walker@1", false)] {
+        let enabled = said(&mut tcptune(["enable", name, "--keepidle", "60", "--root", root]));
+        assert_eq!(enabled.code, Some(0), "{enabled:?}");
+        assert_eq!(enabled.stderr.is_empty(), is_there, "{enabled:?}");
+        assert!(is_there || enabled.stderr.contains("no unit file of"), "{enabled:?}");
+    }
+}
+
 #[test]
 fn links_of_an_image_lead_nowhere_else() {
     let (directory, outside) = (directory(), directory());

@@ -61,6 +61,8 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
             reasons.push(Reason::new("other-version", text));
         }
     }
+    let attached = attached(pid);
+    let way = way.or_else(|| attached.as_ref().is_some_and(|it| it.holds).then_some(Way::Cgroup));
     let kind = kind(elf.as_ref());
     let path = found.as_ref().map(|library| library.path.display().to_string());
     let mut facts = vec![
@@ -70,7 +72,7 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
         ("Library", path.clone().unwrap_or("not in it".to_owned()), json!(path)),
         ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
     ];
-    if let Some(attached) = attached(pid) {
+    if let Some(attached) = attached {
         facts.push(("Attached", attached.text.clone(), json!(attached.text)));
         if attached.holds {
             reasons.clear(); // whatever keeps the library out
@@ -258,7 +260,12 @@ fn why_not_mapped(target: &Target) -> Result<Reason, Error> {
     let variables = Variables::read(environ);
     let list = variables.ld_preload().unwrap_or_default();
     if !preload::has_library(list) {
-        let advice = Some("start it with `tcptune run`; until then `tcptune apply PID` can set options".to_owned());
+        let pid = target.pid();
+        let advice = format!(
+            "start it with `tcptune run`; until then `tcptune apply {pid} --keepidle 60`, or another setting, changes the \
+             sockets that it has, and `tcptune attach --pid {pid} --keepidle 60` those that it makes"
+        );
+        let advice = Some(advice);
         let why = "the library is not in it: it was started without it in LD_PRELOAD, or has lost it since";
         return Ok(Reason { advice, ..Reason::new("not-preloaded", why) });
     }

@@ -23,6 +23,18 @@ const FILE: &str = "50-tcptune.conf";
 /// Where a drop-in file stays, and (`--runtime`) where it is gone after the next start of the machine.
 const PERSISTENT: &str = "etc/systemd/system";
 const RUNTIME: &str = "run/systemd/system";
+/// Where unit files are, the generated ones among them (systemd.unit(5)).
+const UNITS: [&str; 9] = [
+    PERSISTENT,
+    RUNTIME,
+    "run/systemd/transient",
+    "run/systemd/generator",
+    "run/systemd/generator.early",
+    "run/systemd/generator.late",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
 
 fn unit() -> Arg {
     Arg::new("unit").value_name("UNIT").required(true).help("The service, with or without .service")
@@ -83,6 +95,13 @@ pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     if !matches.get_flag("dry-run") {
         unit.write(directory, &text).map_err(|error| cannot("written", &file, &error))?;
         unit.reload();
+        if !unit.is_known() {
+            say(&format!(
+                "no unit file of {} is there: what is written holds once there is one; systemctl list-unit-files lists \
+                 those there are",
+                unit.name
+            ));
+        }
         if !unit.has(&library) {
             say(&format!(
                 "{} has no {}: put the library there, or name it by --library",
@@ -166,9 +185,17 @@ impl Unit {
         Ok(root::remove(root::open(&self.root)?, &self.directory(directory).join(FILE))?)
     }
 
-    /// Whether the machine has a file of this name. A name with `$LIB` is the loader's to complete.
+    /// Whether the machine has a file, or a link, of this name. A name with `$LIB` is the loader's to complete.
     fn has(&self, file: &Path) -> bool {
-        file.to_string_lossy().contains('$') || root::open(&self.root).and_then(|root| root::find(root, file)).is_ok()
+        file.to_string_lossy().contains('$') || root::open(&self.root).is_ok_and(|root| root::has(root, file))
+    }
+
+    /// Whether it has a unit file, or (`NAME@INSTANCE`) its template has one.
+    fn is_known(&self) -> bool {
+        let template = self.name.split_once('@').map(|(name, _)| format!("{name}@.service"));
+        let names = [Some(self.name.clone()), template];
+        let mut files = UNITS.iter().flat_map(|directory| names.iter().flatten().map(move |name| (directory, name)));
+        files.any(|(directory, name)| self.has(&Path::new(directory).join(name)))
     }
 
     /// Whether it is one of the machine that runs now.
