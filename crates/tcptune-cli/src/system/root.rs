@@ -9,7 +9,17 @@ use rustix::io::{Errno, Result};
 
 /// A file or directory as such: nothing of it is opened.
 pub fn find(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
-    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+    named(root, path, OFlags::empty())
+}
+
+/// Whether there is one of this name, or a link that leads to nothing.
+pub fn has(root: impl AsFd, path: &Path) -> bool {
+    named(root, path, OFlags::NOFOLLOW).is_ok()
+}
+
+fn named(root: impl AsFd, path: &Path, how: OFlags) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | how;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
 }
 
 /// The root directory itself.

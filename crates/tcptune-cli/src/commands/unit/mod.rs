@@ -185,9 +185,9 @@ impl Unit {
         Ok(root::remove(root::open(&self.root)?, &self.directory(directory).join(FILE))?)
     }
 
-    /// Whether the machine has a file of this name. A name with `$LIB` is the loader's to complete.
+    /// Whether the machine has a file, or a link, of this name. A name with `$LIB` is the loader's to complete.
     fn has(&self, file: &Path) -> bool {
-        file.to_string_lossy().contains('$') || root::open(&self.root).and_then(|root| root::find(root, file)).is_ok()
+        file.to_string_lossy().contains('$') || root::open(&self.root).is_ok_and(|root| root::has(root, file))
     }
 
     /// Whether it has a unit file, or (`NAME@INSTANCE`) its template has one.
