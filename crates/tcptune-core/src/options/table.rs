@@ -528,7 +528,7 @@ options! {
         "CLIENT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ClientTimeout),
         since: Since::NONE, source: "docs/silent-server.md", ways: Ways::PRELOAD, group: Group::Timeouts,
         "How long an accepted connection may be silent while the program waits for it in poll, select or epoll; it is then \
-         ended with ETIMEDOUT. Idle clients are ended as well."
+         ended with ETIMEDOUT. Idle clients are ended as well, and those whose answer takes the program longer."
     }
     {
         "BACKLOG", Kind::Backlog, (0, INT_MAX), Target::Own(Own::Backlog),
