@@ -9,7 +9,7 @@ use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
 use tcptune_core::sockets::connect::{self, Call, Failed, FastOpen};
 use tcptune_core::sockets::decision::{self, Bound, Reason};
-use tcptune_core::sockets::descriptor::Mark;
+use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
 use tcptune_core::sockets::{address, apply};
@@ -161,7 +161,9 @@ impl Tuning {
     #[inline(never)] // for the stack: a connect has little
     fn bind_source(&self, call: &Call<'_>, mark: Mark, profile: &Profile) {
         let (fd, peer) = (call.fd, address::of_program(call.addr, call.len));
-        let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source())) else { return };
+        let Some(source) = peer.and_then(|peer| address::source_for(peer, mark.is(Fact::V6), &profile.source())) else {
+            return;
+        };
         if address::local(fd).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified()) {
             errno::preserved(|| apply::source(&self.real, fd, mark, source));
         }

@@ -51,12 +51,15 @@ impl Tuning {
     ///
     /// # Safety
     /// It has succeeded.
-    pub unsafe fn error_told(&self, fd: c_int, value: *mut c_void, len: *const socklen_t) {
+    pub unsafe fn error_told(&self, fd: c_int, value: *mut c_void, len: *const socklen_t) -> bool {
         // SAFETY: the kernel has just written so many bytes there.
         unsafe {
-            if *len == 4 && value.cast::<c_int>().read_unaligned() == libc::ECONNRESET && self.is_ended(fd, true) {
+            let ended =
+                *len == 4 && value.cast::<c_int>().read_unaligned() == libc::ECONNRESET && self.is_ended(fd, true);
+            if ended {
                 value.cast::<c_int>().write_unaligned(libc::ETIMEDOUT);
             }
+            ended
         }
     }
 
