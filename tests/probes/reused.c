@@ -1,4 +1,4 @@
-/* reused OWNER PORT: a blocking connect to a black hole at PORT of loopback; after 200 ms its descriptor is closed, and the
+/* reused OWNER PORT: a blocking connect to a black hole at PORT of loopback; once it waits its descriptor is closed, and the
  * number is OWNER's: a listener, a connection (made by dup2), an accepted socket, udp, tcp that is not connected, a file, a
  * pipe, or handler: a file that a signal handler opens in the thread that waits. Says whether OWNER is as it was made. */
 #include "probe.h"
@@ -7,16 +7,46 @@
 
 static const char *port;
 static int fd;
+static volatile pid_t waiter;
+static volatile int is_over, is_handled;
 
 static void *waits(void *arg) {
     socklen_t len;
     union address hole = address("127.0.0.1", port, &len);
     long start = milliseconds();
+    waiter = syscall(SYS_gettid);
     int r = connect(fd, &hole.any, len);
     say("errno", r ? errno : 0);
     say("took", milliseconds() - start);
+    is_over = 1;
     return arg;
 }
+
+/* Whether the thread waits in poll or ppoll: proc(5) tells the system call that a thread sleeps in. */
+static int is_waiting(void) {
+    char path[64], text[64] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)waiter);
+    FILE *stream = fopen(path, "r");
+    if (stream == NULL)
+        return 0;
+    if (fgets(text, sizeof text, stream) == NULL)
+        text[0] = 0;
+    fclose(stream);
+    long number = text[0] >= '0' && text[0] <= '9' ? atol(text) : -1;
+#ifdef SYS_poll
+    if (number == SYS_poll)
+        return 1;
+#endif
+    return number == SYS_ppoll;
+}
+
+/* A thread that is never seen waiting has not been able to run, or main was not: its connect is over then. */
+static void until(int (*holds)(void)) {
+    for (int i = 0; i < 20000 && !is_over && !holds(); i++)
+        usleep(1000);
+}
+
+static int handled(void) { return is_handled; }
 
 static int listener(union address *a, socklen_t *len) {
     int s = socket(AF_INET, SOCK_STREAM, 0);
@@ -32,6 +62,7 @@ static void file(int unused) {
     close(fd);
     if (open("/dev/null", O_WRONLY | O_APPEND | O_NONBLOCK) != fd)
         exit(3);
+    is_handled = 1;
 }
 
 /* Whether a byte goes from one socket to the other. */
@@ -60,11 +91,11 @@ int main(int count, char **args) {
         made = accept(server, NULL, NULL);
     fd = socket(AF_INET, SOCK_STREAM, 0);
     pthread_create(&thread, NULL, waits, NULL);
-    usleep(200000);
+    until(is_waiting);
     if (!strcmp(owner, "connection"))
         dup2(made, fd);
     else if (!strcmp(owner, "handler"))
-        pthread_kill(thread, SIGUSR1), usleep(100000);
+        pthread_kill(thread, SIGUSR1), until(handled);
     else {
         int pair[2];
         close(fd);

@@ -138,6 +138,9 @@ fn start(
     let (policy, wrong) = Policy::new(environment.settings(), &program.process());
     let mut choice = Choice::new(&program, policy.first(), Order::that_sets_all(&given).as_ref());
     refuse(&program, &choice, matches!(matches.try_get_one("force"), Ok(Some(true))))?;
+    if choice.way != Way::Preload && !dry {
+        notify::heed(&wrong, policy.first());
+    }
     if choice.way == Way::Cgroup
         && !dry
         && let Err(error) = in_a_cgroup(&given)
@@ -158,7 +161,7 @@ fn start(
     }
     if dry {
         if choice.way == Way::Cgroup {
-            return attach::dry_run(&Order::new(&given.over_all(), None)?, out);
+            return attach::dry_run(&Order::of_run(&given)?, out);
         }
         return dry_run(&environment, &choice, also.as_deref(), &path, words, out).map(|()| ExitCode::SUCCESS);
     }
@@ -167,7 +170,7 @@ fn start(
     }
     if choice.way == Way::Notify {
         let no_io_uring = matches!(matches.try_get_one::<String>("io-uring"), Ok(Some(word)) if word == "deny");
-        notify::enter(program.file(), policy, &wrong, no_io_uring)?;
+        notify::enter(program.file(), policy, no_io_uring)?;
     }
     environment.put();
     Err(become_it(&path, words, program.elf.is_none()))
@@ -175,7 +178,7 @@ fn start(
 
 /// Puts this process into a cgroup that tunes it; says what is left out there.
 fn in_a_cgroup(given: &Given) -> Result<(), Error> {
-    let order = Order::new(&given.clone().over_all(), None)?;
+    let order = Order::of_run(given)?;
     order.warn()?;
     own::enter(&order)
 }

@@ -249,11 +249,12 @@ impl Given {
 
     /// The same, where these keepalive times hold.
     pub fn settings_where(&self, keepalive: impl FnOnce() -> KeepaliveDefaults) -> Result<Settings, Error> {
-        self.settle(Process::default, keepalive)
+        let (settings, wrong) = self.settle(Process::default, keepalive);
+        if wrong.is_empty() { Ok(settings) } else { Err(refused(wrong)) }
     }
 
-    /// The same for this process, as far as its rules know it.
-    pub fn settings_of(&self, process: Process) -> Result<Settings, Error> {
+    /// The same for this process, as far as its rules know it, without what is wrong, which is given as well.
+    pub fn settings_of(&self, process: Process) -> (Settings, Vec<Diagnostic>) {
         self.settle(|| process, kernel::keepalive_defaults)
     }
 
@@ -261,7 +262,7 @@ impl Given {
         &self,
         process: impl FnOnce() -> Process,
         keepalive: impl FnOnce() -> KeepaliveDefaults,
-    ) -> Result<Settings, Error> {
+    ) -> (Settings, Vec<Diagnostic>) {
         let variables: Vec<_> = self.iter().map(|said| (OPTIONS[said.row].name(), said.text.as_str())).collect();
         let mut draft = Draft::new(&variables);
         draft.file(Source::System, self.system());
@@ -273,13 +274,12 @@ impl Given {
             let found = profile::find(name);
             draft.found(found);
         }
-        let (settings, wrong) = draft.settle(process, keepalive);
-        if wrong.is_empty() { Ok(settings) } else { Err(refused(wrong)) }
+        draft.settle(process, keepalive)
     }
 }
 
 /// The library's own messages about flags, which it knows as variables.
-fn refused(wrong: Vec<Diagnostic>) -> Error {
+pub fn refused(wrong: Vec<Diagnostic>) -> Error {
     let lines = wrong.into_iter().map(|mut diagnostic| {
         match &mut diagnostic.subject {
             Subject::Variable(variable) | Subject::Place { source: variable, .. } => {

@@ -87,15 +87,7 @@ fn variables_count_as_flags_do() {
 fn the_systems_file_holds_in_what_is_run() {
     let Some(_group) = Group::or_skip("the_systems_file_holds_in_what_is_run") else { return };
     let (_v4, port) = listener("127.0.0.1");
-    let run = |file: &str, flags: &[&str]| {
-        let mounted = format!(
-            "mount -t tmpfs none /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc && echo '{file}' >/etc/tcptune.conf\n\
-             exec \"$@\""
-        );
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", &mounted, "sh", TCPTUNE, "run", "--keepcnt", "3"]).args(flags);
-        Ended::of(command.arg("--").arg(client()).args(["127.0.0.1", &port])).json()
-    };
+    let run = |file: &str, flags: &[&str]| run_under(file, flags, &port, None).json();
     for flags in [&[][..], &["--backend", "cgroup"], &["--backend", "notify"]] {
         let said = run("keepidle = 33", flags);
         assert_eq!([&said["keepidle"], &said["keepcnt"]], [33, 3], "{flags:?}: {said:#}");
@@ -104,6 +96,40 @@ fn the_systems_file_holds_in_what_is_run() {
     }
     // What BPF programs do not know is notify's.
     assert_eq!(run("skip_programs = other\nprogram=client* : keepidle=35", &[])["keepidle"], 35);
+}
+
+/// The client, run where this is the system's file.
+fn run_under(file: &str, flags: &[&str], port: &str, variable: Option<(&str, &str)>) -> Ended {
+    let mounted = format!(
+        "mount -t tmpfs none /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc && echo '{file}' >/etc/tcptune.conf\n\
+         exec \"$@\""
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", &mounted, "sh", TCPTUNE, "run", "--keepcnt", "3"]).args(flags);
+    Ended::of(command.envs(variable).arg("--").arg(client()).args(["127.0.0.1", port]))
+}
+
+/// As under the library, whatever the way.
+#[test]
+fn a_mistake_is_one_line_and_the_rest_holds() {
+    let Some(_group) = Group::or_skip("a_mistake_is_one_line_and_the_rest_holds") else { return };
+    let (_v4, port) = listener("127.0.0.1");
+    let file = "keepidle = 33\nkeepintvl = many";
+    let mistakes = ["/etc/tcptune.conf:2:1: keepintvl = many", "TCPTUNE_KEEPIDEL=9"];
+    for flags in [&[][..], &["--backend", "cgroup"], &["--backend", "notify"]] {
+        let run = |file: &str| run_under(file, flags, &port, Some(("TCPTUNE_KEEPIDEL", "9")));
+        let ended = run(file);
+        let said = ended.any_json();
+        assert_eq!([&said["keepidle"], &said["keepcnt"]], [33, 3], "{flags:?}: {ended:#?}");
+        for mistake in mistakes {
+            let lines: Vec<_> = ended.stderr.lines().filter(|line| line.contains(mistake)).collect();
+            assert!(matches!(lines[..], [line] if line.ends_with("; ignored")), "{flags:?}: {ended:#?}");
+        }
+        let ended = run(&format!("strict = on\n{file}"));
+        assert_eq!((ended.code, &*ended.stdout), (Some(78), ""), "{flags:?}: {ended:#?}");
+        let refused = ended.stderr.lines().filter(|line| line.ends_with("; the program is not started"));
+        assert_eq!(refused.count(), mistakes.len(), "{flags:?}: {ended:#?}");
+    }
 }
 
 #[test]

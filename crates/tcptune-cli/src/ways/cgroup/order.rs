@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::settings::config::{self, Trust};
+use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::source::Process;
 
@@ -16,7 +17,7 @@ use super::denied::may_attach;
 use super::programs;
 use super::tuning::{self, LeftOut, OfUser, SHORTEST, Tuning};
 use crate::screens::error::{Error, say};
-use crate::settings::flags::Given;
+use crate::settings::flags::{self, Given};
 use crate::settings::profile;
 
 /// Settings to be attached.
@@ -29,9 +30,20 @@ pub struct Order {
 }
 
 impl Order {
-    /// Of what the command line gives.
+    /// Of what the command line gives. A mistake is an error.
     pub fn new(given: &Given, trial: Option<Duration>) -> Result<Self, Error> {
-        let others = given.settings_of(Process { uid: NOBODY, ..Process::default() })?;
+        let (order, wrong) = Self::of_the_rest(given, trial)?;
+        if wrong.is_empty() { Ok(order) } else { Err(flags::refused(wrong)) }
+    }
+
+    /// For a program that is to be started, with all that it would find. Mistakes are left out, and said by whoever starts it.
+    pub fn of_run(given: &Given) -> Result<Self, Error> {
+        Ok(Self::of_the_rest(&given.clone().over_all(), None)?.0)
+    }
+
+    /// Of all but the mistakes, which are given as well.
+    fn of_the_rest(given: &Given, trial: Option<Duration>) -> Result<(Self, Vec<Diagnostic>), Error> {
+        let (others, wrong) = given.settings_of(Process { uid: NOBODY, ..Process::default() });
         let mut texts = Texts::default();
         for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Rules)) {
             texts.add("--rule", &said.text)?;
@@ -53,15 +65,15 @@ impl Order {
         let Texts { rules, users } = texts;
         let mut settings = vec![(None, others)];
         for uid in users {
-            settings.push((Some(uid), given.settings_of(Process { uid, ..Process::default() })?));
+            settings.push((Some(uid), given.settings_of(Process { uid, ..Process::default() }).0));
         }
         let left_out = tuning::left_out(&settings);
-        Ok(Self { settings, rules, left_out, trial })
+        Ok((Self { settings, rules, left_out, trial }, wrong))
     }
 
     /// The same for a program that is to be started, if this user may, and all of it can be set there.
     pub fn that_sets_all(given: &Given) -> Option<Self> {
-        let order = may_attach().then(|| Self::new(&given.clone().over_all(), None).ok())??;
+        let order = may_attach().then(|| Self::of_run(given).ok())??;
         // Who connects is not known on every kernel.
         let is_for_all = order.settings.len() == 1;
         (is_for_all && order.left_out.is_empty() && !order.tuning(0).is_empty()).then_some(order)

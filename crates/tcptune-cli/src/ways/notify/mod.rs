@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process;
 
 use tcptune_core::settings::diagnostic::Diagnostic;
-use tcptune_core::settings::settled::Summary;
+use tcptune_core::settings::settled::{Settings, Summary};
 
 use self::filter::Wanted;
 use self::policy::Policy;
@@ -30,13 +30,8 @@ use crate::system::variables;
 /// Exit status of `STRICT`: `EX_CONFIG` of sysexits.h, as that of the library.
 const EX_CONFIG: i32 = 78;
 
-/// Puts this process, and so the program that it becomes, under a supervisor. `wrong` is what was wrong with its settings;
-/// without io_uring, programs fall back to calls that the filter sees.
-///
-/// # Errors
-/// The program must not be started then.
-pub fn enter(program: &Path, policy: Policy, wrong: &[Diagnostic], no_io_uring: bool) -> Result<(), Error> {
-    let settings = policy.first();
+/// Says what is wrong with settings, as the library says it where it is in the program. With `STRICT` this process ends.
+pub fn heed(wrong: &[Diagnostic], settings: &Settings) {
     journal::start(settings.log, settings.log_file.as_ref().map(Into::into));
     for diagnostic in wrong.iter().filter(|_| settings.in_scope) {
         let outcome = if settings.strict { "the program is not started" } else { "ignored" };
@@ -45,6 +40,15 @@ pub fn enter(program: &Path, policy: Policy, wrong: &[Diagnostic], no_io_uring: 
     if settings.in_scope && settings.strict && !wrong.is_empty() {
         process::exit(EX_CONFIG);
     }
+}
+
+/// Puts this process, and so the program that it becomes, under a supervisor. Without io_uring, programs fall back to calls that
+/// the filter sees.
+///
+/// # Errors
+/// The program must not be started then.
+pub fn enter(program: &Path, policy: Policy, no_io_uring: bool) -> Result<(), Error> {
+    let settings = policy.first();
     log::info!("in force: {}", Summary(settings));
     let mut wanted = if policy.is_by_program() { Wanted::everything() } else { Wanted::of(settings) };
     wanted = match Reach::of(program) {
