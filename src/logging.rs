@@ -136,11 +136,13 @@ impl Backend {
 
     #[inline(never)]
     fn to_stderr(&self, line: &Line) {
-        let fd = libc::STDERR_FILENO;
-        if let Some(stderr) = self.stderr
-            && Identity::of(fd) == Some(stderr)
-            && takes_a_line(fd, stderr.mode)
-        {
+        let Some(stderr) = self.stderr else { return };
+        // A terminal that nobody reads says that there is room as long as there is a byte of it, and a line would wait: not on a
+        // file description of our own.
+        let own = Some(c"/proc/self/fd/2").filter(|_| kind(stderr.mode) == libc::S_IFCHR);
+        let own = own.and_then(|path| File::open(path, libc::O_WRONLY | libc::O_NONBLOCK, 0).ok());
+        let fd = own.as_ref().map_or(libc::STDERR_FILENO, File::fd);
+        if Identity::of(fd) == Some(stderr) && takes_a_line(fd, stderr.mode) {
             let _ = write(fd, line);
         }
     }

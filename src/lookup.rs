@@ -91,11 +91,11 @@ impl Wanted<'_> {
         self.list.iter().zip(self.found).map(|(name, slot)| (*name, name.of(self.names), slot.load(Ordering::Relaxed)))
     }
 
-    /// Fills what is still missing from `object`.
-    fn fill(&self, object: &Object) {
+    /// Fills what is still missing from `object`; old versions will do too, or not.
+    fn fill(&self, object: &Object, old: bool) {
         for (name, slot) in self.list.iter().zip(self.found) {
             if slot.load(Ordering::Relaxed).is_null() {
-                slot.store(object.function(*name, name.of(self.names)), Ordering::Relaxed);
+                slot.store(object.function(*name, name.of(self.names), old), Ordering::Relaxed);
             }
         }
     }
@@ -109,10 +109,10 @@ impl Wanted<'_> {
 
 /// Looks up all that is wanted in the objects behind this one. What is not found stays null.
 pub fn next(wanted: &[&[Wanted]]) {
-    let fill = |segments: &Segments| {
+    let fill = |segments: &Segments, old| {
         if let Some(object) = Object::new(segments) {
             for set in wanted {
-                set.iter().for_each(|wanted| wanted.fill(&object));
+                set.iter().for_each(|wanted| wanted.fill(&object, old));
             }
         }
     };
@@ -123,22 +123,26 @@ pub fn next(wanted: &[&[Wanted]]) {
             behind = segments.contain(this);
             return false;
         }
-        fill(segments);
+        fill(segments, false);
         complete()
     });
     if complete() {
         return;
     }
     // libc is not behind a library that was loaded by dlopen(3). Another object before this one would be wrong: its
-    // functions may lead here.
-    in_libc(fill);
+    // functions may lead here. An old program may call what libc has for old programs alone, as __send on aarch64: this
+    // library has it for all.
+    in_libc(|segments| {
+        fill(segments, false);
+        fill(segments, true);
+    });
 }
 
 /// Looks up all that is wanted in libc itself.
 pub fn of_libc(wanted: &Wanted) {
     in_libc(|segments| {
         if let Some(object) = Object::new(segments) {
-            wanted.fill(&object);
+            wanted.fill(&object, false);
         }
     });
 }
@@ -173,7 +177,7 @@ pub fn vdso_clock() -> Option<clock::Vdso> {
     let first = headers.iter().find(|header| header.p_type == PT_LOAD)?;
     let base = start.wrapping_sub(word(first.p_vaddr));
     let [name] = const { list::<1>(NAMES) };
-    let function = Object::new(&Segments { base, headers })?.function(name, name.of(NAMES));
+    let function = Object::new(&Segments { base, headers })?.function(name, name.of(NAMES), false);
     // SAFETY: null is None; under this name the vdso has a function of this type.
     unsafe { mem::transmute::<*mut c_void, Option<clock::Vdso>>(function) }
 }
@@ -285,9 +289,9 @@ impl Object {
         self.name.map_or(c"", |at| unsafe { CStr::from_ptr(self.strings.add(at)) })
     }
 
-    /// The function with this name in its default version, or null.
-    pub fn function(&self, hashed: Name, name: &[u8]) -> *mut c_void {
-        let found = self.find(hashed, name, |_, version| version & HIDDEN == 0);
+    /// The function with this name in its default version, or if `old` in any; or null.
+    pub fn function(&self, hashed: Name, name: &[u8], old: bool) -> *mut c_void {
+        let found = self.find(hashed, name, |_, version| old || version & HIDDEN == 0);
         found.map_or(ptr::null_mut(), |symbol| {
             let address = ptr::with_exposed_provenance_mut::<c_void>(self.address(symbol));
             if symbol.st_info & 0xf != GNU_IFUNC {

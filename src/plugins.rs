@@ -233,7 +233,7 @@ fn write(own: &Object, segments: &Segments, object: &Object, count: &mut usize) 
 /// Where the value of each symbol is that stands for a hooked function of this object, and the hook.
 fn each_symbol(own: &Object, object: &Object, mut visit: impl FnMut(*mut usize, usize)) {
     for (hashed, name, real) in hooks::all().flat_map(Wanted::each) {
-        let hook = own.function(hashed, name).addr();
+        let hook = own.function(hashed, name, false).addr();
         // Whatever their versions: it is the same function.
         object.find(hashed, name, |symbol, _| {
             if hook != 0 && object.address(symbol) == real.addr() {

@@ -137,13 +137,6 @@ pub unsafe fn set(
         // SAFETY: the call has just succeeded: an int could be read.
         tuning.user_timeout_set(fd, unsafe { value.cast::<c_int>().read_unaligned() }, attempting);
     } else if r == 0 {
-        // With a 64-bit time_t on a machine of 32 bits, these two have numbers of their own (Linux 5.1), on all of ours the same
-        // ones (asm-generic/socket.h); libc names them on some.
-        let name = match (level, name) {
-            (libc::SOL_SOCKET, 66) => libc::SO_RCVTIMEO,
-            (libc::SOL_SOCKET, 67) => libc::SO_SNDTIMEO,
-            _ => name,
-        };
         tuning.set_by_program(fd, level, name);
     }
     r
@@ -174,13 +167,11 @@ pub unsafe fn got(
         // SAFETY: the call has just succeeded: so many bytes were written there.
         unsafe { ptr::copy_nonoverlapping((&raw const own).cast::<u8>(), value.cast(), (*len as usize).min(4)) };
     }
-    if r == 0 && tuning.silence.is_some() && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-        // SAFETY: the call has just succeeded.
-        unsafe { tuning.error_told(fd, value, len) };
-    }
     if r == 0 && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-        // SAFETY: the call has just succeeded; what it wrote is an int, or less of one.
-        let error = unsafe { if *len == 4 { value.cast::<c_int>().read_unaligned() } else { 0 } };
+        // SAFETY: the call has just succeeded.
+        let of_silence = tuning.silence.is_some() && unsafe { tuning.error_told(fd, value, len) };
+        // SAFETY: as above; what it wrote is an int, or less of one.
+        let error = unsafe { if *len == 4 && !of_silence { value.cast::<c_int>().read_unaligned() } else { 0 } };
         tuning.told(fd, error);
     }
     r

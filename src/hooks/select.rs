@@ -15,7 +15,7 @@ use super::parts::held_back;
 use super::silent::watching;
 use super::time::{FOREVER, in_timeval, of_timespec, of_timeval, with_timespec};
 
-/// select(2), which writes back what is left of the time.
+/// select(2), which writes back what is left of the time, where libc's does: musl's leaves it as it is.
 #[inline]
 pub fn select(count: c_int, sets: Sets, timeout: *mut timeval, mut call: impl FnMut(*mut timeval) -> c_int) -> c_int {
     if is_in_parts(count) { select_in_parts(count, sets, timeout, &mut call) } else { call(timeout) }
@@ -54,11 +54,15 @@ fn select_in_parts(
     let asked = Asked::of(count, sets, (timeout.cast_const().cast(), size_of::<timeval>()));
     let (Some(asked), Some(limit)) = (asked, of_timeval(timeout)) else { return call(timeout) };
     let began = clock::nanoseconds();
+    let mut written_back = false;
     let result = wait(silence(count), &asked, limit, &mut |time| {
-        let mut part = in_timeval(time);
-        call(if time == FOREVER { ptr::null_mut() } else { &raw mut part })
+        let before = in_timeval(time);
+        let mut part = before;
+        let result = call(if time == FOREVER { ptr::null_mut() } else { &raw mut part });
+        written_back |= (part.tv_sec, part.tv_usec) != (before.tv_sec, before.tv_usec);
+        result
     });
-    if !timeout.is_null() && can_be_written(timeout, sets, result) {
+    if written_back && !timeout.is_null() && can_be_written(timeout, sets, result) {
         let waited = clock::nanoseconds().saturating_sub(began);
         // SAFETY: it can be written to.
         unsafe { timeout.write_unaligned(in_timeval(limit.saturating_sub(waited))) };

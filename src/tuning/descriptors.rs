@@ -4,7 +4,7 @@
 
 use libc::c_int;
 use tcptune_core::options::phase::Stages;
-use tcptune_core::options::table::Opt;
+use tcptune_core::options::table::{Opt, by_first_name};
 use tcptune_core::options::value::Value;
 use tcptune_core::say;
 use tcptune_core::settings::profile::{Precedence, Profile};
@@ -128,6 +128,14 @@ impl Tuning {
 
     /// After a program's own successful setsockopt(2).
     pub fn set_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
+        self.set_one_by_program(fd, level, optname);
+        if (level, optname) == (libc::IPPROTO_IP, libc::IP_TOS) {
+            self.set_one_by_program(fd, libc::SOL_SOCKET, libc::SO_PRIORITY); // ip(7): it sets the priority as well
+        }
+    }
+
+    #[inline] // for the stack
+    fn set_one_by_program(&self, fd: c_int, level: c_int, optname: c_int) {
         let mark = self.descriptors.get(fd);
         let profile = if is_tcp(mark) { self.profile(fd, mark) } else { None };
         if profile.is_some_and(|profile| self.is_followed(profile, fd, mark, (level, optname))) {
@@ -161,5 +169,5 @@ impl Tuning {
 }
 
 fn is_timeout(level: c_int, optname: c_int) -> bool {
-    level == libc::SOL_SOCKET && matches!(optname, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO)
+    matches!(by_first_name(level, optname), (libc::SOL_SOCKET, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO))
 }

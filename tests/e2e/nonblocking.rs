@@ -61,16 +61,25 @@ fn client(way: &str, port: &str, env: &[(&str, &str)], settings: Option<&[(&str,
 }
 
 const WAYS: &str = "
-    poll ppoll select pselect epoll_wait epoll_pwait epoll_pwait2 getsockopt getpeername connect write writev
+    poll ppoll select pselect epoll_wait epoll_pwait getsockopt getpeername connect write writev
     send sendto sendmsg sendfile read readv recv recvfrom recvmsg sendmmsg recvmmsg splice pwritev2 preadv2
     vdprintf dprintf fdopen shutdown setsockopt ioctl fcntl epoll_ctl __write __send __poll __select
 ";
 
 #[test]
 fn the_user_timeout_is_put_back_however_the_program_notices() {
+    put_back(WAYS);
+}
+
+#[test]
+fn the_user_timeout_is_put_back_when_epoll_pwait2_notices() {
+    put_back("epoll_pwait2");
+}
+
+fn put_back(ways: &str) {
     let live = TcpListener::bind("127.0.0.1:0").expect("a live server");
     let port = live.local_addr().expect("its address").port().to_string();
-    for way in WAYS.split_whitespace() {
+    for way in ways.split_whitespace() {
         let plain = client(way, &port, &[], None);
         assert_eq!((plain.number("during"), plain.number("after")), (0, 0), "{way}");
 

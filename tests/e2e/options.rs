@@ -175,6 +175,48 @@ fn the_environment_wins_over_the_program_unless_told_otherwise() {
     assert_eq!(program.number("reuseaddr"), 0, "the program has set it itself");
 }
 
+/// The kernel sets the same field of a socket by a second name, and SO_PRIORITY by IP_TOS (ip(7)).
+#[test]
+fn second_names_of_an_option_are_that_option() {
+    let script = "
+import socket, struct
+listener = socket.create_server(('127.0.0.1', 0))
+s = socket.socket()
+for second in 32, 33: s.setsockopt(socket.SOL_SOCKET, second, 300000) # SO_SNDBUFFORCE, SO_RCVBUFFORCE
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 8)
+s.connect(listener.getsockname())
+for name, option in dict(sndbuf=7, rcvbuf=8, priority=12).items():
+    print('%s=%d' % (name, s.getsockopt(socket.SOL_SOCKET, option)))
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, 62, 0) # SO_BINDTOIFINDEX
+print('device=%d' % s.getsockopt(socket.SOL_SOCKET, 62))
+s = socket.socket(socket.AF_INET6)
+for name, second in ('freebind', 78), ('transparent', 75): # IPV6_FREEBIND, IPV6_TRANSPARENT
+    s.setsockopt(socket.IPPROTO_IPV6, second, 0)
+s.bind(('::1', 0))
+for name, second in ('freebind', 78), ('transparent', 75):
+    print('%s=%d' % (name, s.getsockopt(socket.IPPROTO_IPV6, second)))
+";
+    let values = |settings: Option<&[(&str, &str)]>| {
+        let ended = Program::python(script).with(settings).run();
+        ended.succeeded();
+        ["sndbuf", "rcvbuf", "priority", "device", "freebind", "transparent"].map(|name| ended.number(name))
+    };
+    let plain = values(None);
+    assert_eq!(plain, [600_000, 600_000, 2, 0, 0, 0]);
+    let all: Vec<_> = [("SNDBUF", "64K"), ("RCVBUF", "64K"), ("PRIORITY", "3"), ("BINDTODEVICE", "lo")]
+        .into_iter()
+        .chain([("FREEBIND", "on"), ("TRANSPARENT", "on")])
+        .collect();
+    let settings = all.iter().fold(String::new(), |rule, (name, value)| format!("{rule} {name}={value}"));
+    let rules = format!("dst=127.0.0.0/8 : {settings} ; role=server : {settings}");
+    // A socket that neither connects nor listens has nothing of a rule.
+    for (by, device) in [(&all[..], 1), (&[("RULES", rules.as_str())], 0)] {
+        assert_eq!(values(Some(by)), [131_072, 131_072, 3, device, 1, 1], "{by:?}");
+        assert_eq!(values(Some(&[by, &[("PRECEDENCE", "program")]].concat())), plain, "{by:?}");
+    }
+}
+
 #[test]
 fn mptcp_sockets_are_tuned_where_mptcp_can() {
     let script = "

@@ -76,7 +76,7 @@ fn a_daemons_sockets_get_no_line_of_the_log() {
 
 #[test]
 fn a_standard_error_that_is_none_neither_gets_a_line_nor_holds_anything_up() {
-    for mode in ["socket", "full", "gone"] {
+    for mode in ["socket", "full", "gone", "terminal"] {
         for ended in [processes(mode).run(), talkative(mode)] {
             ended.succeeded();
             assert_eq!(ended.number("child"), 1, "{mode}: {ended:#?}");
@@ -93,10 +93,10 @@ fn handlers_connect_while_the_program_is_inside_malloc() {
     let port = live_port();
     let settings = [("CONNECT_TIMEOUT", "1"), ("KEEPIDLE", "60"), ("REUSEADDR", "on"), ("LOG", "debug")];
     let start = |library| {
-        let program = Program::probe("malloc_and_signals").args(["5000", &port]);
+        let program = Program::probe("malloc_and_signals").args(["1000", &port]);
         program.tuned_by(library, &settings).start()
     };
-    // At a time: 5 s for both.
+    // At a time.
     for running in [start(library()), start(debug_library())] {
         let ended = running.wait();
         ended.succeeded();

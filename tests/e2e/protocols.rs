@@ -256,6 +256,9 @@ fn connections_come_from_the_source() {
         ("AF_INET", "127.0.0.3#0", "127.0.0.1", "127.0.0.3", "127.0.0.3"),
         ("AF_INET", "0.0.0.0#4001", "127.0.0.1", "127.0.0.1", "127.0.0.1"),
         ("AF_INET6", "::1#0", "::1", "::1", "::1"),
+        // "This host": from a source, the kernel would connect to the source.
+        ("AF_INET", "", "0.0.0.0", "127.0.0.1", "127.0.0.1"),
+        ("AF_INET6", "", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "::ffff:127.0.0.1"),
     ] {
         assert_eq!(from(family, own, peer, None).value("from"), plain);
         for (more, port) in [(("CONNECT_TIMEOUT", "3"), "4002"), (("BIND_ADDRESS_NO_PORT", "on"), "4003")] {

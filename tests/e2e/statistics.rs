@@ -175,6 +175,21 @@ print('errno=%d' % s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 }
 
 #[test]
+fn a_silent_server_is_no_connect_timeout() {
+    let script = "
+import select, socket
+listener = socket.create_server(('127.0.0.1', 0))
+s = socket.create_connection(listener.getsockname())
+accepted = listener.accept()
+select.select([s], [], [], 10)
+print('errno=%d' % s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+";
+    let ended = python(script, &[], &[("RECV_TIMEOUT", "0.5")]);
+    assert_eq!(ended.number("errno"), libc::ETIMEDOUT.into(), "{ended:#?}");
+    assert_eq!(counts(&ended)[2..4], [1, 0], "{ended:#?}");
+}
+
+#[test]
 fn each_refusal_is_counted() {
     let script = "import socket\nfor _ in range(3): socket.socket()";
     let settings = [("CONGESTION", "no-such"), ("BINDTODEVICE", "no-such"), ("NODELAY", "on")];

@@ -91,7 +91,7 @@ fn handlers_and_forks_meet_no_lock_under_rules() {
     let hole = BlackHole::v4();
     for library in [library(), debug_library()] {
         let settings = [("RULES", rules.as_str())];
-        let in_malloc = Program::probe("malloc_and_signals").args(["2000", &port.to_string()]);
+        let in_malloc = Program::probe("malloc_and_signals").args(["500", &port.to_string()]);
         let ended = in_malloc.tuned_by(library.clone(), &settings).run();
         ended.succeeded();
         assert!(ended.number("wrong") == 0 && ended.number("handled") > 200, "{ended:#?}");

@@ -1,4 +1,5 @@
-/* malloc_and_signals MILLISECONDS LIVE: handlers call into the library while the program is inside malloc, with locks. */
+/* malloc_and_signals HANDLERS LIVE: so many handlers call into the library, while the program is inside malloc, with locks;
+ * fewer, if that takes longer than 15 s. */
 #include "probe.h"
 #include <pthread.h>
 #include <signal.h>
@@ -40,7 +41,7 @@ static void *second(void *arg) {
 int main(int count, char **args) {
     (void)count;
     live = args[2];
-    long until = milliseconds() + atoi(args[1]), rounds = 0;
+    long wanted = atoi(args[1]), until = milliseconds() + 15000, rounds = 0;
     sigset_t all, mask;
     pthread_t thread;
     sigfillset(&all);
@@ -52,7 +53,7 @@ int main(int count, char **args) {
     struct itimerval often = {{0, 2000}, {0, 2000}};
     setitimer(ITIMER_REAL, &often, NULL);
     void *blocks[32] = {NULL};
-    while (milliseconds() < until) {
+    while (handled < wanted && milliseconds() < until) {
         for (int i = 0; i < 1000; i++, rounds++) {
             void **block = &blocks[rounds * 7 % 32];
             size_t size = rounds * 977 % 9000;

@@ -44,7 +44,8 @@ static void options(int fd, char *bad) {
         int level, name;
     } all[] = {{SOL_SOCKET, SO_KEEPALIVE}, {IPPROTO_TCP, TCP_KEEPIDLE}, {IPPROTO_TCP, TCP_USER_TIMEOUT}, {SOL_SOCKET, SO_ERROR}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        int level = all[i].level, name = all[i].name, value = 9;
+        /* In ms: a slow machine must not come to the end of the user timeout. */
+        int level = all[i].level, name = all[i].name, value = 9000;
         socklen_t len = sizeof value;
         SHOW(setsockopt(fd, level, name, NULL, len));
         SHOW(setsockopt(fd, level, name, bad, len));

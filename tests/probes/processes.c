@@ -1,10 +1,12 @@
 /* processes MODE LIVE [HOLE]: fork, vfork and exec; ports of loopback.
  * forks: 8 threads connect while 300 children are forked that do the same; vfork: as programs that start others do it;
  * spawn: posix_spawn of this program; daemon: closes 0 to 2, and its sockets take their numbers;
- * socket, full, gone: the descriptor 2 of an executed child is a socket, a full pipe, a pipe without a reader;
+ * socket, full, gone, terminal: the descriptor 2 of an executed child is a socket, a full pipe, a pipe without a reader, a
+ * terminal with room for a few lines;
  * hooks: what those children do. */
 #include "probe.h"
 #include <pthread.h>
+#include <pty.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -134,7 +136,10 @@ static void standard_error(void) {
     if (!strcmp(args[1], "socket")) {
         socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
     } else {
-        pipe2(ends, O_CLOEXEC);
+        if (!strcmp(args[1], "terminal"))
+            openpty(&ends[0], &ends[1], NULL, NULL, NULL);
+        else
+            pipe2(ends, O_CLOEXEC);
         fcntl(ends[1], F_SETFL, O_NONBLOCK);
         while (!strcmp(args[1], "full") && write(ends[1], text, sizeof text) > 0) {
         }
@@ -142,13 +147,25 @@ static void standard_error(void) {
         if (!strcmp(args[1], "gone"))
             close(ends[0]);
     }
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 2);
-        execl(args[0], args[0], "hooks", args[2], args[3], NULL);
-        _exit(2);
+    /* Of a terminal, a different rest of the room each time: a line that just fits holds nothing up. */
+    int good = 1;
+    for (int turn = 0; turn < (strcmp(args[1], "terminal") ? 1 : 8); turn++) {
+        if (!strcmp(args[1], "terminal")) {
+            fcntl(ends[1], F_SETFL, O_NONBLOCK);
+            while (write(ends[1], "a line\n", 7) == 7) {
+            }
+            fcntl(ends[1], F_SETFL, 0);
+            (void)!read(ends[0], text, sizeof text - 30 * turn);
+        }
+        pid_t child = fork();
+        if (child == 0) {
+            dup2(ends[1], 2);
+            execl(args[0], args[0], "hooks", args[2], args[3], NULL);
+            _exit(2);
+        }
+        good = good && well(child);
     }
-    say("child", well(child));
+    say("child", good);
     close(ends[1]);
     if (!strcmp(args[1], "socket")) {
         while ((n = read(ends[0], text, sizeof text)) > 0)

@@ -195,7 +195,7 @@ static void cancel(const struct way *way) {
 static void calls(const struct way *way) {
     int fd = connected();
     way->wait(fd, POLLOUT, -1); /* the loader has its symbols now, and the pages are known */
-    way->wait(fd, POLLIN, 0);
+    way->wait(fd, POLLIN, 1);
     static const char begin[] = "BEGIN\n", end[] = "END\n";
     (void)!write(2, begin, sizeof begin - 1);
     say_of(way, "ready", way->wait(fd, POLLOUT, -1));

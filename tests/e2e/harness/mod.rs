@@ -70,32 +70,36 @@ pub fn probe(name: &'static str) -> PathBuf {
         "stack" => &["-Wl,-z,now"], // the loader's own look-ups would be on the stack that is measured
         _ => &[],
     };
-    compiled(name, name.to_owned(), options)
+    compiled("cc", name, name.to_owned(), options)
+}
+
+/// The same for musl.
+pub fn probe_of_musl(name: &'static str) -> PathBuf {
+    if elsewhere().is_some() { probe(name) } else { compiled("musl-gcc", name, format!("{name}-musl"), &[]) }
 }
 
 /// The same, of a library.
 pub fn shared(name: &'static str) -> PathBuf {
-    compiled(name, format!("lib{name}.so"), &["-shared", "-fPIC", "-ldl"])
+    compiled("cc", name, format!("lib{name}.so"), &["-shared", "-fPIC", "-ldl"])
 }
 
-fn compiled(name: &'static str, file: String, options: &[&str]) -> PathBuf {
-    static COMPILED: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
+fn compiled(compiler: &str, name: &'static str, file: String, options: &[&str]) -> PathBuf {
+    static COMPILED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     if let Some(directory) = elsewhere() {
         return directory.join(file);
     }
-    let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    compiled
-        .get_or_insert_default()
-        .entry(name)
+    let mut made = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    made.get_or_insert_default()
+        .entry(file.clone())
         .or_insert_with(|| {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/probes/{name}.c"));
             let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-            let status = Command::new("cc")
+            let status = Command::new(compiler)
                 .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
                 .args([&program, &source])
                 .args(options)
                 .status()
-                .expect("cc runs");
+                .expect("the compiler runs");
             assert!(status.success(), "{name}.c compiles");
             program
         })

@@ -5,7 +5,9 @@ mod cost;
 mod nginx;
 mod pools;
 mod programs;
+mod room;
 mod sets;
+mod time_left;
 mod user_timeout;
 mod waits;
 

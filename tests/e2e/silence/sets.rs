@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use super::waits::run;
 use super::{Answer, LIMIT, SLACK, serve};
-use crate::harness::{Ended, FILL, assert_on_time};
+use crate::harness::{Ended, assert_on_time};
 
 const ETIMEDOUT: i64 = libc::ETIMEDOUT as i64;
-const EAGAIN: i64 = libc::EAGAIN as i64;
 const RECEIVE: &[(&str, &str)] = &[("RECV_TIMEOUT", "1")];
 
 /// `ends` waits until the set reports the socket, and reads from it.
-const PRELUDE: &str = "
+pub const PRELUDE: &str = "
 IN, OUT, ET, ONESHOT = select.EPOLLIN, select.EPOLLOUT, select.EPOLLET, select.EPOLLONESHOT
 def ends(name, s, wait):
     s.setblocking(False)
@@ -30,20 +29,13 @@ def epoll(*sockets, events=IN):
 
 /// The time begins when the set is asked, before the wait.
 fn assert_ended(ended: &Ended, name: &str) {
-    let took = ended.milliseconds(&format!("{name}_took"));
-    assert!(took + Duration::from_millis(150) >= LIMIT && took <= LIMIT + SLACK, "{name}: {ended:#?}");
+    assert_ended_after(ended, name, Duration::ZERO);
 }
 
-const SEND: &[(&str, &str)] = &[("SEND_TIMEOUT", "1")];
-
-/// The script of sockets that do not block, and that `fill` leaves without room.
-fn filling(script: &str) -> String {
-    let nonblocking = "
-def fill(s, fill=fill):
-    s.setblocking(False)
-    fill(s)
-";
-    format!("{PRELUDE}{FILL}{nonblocking}{script}")
+/// The peer has last taken something so long after the set was asked.
+pub fn assert_ended_after(ended: &Ended, name: &str, moved: Duration) {
+    let took = ended.milliseconds(&format!("{name}_took")).saturating_sub(moved);
+    assert!(took + Duration::from_millis(150) >= LIMIT && took <= LIMIT + SLACK, "{name}: {ended:#?}");
 }
 
 fn assert_each_ends(script: &str, names: &[&str]) {
@@ -363,7 +355,7 @@ fn a_close_by_another_thread_at_the_deadline_ends_nothing_else() {
 e = select.epoll()
 wrong, rounds, begun = [], [0], time.monotonic()
 def close_and_connect():
-    while time.monotonic() - begun < 4:
+    while time.monotonic() - begun < (4 if rounds[0] > 5 else 15):
         olds = [connect() for _ in range(20)]
         for s in olds: e.register(s, IN)
         time.sleep(0.1 + rounds[0] % 7 * 0.002 - 0.006)
@@ -391,116 +383,4 @@ print('rounds=%d' % rounds[0])
     assert!(ended.number("rounds") > 5, "{ended:#?}");
     let ends = ended.log.matches("the connection is ended").count();
     assert!(ends > 20, "some were closed before their deadline and some after: {ends}");
-}
-
-#[test]
-fn a_set_that_asks_for_room_reports_the_end() {
-    let script = "
-def until_ended(name, s, wait):
-    events = call(name, wait)
-    print('%s_events=%s' % (name, bool(events)))
-    call(name + '_send', s.send, b'x')
-def level():
-    s = connect()
-    fill(s)
-    until_ended('level', s, epoll(s, events=OUT).poll)
-def both():
-    s = connect()
-    e = epoll(s)
-    fill(s)
-    e.modify(s, IN | OUT)
-    until_ended('both', s, e.poll)
-def edge():
-    s = connect()
-    e = epoll(s, events=IN | OUT | ET)
-    e.poll()
-    fill(s)
-    until_ended('edge', s, e.poll)
-def oneshot():
-    s = connect()
-    fill(s)
-    until_ended('oneshot', s, epoll(s, events=OUT | ONESHOT).poll)
-def in_poll():
-    s = connect()
-    fill(s)
-    until_ended('in_poll', s, lambda e=epoll(s, events=OUT): poll(e, 60000))
-def before():
-    s = socket.socket()
-    s.setblocking(False)
-    e = epoll(s, events=OUT | ET)
-    e.poll(0)
-    s.connect_ex(('127.0.0.1', port))
-    e.poll()
-    fill(s)
-    until_ended('before', s, e.poll)
-def closed_number():
-    s = connect()
-    fill(s)
-    e = epoll(s, events=OUT)
-    other = s.dup()
-    s.close()
-    until_ended('closed_number', other, e.poll)
-all_at_once(level, both, edge, oneshot, in_poll, before, closed_number)
-";
-    let ended = run(&filling(script), serve(Answer::Late(60_000)), SEND);
-    for name in ["level", "both", "edge", "oneshot", "in_poll", "before", "closed_number"] {
-        assert_ended(&ended, name);
-        assert_eq!(ended.value(&format!("{name}_events")), "True", "{name}: {ended:#?}");
-        assert_eq!(ended.number(&format!("{name}_send")), ETIMEDOUT, "{name}: {ended:#?}");
-    }
-}
-
-#[test]
-fn a_set_that_has_room_or_does_not_ask_for_it_goes_on() {
-    let script = "
-idle, some, only_in, none, fired, removed, rearmed = [connect() for _ in range(7)]
-some.send(bytes(1 << 14))
-for s in only_in, none, removed: fill(s)
-e = epoll(idle, some, events=IN | OUT | ET)
-e.register(only_in, IN)
-e.register(none, OUT)
-e.modify(none, 0)
-e.register(fired, IN | OUT | ONESHOT)
-e.register(removed, OUT)
-e.unregister(removed)
-e.register(rearmed, OUT | ONESHOT)
-e.poll()
-fill(fired), fill(rearmed)
-end = time.monotonic() + 2
-while time.monotonic() < end: e.poll(0.2)
-for name, s in ('idle', idle), ('some', some): call(name, s.send, b'x')
-for name, s in ('only_in', only_in), ('none', none), ('fired', fired), ('removed', removed), ('rearmed', rearmed):
-    call(name, s.send, b'x')
-e.modify(rearmed, OUT | ONESHOT)
-call('again', e.poll)
-call('again_send', rearmed.send, b'x')
-";
-    let ended = run(&filling(script), serve(Answer::Late(60_000)), SEND);
-    for name in ["idle", "some"] {
-        assert_eq!(ended.number(name), 0, "{name}: {ended:#?}");
-    }
-    for name in ["only_in", "none", "fired", "removed", "rearmed"] {
-        assert_eq!(ended.number(name), EAGAIN, "{name}: {ended:#?}");
-    }
-    assert_eq!(ended.number("again_send"), ETIMEDOUT, "{ended:#?}");
-}
-
-#[test]
-fn a_peer_that_takes_something_now_and_then_is_kept() {
-    let script = "
-s = connect()
-s.setblocking(False)
-e = epoll(s, events=OUT | ET)
-sent, end = 0, time.monotonic() + 3
-while time.monotonic() < end:
-    e.poll(60)
-    try:
-        while True: sent += s.send(bytes(1 << 16))
-    except BlockingIOError: pass
-print('sent=%d' % sent)
-call('alive', s.getpeername)
-";
-    let ended = run(&filling(script), serve(Answer::Takes(512)), SEND);
-    assert!(ended.number("sent") > 0, "{ended:#?}");
-    assert_eq!(ended.number("alive"), 0, "{ended:#?}");
 }

@@ -7,7 +7,7 @@ use libc::c_int;
 use crate::options::names::Addresses;
 use crate::options::phase::Stages;
 use crate::options::rows::Rows;
-use crate::options::table::{OPTIONS, Opt, Sockopt, Target, row};
+use crate::options::table::{OPTIONS, Opt, Sockopt, Target, by_first_name, row};
 use crate::options::value::Value;
 use crate::options::wire::Payload;
 pub use crate::settings::change::Change;
@@ -291,6 +291,12 @@ impl Profile {
         self.own(CONNECT_TIMEOUT).connect_timeout
     }
 
+    /// Whether it bounds it.
+    #[must_use]
+    pub fn has_connect_timeout(&self) -> bool {
+        self.set.has(CONNECT_TIMEOUT)
+    }
+
     /// In place of the program's backlog.
     #[must_use]
     pub fn backlog(&self) -> Option<Backlog> {
@@ -439,6 +445,7 @@ impl Profile {
     #[must_use]
     #[inline(never)]
     pub fn planned(&self, level: c_int, optname: c_int, passed: Stages) -> Option<Planned> {
+        let (level, optname) = by_first_name(level, optname);
         let mut walk = Walk::over(passed, Stages::NONE);
         while let Some(step) = self.next(&mut walk) {
             match step {

@@ -65,6 +65,7 @@ pub fn to_bind(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
 
 /// The address in a message of sendmsg(2), as the kernel finds it; none where it is null, or the message cannot be read.
 #[must_use]
+#[inline(never)] // for the stack: its frame is gone before the call connects
 pub fn of_message(message: *const msghdr) -> Option<(*const sockaddr, socklen_t)> {
     let bytes = message.cast::<u8>();
     let (name, len) = (mem::offset_of!(msghdr, msg_name), mem::offset_of!(msghdr, msg_namelen));
@@ -123,10 +124,12 @@ pub fn peer(fd: c_int) -> Option<SocketAddr> {
     asked(|room| network::peer_name(fd, room))
 }
 
-/// The source of the same family as `peer`.
+/// The source of the same family as `peer`, for a socket of IPv6 or not; none where connect(2) goes to the source itself, or
+/// has no such peer.
 #[must_use]
-pub fn source_for(peer: SocketAddr, sources: &Addresses) -> Option<IpAddr> {
+pub fn source_for(peer: SocketAddr, v6: bool, sources: &Addresses) -> Option<IpAddr> {
     match peer.ip() {
+        peer if peer.is_unspecified() || peer.is_ipv6() && !v6 => None,
         IpAddr::V4(_) => sources.v4.map(IpAddr::V4),
         IpAddr::V6(_) => sources.v6.map(IpAddr::V6),
     }
@@ -195,6 +198,22 @@ mod tests {
         }
         v6.sin6_addr.s6_addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
         assert_eq!(shown(&v6, 28).as_deref(), Some("127.0.0.1:443"));
+    }
+
+    #[test]
+    fn a_source_is_for_peers_that_are_somewhere_else() {
+        let both = Addresses { v4: Some(Ipv4Addr::new(192, 0, 2, 9)), v6: Some(Ipv6Addr::LOCALHOST) };
+        let source = |peer: &str, v6| {
+            source_for(SocketAddr::new(peer.parse().expect("an address"), 80), v6, &both).map(|it| it.to_string())
+        };
+        for (peer, on_v4, on_v6) in [
+            ("127.0.0.1", Some("192.0.2.9"), Some("192.0.2.9")),
+            ("2001:db8::1", None, Some("::1")),
+            ("0.0.0.0", None, None),
+            ("::", None, None),
+        ] {
+            assert_eq!((source(peer, false).as_deref(), source(peer, true).as_deref()), (on_v4, on_v6), "{peer}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use libc::c_int;
 
 use crate::options::phase::Stages;
-use crate::options::table::{OPTIONS, SOCKET_OPTIONS, Target};
+use crate::options::table::{OPTIONS, SOCKET_OPTIONS, Target, by_first_name};
 use crate::sockets::family::Family;
 use crate::sockets::slots::Slots;
 
@@ -93,6 +93,7 @@ impl Mark {
     /// With this option, which the program has set.
     #[must_use]
     pub fn and_program_set(self, level: c_int, optname: c_int) -> Self {
+        let (level, optname) = by_first_name(level, optname);
         OPTIONS.iter().zip(0..SOCKET_OPTIONS).fold(self, |mark, (opt, row)| match opt.target {
             Target::Socket(option) if option.is(level, optname) => mark.with(Fact::set_by_program(row)),
             _ => mark,

@@ -144,7 +144,8 @@ impl Calls {
         };
         let Some((index, profile)) = held else { return Answer::GoOn };
         apply::stage(&KERNEL, profile, raw, socket.mark, Stages::SOCKET);
-        if let Some(source) = peer.and_then(|peer| address::source_for(peer, &profile.source()))
+        if let Some(source) =
+            peer.and_then(|peer| address::source_for(peer, socket.mark.is(Fact::V6), &profile.source()))
             && address::local(raw).is_some_and(|own| own.port() == 0 && own.ip().is_unspecified())
         {
             apply::source(&KERNEL, raw, socket.mark, source);

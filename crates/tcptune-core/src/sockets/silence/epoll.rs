@@ -229,15 +229,25 @@ impl Silence {
             return None;
         }
         let step = between_looks(limit);
+        let told = |written| {
+            let told = slot.may_have_been_told_of_room(written);
+            if told {
+                slot.want_no_room(slot.room_wanted_by()); // nobody knows when it is asked again
+            } else {
+                slot.want_room_from(now);
+            }
+            told
+        };
         if network::ready(fd, libc::POLLOUT) != Ok(0) {
-            slot.want_room_from(now, true);
-            return Some(now + step);
+            return (!told(None)).then_some(now + step);
         }
         let began = slot.knows_start(Wait::SendInSet);
         let pauses = self.slot(slot.room_wanted_by()).and_then(|set| self.pauses_of_slot(set));
         let stuck = self.look(fd, slot, Wait::SendInSet, now.saturating_sub(since), pauses)?;
-        if stuck == 0 {
-            slot.want_room_from(now, began);
+        if stuck == 0 && !began {
+            slot.want_room_from(now);
+        } else if stuck == 0 && told(kernel::written(fd)) {
+            return None;
         }
         Some(now + limit.saturating_sub(stuck).clamp(1, step))
     }
@@ -269,7 +279,11 @@ fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot) {
         return;
     }
     slot.want_room(set, at_last_tick(), true);
-    if let Some(facts) = Some(fd).filter(|_| bounded).and_then(kernel::facts) {
+    let Some(fd) = Some(fd).filter(|_| bounded) else { return };
+    if let Some(facts) = kernel::facts(fd) {
         slot.since_start(Wait::SendInSet, facts.acknowledged);
+    }
+    if let Some(written) = kernel::written(fd) {
+        slot.want_room_once(written);
     }
 }

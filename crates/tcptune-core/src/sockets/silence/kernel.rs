@@ -16,6 +16,8 @@ use crate::system::network;
 
 /// asm-generic/ioctls.h: `FIONREAD`, what has not been read.
 const SIOCINQ: c_int = 0x541B;
+/// asm-generic/ioctls.h: `TIOCOUTQ`, what has not been acknowledged.
+const SIOCOUTQ: c_int = 0x5411;
 /// linux/sockios.h: what has not been sent at all.
 const SIOCOUTQNSD: c_int = 0x894B;
 
@@ -61,6 +63,15 @@ pub fn facts(fd: c_int) -> Option<Facts> {
         acknowledged: info.bytes_acked,
         came: info.bytes_received,
     })
+}
+
+/// How many bytes the program has written in all, counted from where the kernel counts; `None` if that cannot be said.
+#[must_use]
+pub fn written(fd: c_int) -> Option<u64> {
+    let acknowledged = facts(fd)?.acknowledged;
+    let queued = u64::try_from(network::queued(fd, SIOCOUTQ).ok()?).ok()?;
+    // An acknowledgement that came in between would be counted once or not at all.
+    (facts(fd)?.acknowledged == acknowledged).then_some(acknowledged + queued)
 }
 
 /// Ends the connection, for all that know the socket. Whether the kernel has done so: it refuses where threads wait on it

@@ -42,6 +42,8 @@ pub struct Slot {
     /// Since when an epoll set asks for room to write, or the peer has last taken something; 0 if none does.
     room_wanted: AtomicU64,
     room_start: Start,
+    /// What the program had written when a set asked to be told once of room; 0 if none did.
+    once_written: Start,
     /// What had come when a set asked to be told once; 0 if none did.
     once_start: Start,
     /// The sets that ask for the two.
@@ -56,7 +58,7 @@ pub struct Slot {
 
 /// For how long the program has waited.
 #[derive(Debug, Default)]
-struct Waited {
+pub struct Waited {
     nanos: AtomicU64,
     /// When the first of it began: threads that wait at the same time, and a descriptor that is named twice, have not
     /// waited for longer than since then.
@@ -69,17 +71,17 @@ impl Waited {
         self.nanos.load(Ordering::Relaxed)
     }
 
-    fn forget(&self) {
+    pub fn forget(&self) {
         self.nanos.store(0, Ordering::Relaxed);
     }
 
     /// So many nanoseconds until then.
-    fn set(&self, nanos: u64, until: u64) {
+    pub fn set(&self, nanos: u64, until: u64) {
         self.since.store(until.saturating_sub(nanos), Ordering::Relaxed);
         self.nanos.store(nanos, Ordering::Relaxed);
     }
 
-    fn add(&self, from: u64, until: u64) -> u64 {
+    pub fn add(&self, from: u64, until: u64) -> u64 {
         let before = self.get();
         let since = if before == 0 { from } else { self.since.load(Ordering::Relaxed).min(from) };
         let nanos = before.saturating_add(until.saturating_sub(from)).min(until.saturating_sub(since));
@@ -89,12 +91,12 @@ impl Waited {
     }
 }
 
-/// What the peer had acknowledged when a wait to send began, and 1; 0 if that is not known.
+/// A count of bytes when a wait began, and 1; 0 if that is not known. To send: what the peer had acknowledged.
 #[derive(Debug, Default)]
-struct Start(AtomicU64);
+pub struct Start(AtomicU64);
 
 impl Start {
-    fn forget(&self) {
+    pub fn forget(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
@@ -102,11 +104,10 @@ impl Start {
         self.0.load(Ordering::Relaxed) != 0
     }
 
-    /// What it had acknowledged then; `None` if that was not known, or it has acknowledged more by now: the wait begins
-    /// anew.
-    fn since(&self, acknowledged: u64) -> Option<u64> {
-        let now = acknowledged.wrapping_add(1);
-        (self.0.swap(now, Ordering::Relaxed) == now).then_some(acknowledged)
+    /// The count of then; `None` if that was not known, or there are more by now: the wait begins anew.
+    pub fn since(&self, bytes: u64) -> Option<u64> {
+        let now = bytes.wrapping_add(1);
+        (self.0.swap(now, Ordering::Relaxed) == now).then_some(bytes)
     }
 }
 
@@ -131,6 +132,7 @@ impl Slot {
         self.waited_to_send.forget();
         self.start.forget();
         self.room_start.forget();
+        self.once_written.forget();
         self.once_start.forget();
         self.due.store(0, Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Release);
@@ -304,6 +306,7 @@ impl Slot {
     /// From now on an epoll set asks for room, and reports it once, or as long as there is some.
     pub fn want_room(&self, set: c_int, now: u64, once: bool) {
         self.room_start.forget();
+        self.once_written.forget();
         self.room_wanted_by.store(set, Ordering::Relaxed);
         if once {
             self.state.fetch_or(ONCE, Ordering::Relaxed);
@@ -313,11 +316,21 @@ impl Slot {
         self.room_wanted.store(now, Ordering::Relaxed);
     }
 
-    /// The wait for room begins anew; `moved` if the peer has taken something. What a set reports once it may have reported
-    /// then, and nobody knows when it is asked again.
-    pub fn want_room_from(&self, now: u64, moved: bool) {
-        let over = moved && self.state.load(Ordering::Relaxed) & ONCE != 0;
-        self.room_wanted.store(if over { 0 } else { now }, Ordering::Relaxed);
+    /// The wait for room begins anew.
+    pub fn want_room_from(&self, now: u64) {
+        self.room_wanted.store(now, Ordering::Relaxed);
+    }
+
+    /// The program had written so many bytes when the set asked to be told once of room.
+    pub fn want_room_once(&self, written: u64) {
+        self.once_written.since(written);
+    }
+
+    /// Whether the set that asks for room is told once, and may have been: the peer has taken something. As long as the
+    /// program writes nothing there is only more room, so where there is none now, there was none before.
+    pub fn may_have_been_told_of_room(&self, written: Option<u64>) -> bool {
+        self.state.load(Ordering::Relaxed) & ONCE != 0
+            && written.and_then(|written| self.once_written.since(written)).is_none()
     }
 
     /// From now on this one does not.
