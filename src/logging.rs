@@ -57,6 +57,7 @@ impl Identity {
     }
 
     /// Whether `JOURNAL_STREAM` (systemd.exec(5)) names this file: `device:inode`.
+    #[inline(never)] // few programs have a socket there
     fn is_journal(self, stream: &str) -> bool {
         stream
             .split_once(':')

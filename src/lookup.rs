@@ -190,14 +190,12 @@ pub struct Segments<'a> {
 }
 
 /// Calls `visit` for each object in the loader's order, until it returns true. The loader holds its lock meanwhile.
-pub fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
-    unsafe extern "C" fn call<F: FnMut(&Segments) -> bool>(
-        info: *mut dl_phdr_info,
-        _: size_t,
-        visit: *mut c_void,
-    ) -> c_int {
+pub fn each_object(mut visit: impl FnMut(&Segments) -> bool) {
+    // One for all visitors, whose own code lies with those who visit.
+    type Visit<'a> = &'a mut dyn FnMut(&Segments) -> bool;
+    unsafe extern "C" fn call(info: *mut dl_phdr_info, _: size_t, visit: *mut c_void) -> c_int {
         // SAFETY: dl_iterate_phdr passes a live description, and the closure that it was given.
-        let (info, visit) = unsafe { (&*info, &mut *visit.cast::<F>()) };
+        let (info, visit) = unsafe { (&*info, &mut *visit.cast::<Visit<'_>>()) };
         if info.dlpi_phdr.is_null() {
             return 0;
         }
@@ -205,8 +203,9 @@ pub fn each_object<F: FnMut(&Segments) -> bool>(mut visit: F) {
         let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
         c_int::from(visit(&Segments { base: word(info.dlpi_addr), headers }))
     }
+    let mut visit: Visit<'_> = &mut visit;
     // SAFETY: `call` gets the closure back with its type, and is not kept.
-    unsafe { libc::dl_iterate_phdr(Some(call::<F>), (&raw mut visit).cast()) };
+    unsafe { libc::dl_iterate_phdr(Some(call), (&raw mut visit).cast()) };
 }
 
 /// A word of a file that this process has loaded.

@@ -137,6 +137,7 @@ fn complain(wrong: &[Diagnostic], strict: bool) {
 }
 
 #[cold]
+#[inline(never)]
 fn tell(settings: &Settings) {
     log::info!("in force: {}", Summary(settings));
 }

@@ -611,7 +611,7 @@ options! {
     }
 }
 
-/// A name or an alias: where it lies in [`NAMES`], and whose it is.
+/// A name or an alias: where it lies in [`UPPER_CASE`], and whose it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named {
     start: u16,
@@ -621,15 +621,24 @@ pub(crate) struct Named {
 
 impl Named {
     /// The name.
+    #[inline(never)] // for messages
     pub fn text(self) -> &'static str {
-        let start = usize::from(self.start);
-        NAMES.get(start..start + usize::from(self.len)).unwrap_or_default()
+        std::str::from_utf8(self.of(&UPPER_CASE)).unwrap_or_default()
+    }
+
+    /// Whether that is the name.
+    fn is(self, name: &str) -> bool {
+        self.of(&UPPER_CASE) == name.as_bytes()
     }
 
     /// Whether that is the name, in lower case.
     fn is_in_lower_case(self, name: &str) -> bool {
+        self.of(&LOWER_CASE) == name.as_bytes()
+    }
+
+    fn of(self, names: &'static [u8]) -> &'static [u8] {
         let start = usize::from(self.start);
-        LOWER_CASE.get(start..start + usize::from(self.len)) == Some(name.as_bytes())
+        names.get(start..start + usize::from(self.len)).unwrap_or_default()
     }
 
     /// Index of its row in [`OPTIONS`].
@@ -637,6 +646,14 @@ impl Named {
         self.row.into()
     }
 }
+
+/// [`NAMES`], where the layout of the library can name it: text that is no variable lies somewhere else.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+static UPPER_CASE: [u8; NAMES.len()] = {
+    let mut all = [0; NAMES.len()];
+    all.copy_from_slice(NAMES.as_bytes());
+    all
+};
 
 /// [`NAMES`] in lower case.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
@@ -755,14 +772,15 @@ pub fn find(name: &str) -> Option<(usize, &'static Opt)> {
 /// The same, of a name in upper or lower case.
 pub(crate) fn find_in_any_case(name: &str) -> Option<(usize, &'static Opt)> {
     // Files have them in lower case.
-    let is_it = |named: &Named| named.is_in_lower_case(name) || named.text().eq_ignore_ascii_case(name);
+    let is_it =
+        |named: &Named| named.is_in_lower_case(name) || named.of(&UPPER_CASE).eq_ignore_ascii_case(name.as_bytes());
     let row = NAMED.get(hashed(name, is_it)?)?.row();
     Some((row, OPTIONS.get(row)?))
 }
 
 /// The index of a name in [`NAMED`].
 pub(crate) fn position(name: &str) -> Option<usize> {
-    hashed(name, |named| named.text() == name)
+    hashed(name, |named| named.is(name))
 }
 
 /// The index of a name in [`NAMED`], by its hash: rules have thousands of names.

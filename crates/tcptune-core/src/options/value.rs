@@ -193,6 +193,34 @@ fn bits(text: &str) -> Option<i64> {
     }
 }
 
+/// Compared as numbers, which are in the code: a list of words would lie on a page that hardly anything else at start-up needs.
+fn boolean(text: &str) -> Option<bool> {
+    let text = if text.len() <= 5 { packed(text.as_bytes()) } else { return None };
+    let is = |word: u64| text == word;
+    if is(const { packed(b"1") })
+        || is(const { packed(b"on") })
+        || is(const { packed(b"yes") })
+        || is(const { packed(b"true") })
+    {
+        return Some(true);
+    }
+    let off = is(const { packed(b"0") })
+        || is(const { packed(b"off") })
+        || is(const { packed(b"no") })
+        || is(const { packed(b"false") });
+    off.then_some(false)
+}
+
+/// Some bytes in lower case, and a one before them, as a number.
+const fn packed(mut text: &[u8]) -> u64 {
+    let mut all = 1;
+    while let [first, rest @ ..] = text {
+        all = all << 8 | first.to_ascii_lowercase() as u64;
+        text = rest;
+    }
+    all
+}
+
 /// The place of a word in a list with spaces between.
 fn place(words: impl Iterator<Item = &'static str>, text: &str) -> Option<i64> {
     words.zip(0..).find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, place)| place)
@@ -204,7 +232,7 @@ impl Kind {
     pub fn parse(self, text: &str, range: (i64, i64)) -> Option<Value> {
         let in_range = |n: &i64| (range.0..=range.1).contains(n);
         let number = match self {
-            Self::Bool => place("0 1 off on no yes false true".split_ascii_whitespace(), text)? & 1,
+            Self::Bool => boolean(text)?.into(),
             Self::Count => whole(text)?,
             Self::Bits => bits(text)?,
             Self::Size => size(text)?,

@@ -162,7 +162,7 @@ pub(crate) fn implied_keepalive(said: impl Fn(usize) -> Option<i64>) -> Option<u
 
 /// `USER_TIMEOUT=auto`: the time in which keepalive would notice a dead idle peer; `said` as above.
 #[cold]
-pub(crate) fn auto(said: impl Fn(usize) -> Option<i64>, kernel: impl Fn() -> KeepaliveDefaults) -> Result<i64, String> {
+pub(crate) fn auto(said: &dyn Fn(usize) -> Option<i64>, kernel: &dyn Fn() -> KeepaliveDefaults) -> Result<i64, String> {
     let idle = said(KEEPIDLE).unwrap_or_else(|| kernel().idle);
     let interval = said(KEEPINTVL).unwrap_or_else(|| kernel().interval);
     let count = said(KEEPCNT).unwrap_or_else(|| kernel().count);

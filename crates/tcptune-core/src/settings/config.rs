@@ -75,16 +75,16 @@ fn text(file: Result<File, c_int>, trust: Trust) -> Result<Option<String>, Strin
     if trust == Trust::Root && (status.st_uid != 0 || status.st_mode & 0o022 != 0) {
         return Err("must belong to root, and be writable by nobody else".to_owned());
     }
-    let mut text = vec![0; usize::try_from(status.st_size).unwrap_or(0).min(LARGEST) + 1];
-    let mut read = 0;
+    let size = usize::try_from(status.st_size).unwrap_or(usize::MAX);
+    if size > LARGEST {
+        return Err(format!("is larger than {} MiB", LARGEST >> 20));
+    }
+    let (mut text, mut read) = (vec![0; size.max(1)], 0); // one of proc(5) says that it is empty
     while let Some(room) = text.get_mut(read..).filter(|room| !room.is_empty()) {
         match file.read(room).map_err(cannot)? {
             0 => break,
             more => read += more,
         }
-    }
-    if read > LARGEST {
-        return Err(format!("is larger than {} MiB", LARGEST >> 20));
     }
     text.truncate(read);
     // A byte order mark of UTF-8, which editors of Windows write.
@@ -92,7 +92,12 @@ fn text(file: Result<File, c_int>, trust: Trust) -> Result<Option<String>, Strin
         text.drain(..3);
     }
     // Text that is not UTF-8 becomes names and values that nothing accepts, and is named as such.
-    Ok(Some(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())))
+    Ok(Some(lossy(text)))
+}
+
+/// Bytes as text: what is not UTF-8 is replaced.
+pub(super) fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn cannot(error: c_int) -> String {

@@ -10,8 +10,9 @@ use crate::settings::change::{Changes, Part};
 use crate::settings::chosen::{Values, is_unset};
 use crate::settings::config;
 use crate::settings::diagnostic::{Diagnostic, Subject, unknown};
-use crate::settings::grammar::Word;
+use crate::settings::grammar::{self, Word};
 use crate::settings::named;
+use crate::settings::plain;
 use crate::settings::rules::Rules;
 use crate::settings::source::{Place, Process, Source};
 
@@ -193,17 +194,13 @@ impl Draft {
     /// A profile of our own: settings with comments, and nothing else (a test).
     #[cold]
     fn built_in(&mut self, text: &str) {
-        let values = &mut self.layer(Source::Profile).values;
-        for (line, number) in text.split('\n').zip(1..) {
-            if !line.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
-                continue;
+        let (values, mut parts) = (&mut self.layer(Source::Profile).values, grammar::parts(text));
+        plain::skip(&mut parts);
+        while let Some(setting) = plain::setting(&mut parts) {
+            if let Some((row, opt)) = table::find_in_any_case(setting.name) {
+                let _ = values.assign(row, opt, setting.value, &|_| Place::of(Source::Profile, setting.word)); // it is right
             }
-            let setting = line.split('#').next().unwrap_or_default();
-            let Some((name, value)) = setting.split_once('=') else { continue };
-            if let Some((row, opt)) = table::find_in_any_case(name.trim_ascii()) {
-                let place = Place { source: Source::Profile, line: number, column: 1 };
-                let _ = values.assign(row, opt, value, &|_| place); // it is right
-            }
+            plain::skip(&mut parts);
         }
     }
 

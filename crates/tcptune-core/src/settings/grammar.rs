@@ -185,7 +185,7 @@ impl<'a> Parts<'a> {
         let (part, behind) = self.rest?.split_at_checked(end)?;
         let whole = Word::whole(part, self.line, self.column);
         let of_line = match behind.as_bytes().first() {
-            Some(b'#') => behind.split_once('\n').map(|(_, next)| (true, next)),
+            Some(b'#') => halves(behind, b'\n').map(|(_, next)| (true, next)),
             end => behind.get(1..).map(|next| (end == Some(&b'\n'), next)),
         };
         self.rest = of_line.map(|(_, next)| next);

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::settings::config;
@@ -87,12 +87,13 @@ pub fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> Resul
         for part in ["/", name, SUFFIX] {
             path.push(part);
         }
-        let source = || path.to_string_lossy().into_owned();
-        match config::read_if_there(Path::new(&path)) {
-            Ok(None) => {}
-            Ok(Some(text)) => return Ok(Some(Found { source: source(), text: text.into() })),
-            Err(problem) => return Err(Diagnostic { subject: Subject::File(source()), text: String::new(), problem }),
-        }
+        let text = config::read_if_there(Path::new(&path)).transpose();
+        let Some(text) = text else { continue };
+        let source = config::lossy(path.into_vec());
+        return match text {
+            Ok(text) => Ok(Some(Found { source, text: text.into() })),
+            Err(problem) => Err(Diagnostic { subject: Subject::File(source), text: String::new(), problem }),
+        };
     }
     Ok(Found::built_in(name))
 }

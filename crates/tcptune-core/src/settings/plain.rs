@@ -1,11 +1,53 @@
-//! Rules as nearly all are written, read in one pass over their bytes: in lower case and ASCII, with single spaces.
+//! Rules and settings as nearly all are written, read in one pass over their bytes: in lower case and ASCII, with single spaces.
 //! Whatever is written in another way, or is wrong, is left to the grammar, which says why. A test compares the two.
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::options::table;
-use crate::settings::grammar::{self, Parts, Rule};
+use crate::settings::grammar::{self, Parts, Rule, Setting};
 use crate::settings::rules::Role;
+
+/// Goes behind empty lines, and lines that are comments. Whether there were any.
+pub(crate) fn skip(parts: &mut Parts<'_>) -> bool {
+    let mut any = false;
+    while let Some(text) = parts.rest() {
+        let spaces = text.bytes().take_while(|byte| *byte == b' ').count();
+        if !matches!(text.as_bytes().get(spaces), Some(b'\n' | b'#')) {
+            break;
+        }
+        parts.take(spaces);
+        any = true;
+    }
+    any
+}
+
+/// Reads what is next, if it is such a setting: `name = value`, with a comment behind it or not.
+pub(crate) fn setting<'a>(parts: &mut Parts<'a>) -> Option<Setting<'a>> {
+    let text = parts.rest()?;
+    let bytes = text.as_bytes();
+    let name = bytes.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'_')).filter(|length| *length > 0)?;
+    let mut words = Words(bytes.get(name..)?);
+    while words.skip(b" ") {}
+    if !words.skip(b"=") {
+        return None;
+    }
+    while words.skip(b" ") {}
+    let start = bytes.len() - words.0.len();
+    let mut before = b' ';
+    let ends = |byte: &u8| {
+        let colon = *byte == b':' && before == b' '; // of a rule
+        before = *byte;
+        colon || !matches!(byte, b' '..=b'~') || matches!(byte, b'#' | b';')
+    };
+    let end = start + words.0.iter().position(ends).unwrap_or(words.0.len());
+    if !matches!(bytes.get(end), None | Some(b'\n' | b'#' | b';')) {
+        return None;
+    }
+    let name = text.get(..name).filter(|name| !matches!(*name, "dst" | "src" | "port" | "role" | "program" | "uid"))?;
+    let value = text.get(start..end)?.trim_ascii_end();
+    let word = parts.take(end)?.part(text.get(..start + value.len())?.trim_ascii_end());
+    Some(Setting { word, name, value })
+}
 
 /// Reads what is next, if it is such a rule: all but its settings, in the place of the one before.
 pub(crate) fn rule<'a>(parts: &mut Parts<'a>, rule: &mut Rule<'a>) -> bool {
@@ -253,6 +295,45 @@ mod tests {
         Some(all)
     }
 
+    /// Whether it is read as a plain setting; if so, as the grammar reads it.
+    fn is_taken_as_setting(text: &str) -> bool {
+        let (mut plain, mut all) = (parts(text), parts(text));
+        super::skip(&mut plain);
+        let Some(setting) = super::setting(&mut plain) else { return false };
+        let by_grammar = all.next().map(|part| part.entry());
+        let Some(Ok(Entry::Setting(expected))) = by_grammar else { panic!("{text:?}: {by_grammar:?}") };
+        assert_eq!((setting, setting.word.column()), (expected, expected.word.column()), "{text:?}");
+        assert_eq!(behind(plain), behind(all), "{text:?}");
+        true
+    }
+
+    #[test]
+    fn settings_that_operators_write_are_taken() {
+        for text in [
+            "keepidle = 60",
+            "keepidle=60 # idle: 60 s\nkeepcnt = 3",
+            "# one\n\n# two; three\nuser_timeout = auto   \nport=1 : off",
+            "only_programs = a, b;keepcnt = 3",
+            "backlog = min:128",
+            "keepidle =",
+        ] {
+            assert!(is_taken_as_setting(text), "{text}");
+        }
+        for text in [
+            "",
+            "#",
+            "KEEPIDLE = 60",
+            " keepidle = 60",
+            "keepidle = 60 : off",
+            "= 60",
+            "port = 1",
+            "keepidle\t= 1",
+            "keepidle = 6\r\n",
+        ] {
+            assert!(!is_taken_as_setting(text), "{text}");
+        }
+    }
+
     #[test]
     fn what_operators_write_is_taken() {
         for text in [
@@ -326,12 +407,31 @@ mod tests {
         )
     }
 
+    fn setting_on_a_line() -> impl Strategy<Value = String> {
+        let space = || prop_oneof![8 => Just(" "), 1 => select(vec!["", "  ", "\t", "\u{a0}"])];
+        let before = prop_oneof![4 => Just(""), 1 => select(vec!["# x\n", "\n", "  # x\n", " ", "#", ";"])];
+        let name = prop_oneof![6 => setting(), 1 => select(vec!["port=1", "dst = ::1", "src=::1", "role=client", "program=x", "uid=0", "x=1", "uid", "=1"]).prop_map(str::to_owned)];
+        let end = prop_oneof![
+            2 => select(vec!["", "\n", " # x\nkeepcnt = 3", " ; keepcnt=1"]),
+            1 => select(vec![" : off", ":", ";port=1 : off", "\r\n", " é"]),
+        ];
+        (before, name, space(), space(), end).prop_map(|(before, setting, left, right, end)| {
+            let setting = setting.replacen('=', &format!("{left}={right}"), 1);
+            format!("{before}{setting}{end}")
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn a_rule_is_read_as_the_grammar_reads_it(text in line()) {
             is_taken(&text);
+        }
+
+        #[test]
+        fn a_setting_is_read_as_the_grammar_reads_it(text in setting_on_a_line()) {
+            is_taken_as_setting(&text);
         }
 
         #[test]
@@ -350,6 +450,9 @@ mod tests {
     fn many_lines_are_taken() {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let taken = (0..1000).filter(|_| is_taken(&line().new_tree(&mut runner).expect("a line").current())).count();
+        assert!(taken > 100, "{taken} of 1000");
+        let setting = |runner: &mut _| setting_on_a_line().new_tree(runner).expect("a line").current();
+        let taken = (0..1000).filter(|_| is_taken_as_setting(&setting(&mut runner))).count();
         assert!(taken > 100, "{taken} of 1000");
     }
 }

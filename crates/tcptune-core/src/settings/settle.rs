@@ -156,7 +156,7 @@ impl Draft {
             values.put(Chosen { row: KEEPALIVE, value: Some(Value::Int(1)), place });
         }
         if let Some(&Chosen { value: Some(Value::Auto), place, .. }) = values.get(USER_TIMEOUT) {
-            let ms = chosen::auto(|row| values.int(row), kernel);
+            let ms = chosen::auto(&|row| values.int(row), kernel);
             let value = ms.as_ref().ok().copied().map(Value::Int);
             values.put(Chosen { row: USER_TIMEOUT, value, place });
             if let Err(problem) = ms {
@@ -232,7 +232,7 @@ impl Over<'_> {
             None => self.globals.get(USER_TIMEOUT).filter(|c| c.value == Some(Value::Auto)).map(|c| c.place),
         };
         let auto = auto.filter(|_| keepalive || rows.has(USER_TIMEOUT));
-        let (auto, wrong) = match auto.map(|place| (place, chosen::auto(int, kernel))) {
+        let (auto, wrong) = match auto.map(|place| (place, chosen::auto(&int, kernel))) {
             None => (None, None),
             Some((_, Ok(ms))) => (Some(Some(ms)), None),
             Some((place, Err(problem))) => (Some(None), Some((place, problem))),

@@ -24,6 +24,13 @@ impl Draft {
             let may_be_wrong = self.wrong.len() - before < MISTAKES;
             let read = if may_be_wrong && plain::rule(&mut parts, &mut rule) {
                 self.rule(source, &rule, &mut reader, process)
+            } else if plain::skip(&mut parts) {
+                continue;
+            } else if may_be_wrong && let Some(setting) = plain::setting(&mut parts) {
+                self.of_file(source, setting);
+                Ok(())
+            } else if parts.rest().is_none_or(str::is_empty) {
+                return;
             } else {
                 let Some(part) = parts.next() else { return };
                 if !may_be_wrong {
@@ -88,6 +95,9 @@ impl Draft {
         reader: &mut Reader<'a>,
         process: &dyn Fn() -> &'p Process,
     ) -> Result<(), Wrong<'a>> {
+        if reader.lists.is_empty() {
+            reader.begin();
+        }
         let of_all = rule.conditions.is_empty();
         let layer = self.layer(source);
         let number = u32::try_from(layer.rules.len()).unwrap_or(u32::MAX);
@@ -225,17 +235,23 @@ struct Reader<'a> {
     /// place of an earlier one.
     lists: Vec<(&'a str, bool, Known)>,
     names: plain::Names<'a>,
+    text: &'a str,
     /// So many entries the text may have.
     entries: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &str) -> Self {
-        let count = |byte| memchr::memchr_iter(byte, text.as_bytes()).count();
+    fn new(text: &'a str) -> Self {
+        Self { lists: Vec::new(), names: plain::Names::default(), text, entries: 0 }
+    }
+
+    /// At the first rule: a text without any needs no memory for lists.
+    #[cold]
+    fn begin(&mut self) {
+        let count = |byte| memchr::memchr_iter(byte, self.text.as_bytes()).count();
         // One a line, or all in one: that of a variable.
-        let entries = 1 + Some(count(b'\n')).filter(|lines| *lines > 1).unwrap_or_else(|| count(b';'));
-        let lists = vec![("", false, Known::Right); entries.next_power_of_two().min(KNOWN)];
-        Self { lists, names: plain::Names::default(), entries }
+        self.entries = 1 + Some(count(b'\n')).filter(|lines| *lines > 1).unwrap_or_else(|| count(b';'));
+        self.lists = vec![("", false, Known::Right); self.entries.next_power_of_two().min(KNOWN)];
     }
 
     /// Where a list would be: FNV-1a, eight bytes at a time.

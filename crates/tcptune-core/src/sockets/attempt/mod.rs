@@ -258,12 +258,16 @@ impl Attempts {
     /// Before `fd` is closed. If an attempt goes on that has no other number here, its value is put back now: a number that
     /// no hook has seen (`SCM_RIGHTS`, pidfd_getfd(2)) or another process may keep the socket, and nobody would later.
     pub fn close(&self, real: &Real, fd: c_int) {
-        if self.settle(real, fd)
+        let others = |slot: &Slot, state: State| self.others(slot.attempt().cookie, state).next().is_some();
+        if let Some((slot, state)) = self.found(fd)
             && process::id() == self.process
-            && let Some((slot, state)) = self.found(fd)
-            && !(state.is(State::SHARED) && self.others(slot.attempt().cookie, state).next().is_some())
+            && !(state.is(State::HELD) || state.is(State::STARTING))
+            && !(state.is(State::SHARED) && others(slot, state))
         {
+            // Whether it goes on or is over: that need not be asked.
             errno::preserved(|| self.finish(real, fd, slot, state));
+        } else {
+            self.settle(real, fd);
         }
         self.closed(fd);
     }

@@ -68,15 +68,21 @@ impl Silence {
     #[must_use]
     pub fn new(limits: impl Iterator<Item = Limits>) -> Option<Self> {
         let shortest = limits.flat_map(|limits| [limits.receive, limits.send, limits.client]).flatten().min()?;
-        Some(Self {
+        Some(Self::with(shortest.into()))
+    }
+
+    #[cold] // most programs have no such limit, and need none of its code at start-up
+    #[inline(never)]
+    fn with(shortest: u64) -> Self {
+        Self {
             slots: Slots::new(),
             end: AtomicI32::new(0),
             untold: AtomicUsize::new(0),
-            shortest: shortest.into(),
+            shortest,
             deadlines: Deadlines::default(),
             pauses: Default::default(),
             sets: AtomicUsize::new(0),
-        })
+        }
     }
 
     fn slot(&self, fd: c_int) -> Option<&Slot> {
