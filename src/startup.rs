@@ -16,6 +16,7 @@ use tcptune_core::sockets::attempt::Attempts;
 use tcptune_core::sockets::block::State;
 use tcptune_core::sockets::descriptor::{Choices, Descriptors};
 use tcptune_core::sockets::silence::Silence;
+use tcptune_core::sockets::silence::interrupted::Interrupted;
 use tcptune_core::sockets::stats::Stats;
 use tcptune_core::system::{self, clock, files};
 
@@ -183,6 +184,7 @@ fn publish(settings: &'static Settings) {
         choices: if everywhere.is_some() { Choices::default() } else { Choices::new() },
         attempts: if waits { Attempts::new(process) } else { Attempts::default() },
         silence,
+        interrupted: Interrupted::default(),
         times_out,
         process,
         totals,

@@ -10,10 +10,10 @@ use libc::{
     timespec,
 };
 use tcptune_core::sockets::address;
-use tcptune_core::system::errno;
+use tcptune_core::sockets::connect::FastOpen;
 
 use super::{receiving, sending, sending_once, settled, transferring};
-use crate::tuning::{TUNING, Tuning};
+use crate::tuning::TUNING;
 
 hooks! {
     required;
@@ -33,13 +33,10 @@ hooks! {
     fn sendto(
         fd: c_int, bytes: *const c_void, count: size_t, flags: c_int, addr: *const sockaddr, len: socklen_t
     ) -> ssize_t {
-        |forward| match opening(flags) {
-            Some(tuning) if !addr.is_null() => open_with(tuning, fd, (addr, len), flags, &|flags, opens| {
-                let (addr, len) = if opens { (addr, len) } else { (ptr::null(), 0) };
-                // SAFETY: the program's own call, but for the flag and the address once it is connected.
-                unsafe { real()(fd, bytes, count, flags, addr, len) }
-            }),
-            _ => sending(fd, flags, forward),
+        |forward| if is_opening(flags) && !addr.is_null() {
+            open_to(fd, bytes, count, flags, addr, len)
+        } else {
+            sending(fd, flags, forward)
         }
     }
 
@@ -124,51 +121,62 @@ hooks! {
     }
 }
 
-/// The settings, if a call with these flags connects: TCP Fast Open.
+/// Whether a call with these flags connects.
 #[inline]
-fn opening(flags: c_int) -> Option<&'static Tuning> {
-    TUNING.get().filter(|_| flags & libc::MSG_FASTOPEN != 0)
+const fn opens(flags: c_int) -> bool {
+    flags & libc::MSG_FASTOPEN != 0
 }
 
-/// Connects by what `send` does, with these flags or without `MSG_FASTOPEN` and the address.
-#[cold]
-fn open_with(
-    tuning: &Tuning,
+/// The same, if anything holds for it.
+#[inline]
+fn is_opening(flags: c_int) -> bool {
+    opens(flags) && TUNING.get().is_some()
+}
+
+/// sendto(2) that connects. The arguments are the program's, in their places: the frame of this one takes that of the hook.
+#[inline(never)]
+fn open_to(
     fd: c_int,
-    address: (*const sockaddr, socklen_t),
+    bytes: *const c_void,
+    count: size_t,
     flags: c_int,
-    send: &dyn Fn(c_int, bool) -> ssize_t,
+    addr: *const sockaddr,
+    len: socklen_t,
 ) -> ssize_t {
-    tuning.fast_open(fd, address, flags & libc::MSG_DONTWAIT != 0, &|opens| match send(
-        if opens { flags } else { flags & !libc::MSG_FASTOPEN },
-        opens,
-    ) {
-        -1 => Err(errno::get()),
-        count => Ok(count),
+    open_with(fd, (addr, len), flags, &move |flags| {
+        let (addr, len) = if opens(flags) { (addr, len) } else { (ptr::null(), 0) };
+        // SAFETY: the program's own call, but for the flag and the address once it is connected.
+        unsafe { sendto::real()(fd, bytes, count, flags, addr, len) }
     })
 }
 
 /// sendmsg(2).
 #[inline]
 pub fn sent(fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
-    match opening(flags) {
-        Some(tuning) => open_with_message(tuning, fd, message, flags, real),
-        // SAFETY: the program's own call, with its arguments.
-        None => sending(fd, flags, || unsafe { real(fd, message, flags) }),
+    if is_opening(flags)
+        && let Some((addr, len)) = address::of_message(message)
+    {
+        return open_with_message(fd, message, flags, addr, len, real);
     }
+    // SAFETY: the program's own call, with its arguments.
+    sending(fd, flags, || unsafe { real(fd, message, flags) })
 }
 
 type Sendmsg = unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t;
 
-#[cold]
-fn open_with_message(tuning: &Tuning, fd: c_int, message: *const msghdr, flags: c_int, real: Sendmsg) -> ssize_t {
-    let Some(address) = address::of_message(message) else {
-        // SAFETY: the program's own call, with its arguments.
-        return sending(fd, flags, || unsafe { real(fd, message, flags) });
-    };
-    open_with(tuning, fd, address, flags, &|flags, opens| {
-        if opens {
-            // SAFETY: as above.
+/// sendmsg(2) that connects to this address of the message.
+#[inline(never)]
+fn open_with_message(
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
+    real: Sendmsg,
+) -> ssize_t {
+    open_with(fd, (addr, len), flags, &move |flags| {
+        if opens(flags) {
+            // SAFETY: the program's own call, with its arguments.
             return unsafe { real(fd, message, flags) };
         }
         // SAFETY: the kernel has read it as well; what is changed is a copy.
@@ -177,4 +185,18 @@ fn open_with_message(tuning: &Tuning, fd: c_int, message: *const msghdr, flags: 
         // SAFETY: the program's own call, but for the flag and the address.
         unsafe { real(fd, &raw const message, flags) }
     })
+}
+
+/// Connects by what `send` does with these flags.
+#[inline]
+fn open_with(
+    fd: c_int,
+    address: (*const sockaddr, socklen_t),
+    flags: c_int,
+    send: &dyn Fn(c_int) -> ssize_t,
+) -> ssize_t {
+    match TUNING.get() {
+        Some(tuning) => tuning.fast_open(fd, address, &FastOpen::new(flags, send)),
+        None => send(flags),
+    }
 }

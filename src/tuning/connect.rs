@@ -2,19 +2,17 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::cell::Cell;
-
 use libc::{c_int, sockaddr, socklen_t};
 use tcptune_core::options::phase::Stages;
 use tcptune_core::say;
 use tcptune_core::settings::profile::Profile;
 use tcptune_core::settings::rules::Endpoint;
-use tcptune_core::sockets::connect::{self, Call, Failed};
+use tcptune_core::sockets::connect::{self, Call, Failed, FastOpen};
 use tcptune_core::sockets::decision::{self, Bound, Reason};
 use tcptune_core::sockets::descriptor::{Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::identity::Identity;
-use tcptune_core::sockets::{address, apply, attempt};
+use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::{clock, errno, files, messages};
 
 use super::{Tuning, is_tcp};
@@ -25,30 +23,18 @@ impl Tuning {
         answered(|| self.connected(&self.call(fd, (addr, len))).map(|()| 0))
     }
 
-    /// sendto(2) or sendmsg(2) with `MSG_FASTOPEN`: what sends, with this flag and address or without.
-    pub fn fast_open(
-        &self,
-        fd: c_int,
-        address: (*const sockaddr, socklen_t),
-        dont_wait: bool,
-        send: &dyn Fn(bool) -> Result<isize, c_int>,
-    ) -> isize {
-        let with_syn = Cell::new(None);
-        // To a peer that has given a cookie, data goes with the SYN, and nothing says that the attempt goes on.
-        let connect = || {
-            with_syn.set(Some(send(true)?));
-            if attempt::goes_on(&self.real, fd) { Err(libc::EINPROGRESS) } else { Ok(()) }
-        };
-        let call = Call { by: Some(&connect), dont_wait, ..self.call(fd, address) };
-        answered(|| match (self.connected(&call), with_syn.get()) {
+    /// sendto(2) or sendmsg(2) with `MSG_FASTOPEN`.
+    pub fn fast_open(&self, fd: c_int, address: (*const sockaddr, socklen_t), open: &FastOpen<'_>) -> isize {
+        let call = Call { by: Some(open), ..self.call(fd, address) };
+        answered(|| match (self.connected(&call), open.with_syn()) {
             (Ok(()) | Err(libc::EINPROGRESS), Some(count)) => Ok(count),
-            (Ok(()), None) => send(false), // there was no cookie: it has waited for the connection
+            (Ok(()), None) => open.send(), // there was no cookie: it has waited for the connection
             (Err(error), _) => Err(error),
         })
     }
 
     pub(super) fn call(&self, fd: c_int, (addr, len): (*const sockaddr, socklen_t)) -> Call<'_> {
-        Call { real: &self.real, descriptors: &self.descriptors, fd, addr, len, by: None, dont_wait: false }
+        Call { real: &self.real, descriptors: &self.descriptors, fd, addr, len, by: None }
     }
 
     fn connected(&self, call: &Call<'_>) -> Result<(), c_int> {
@@ -65,8 +51,7 @@ impl Tuning {
 
     /// What is known of a TCP socket that is to connect: asked of the kernel, where anything is going to be changed.
     fn before_connect(&self, fd: c_int, mark: Mark) -> Mark {
-        let changes =
-            |profile: &Profile| profile.connect_timeout().is_some() || has_more(profile) || profile.has_source();
+        let changes = |profile: &Profile| profile.has_connect_timeout() || has_more(profile) || profile.has_source();
         if self.everywhere.is_none_or(changes) { self.confirmed(fd, mark) } else { mark }
     }
 
@@ -97,8 +82,7 @@ impl Tuning {
         {
             self.pass(fd, mark, profile, Stages::CONNECT);
             if mark.family() == Some(Family::Tcp) {
-                let limits = profile.limits();
-                self.watch(fd, limits.receive, limits.send);
+                self.watch_peer(fd, profile);
             }
         }
         result
@@ -192,7 +176,11 @@ impl Tuning {
 
     /// The file status flags that count for a call.
     fn flags_of(&self, call: &Call<'_>) -> Option<c_int> {
-        if call.dont_wait { Some(libc::O_NONBLOCK) } else { self.file_status_flags(call.fd) }
+        if call.by.is_some_and(FastOpen::never_waits) {
+            Some(libc::O_NONBLOCK)
+        } else {
+            self.file_status_flags(call.fd)
+        }
     }
 
     /// The program's file status flags: without the `O_NONBLOCK` of another thread's connect, which is as blocking as

@@ -22,6 +22,7 @@ use tcptune_core::sockets::descriptor::{Choices, Descriptors, Fact, Mark};
 use tcptune_core::sockets::family::Family;
 use tcptune_core::sockets::real::Real;
 use tcptune_core::sockets::silence::Silence;
+use tcptune_core::sockets::silence::interrupted::Interrupted;
 use tcptune_core::sockets::stats::{Stats, Totals};
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::{errno, messages};
@@ -47,6 +48,8 @@ pub struct Tuning {
     pub attempts: Attempts,
     /// Connections that a silent peer ends, where a setting says so.
     pub silence: Option<Silence>,
+    /// Calls that wait for a peer and that a signal handler has ended.
+    pub interrupted: Interrupted,
     /// Whether a call may end because of a timeout that the settings have set on its socket.
     pub times_out: bool,
     /// The real socket(2).

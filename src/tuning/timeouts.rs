@@ -7,6 +7,7 @@ use std::fmt;
 use libc::{c_int, c_void, pollfd, socklen_t};
 use tcptune_core::options::value::Value;
 use tcptune_core::say;
+use tcptune_core::settings::profile::Profile;
 use tcptune_core::sockets::signal::Handled;
 use tcptune_core::sockets::{address, apply};
 use tcptune_core::system::{clock, errno, files, messages};
@@ -21,12 +22,22 @@ impl Tuning {
         }
     }
 
+    /// The same, of a connection that the program has made.
+    #[inline(never)] // for the stack: a connect has little
+    pub fn watch_peer(&self, fd: c_int, profile: &Profile) {
+        let limits = profile.limits();
+        self.watch(fd, limits.receive, limits.send);
+    }
+
     /// After a call on a connection or a listener that has failed: `receives` if it was to receive something, or accept;
     /// when it began, unless it was told not to wait.
     #[inline]
     pub fn failed(&self, fd: c_int, receives: bool, began: Option<u64>) {
         match errno::get() {
             libc::EAGAIN if began.is_some_and(|began| self.has_timed_out(fd, receives, began)) => {
+                errno::set(libc::ETIMEDOUT);
+            }
+            libc::EINTR if began.is_some_and(|began| self.has_waited_in_all(fd, receives, began)) => {
                 errno::set(libc::ETIMEDOUT);
             }
             libc::ECONNRESET if self.is_ended(fd, true) => errno::set(libc::ETIMEDOUT),
@@ -64,10 +75,24 @@ impl Tuning {
         let waited = clock::at_last_tick().saturating_sub(began);
         let limit = if waited == 0 { None } else { self.limit(fd, receives) };
         let limit = limit.filter(|&ms| waited + clock::TICK >= u64::from(ms));
-        if let Some(ms) = limit.filter(|_| messages::debugging()) {
-            errno::preserved(|| explain(fd, receives, ms));
+        if let Some(ms) = limit {
+            self.interrupted.forget(fd, receives);
+            tell(fd, receives, ms);
         }
         limit.is_some()
+    }
+
+    /// Whether a call that a signal handler has interrupted, and those before it, have waited for as long as the timeout that
+    /// the settings have set: a program that makes it again each time would wait for ever.
+    #[inline(never)] // for the stack
+    fn has_waited_in_all(&self, fd: c_int, receives: bool, began: u64) -> bool {
+        let Some(ms) = self.limit(fd, receives) else { return false };
+        let time = (began, clock::at_last_tick());
+        let over = errno::preserved(|| self.interrupted.is_over(fd, receives, time, ms.into()));
+        if over {
+            tell(fd, receives, ms);
+        }
+        over
     }
 
     /// The milliseconds of the timeout that the settings have set, if the socket blocks, and has that one and not the
@@ -127,10 +152,15 @@ impl Tuning {
     }
 }
 
+/// Says that a timeout of so many milliseconds has ended a call.
 #[cold]
-fn explain(fd: c_int, receives: bool, ms: u32) {
-    let what = if receives { "nothing came" } else { "there was no room to send" };
-    say!(Debug, "fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+fn tell(fd: c_int, receives: bool, ms: u32) {
+    if messages::debugging() {
+        errno::preserved(|| {
+            let what = if receives { "nothing came" } else { "there was no room to send" };
+            say!(Debug, "fd {fd}: {}{what} for {}.{:03} s: ETIMEDOUT", Peer(fd), ms / 1000, ms % 1000);
+        });
+    }
 }
 
 /// Displays whom a socket is connected to.

@@ -1,9 +1,12 @@
 //! What the hooks cost, in instructions: the same each time, whatever else the machine does (times are in scripts/bench).
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
+use crate::harness::namespace::Namespace;
 use crate::harness::{Program, library, probe};
 
 /// Instructions of one socket and close, by callgrind: the difference between two runs, so that start-up is not in it.
@@ -138,6 +141,61 @@ fn a_thousand_rules_cost_the_start_of_a_program_little() {
         let more = private(&rules) - private(&none);
         assert!((-100..=300).contains(&more), "{kind}: {more} KiB");
     }
+}
+
+/// How often the probe makes each call.
+const TIMES: i64 = 100;
+
+/// Instructions of the calls of an event loop, by callgrind, beside so many connects that go on: `CALL: COUNT` of each.
+fn of_an_event_loop(namespace: &Namespace, counts: &[&str], tuned: bool) -> BTreeMap<String, i64> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = |number: &str| directory.path().join(format!("out{number}"));
+    let file = format!("--callgrind-out-file={}", out("").display());
+    let counted = ["--toggle-collect=repeated", "--dump-before=measured"];
+    let program =
+        Program::new("prlimit").args(["--nofile=16384:", "valgrind", "--tool=callgrind", &file]).args(counted);
+    let program = program.args([probe("storm").as_os_str()]).args(["127.0.0.1", "9"]).args(counts);
+    let settings: &[_] = if tuned { &[("TCPTUNE_KEEPIDLE", "60"), ("TCPTUNE_CONNECT_TIMEOUT", "300")] } else { &[] };
+    let program = settings.iter().fold(program, |program, (name, value)| program.env(name, value));
+    let program = if tuned { program.env("LD_PRELOAD", library()) } else { program };
+    // The kernel gives an attempt up after 127 s.
+    let ended = program.inside(namespace).limit(Duration::from_secs(100)).run();
+    ended.succeeded();
+    assert_eq!(ended.number("limited"), i64::from(tuned && counts.len() > 1), "{ended:#?}");
+    let measured = ended.stdout.lines().filter(|line| line.contains(": "));
+    let count = |number: usize| {
+        let dump = fs::read_to_string(out(&format!(".{number}"))).expect("of callgrind");
+        let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total");
+        total.parse::<i64>().expect("a number")
+    };
+    measured.zip(1..).map(|(line, number)| (line.to_owned(), count(number))).collect()
+}
+
+/// Measured as above, in instructions: epoll_wait 113 and poll 167 more while any connect goes on, a connect and close 197 more
+/// if others do; and no more with 10,000 than with 100, nor after the last.
+#[test]
+fn a_call_costs_no_more_beside_ten_thousand_pending_connects() {
+    let test = "a_call_costs_no_more_beside_ten_thousand_pending_connects";
+    let Some(namespace) = Namespace::or_skip(test) else { return };
+    namespace.run("nft", &["add table inet hole"]);
+    namespace.run("nft", &["add chain inet hole in { type filter hook input priority 0; }"]);
+    namespace.run("nft", &["add rule inet hole in tcp dport 9 drop"]);
+    let plain = of_an_event_loop(&namespace, &["0"], false);
+    let tuned = of_an_event_loop(&namespace, &["0", "100", "1000", "10000"], true);
+    for (call, without, with_some) in [("epoll_wait", 60, 130), ("poll", 60, 190), ("connect and close", 1800, 220)] {
+        let of = |count: &str| tuned[&format!("{call}: {count}")] / TIMES;
+        let more = of("0") - plain[&format!("{call}: 0")] / TIMES;
+        assert!((1..=without).contains(&more), "{call}: {more} more than without the library: {tuned:#?} {plain:#?}");
+        let more = of("100") - of("0");
+        assert!((1..=with_some).contains(&more), "{call}: {more} more beside 100: {tuned:#?}");
+        for (count, as_with) in [("1000", "100"), ("10000", "100"), ("over", "0")] {
+            let more = of(count) - of(as_with);
+            assert!((-5..=5).contains(&more), "{call}: {more} more beside {count} than beside {as_with}: {tuned:#?}");
+        }
+    }
+    let by_threads = |count| tuned[&format!("epoll_wait by 64 threads: {count}")] / (64 * TIMES);
+    let more = by_threads("10000") - by_threads("0");
+    assert!((1..=130).contains(&more), "{more} more by 64 threads: {tuned:#?}");
 }
 
 /// KiB of the library's own mappings that are resident in a program which has made a TCP socket: its file, and the

@@ -37,6 +37,14 @@ fn a_server_restarts_at_once_on_its_port() {
     assert_eq!(serve(&port, tuned).0, 0);
 }
 
+/// The kernel wants the option on both: the one that binds, and what is in TIME_WAIT.
+#[test]
+fn the_server_before_must_have_had_it() {
+    let tuned: Option<&[_]> = Some(&[("REUSEADDR", "on")]);
+    let (_, port) = serve("0", None);
+    assert_eq!(serve(&port, tuned).0, libc::EADDRINUSE.into());
+}
+
 #[test]
 fn a_port_that_is_served_stays_taken() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a server");

@@ -25,6 +25,8 @@ static void calls(int unused) {
     socklen_t size = sizeof on;
     struct timespec soon = {0, 1000000};
     struct timeval also = {0, 1000};
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_name = &peer, .msg_namelen = len, .msg_iov = &part, .msg_iovlen = 1};
     struct pollfd entry = {.fd = fd, .events = POLLIN};
     if (is("connect") || is("interruptible") || is("nonblocking"))
         connect(fd, &peer.any, len);
@@ -54,6 +56,10 @@ static void calls(int unused) {
         other = write(fd, &byte, 1);
     else if (is("fastopen"))
         sendto(fd, &byte, 1, MSG_FASTOPEN | MSG_NOSIGNAL, &peer.any, len);
+    else if (is("fastopen_message"))
+        sendmsg(fd, &message, MSG_FASTOPEN | MSG_NOSIGNAL);
+    else if (is("fastopen_message_now"))
+        sendmsg(fd, &message, MSG_FASTOPEN | MSG_NOSIGNAL | MSG_DONTWAIT);
     else if (is("fastopen_now"))
         sendto(fd, &byte, 1, MSG_FASTOPEN | MSG_NOSIGNAL | MSG_DONTWAIT, &peer.any, len);
     else if (is("recv"))

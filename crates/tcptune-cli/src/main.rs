@@ -35,10 +35,17 @@ A program may stand in place of a subcommand: `tcptune --keepidle 60 curl URL` i
 Exit status: 0, 1 (failed), 2 (wrong usage or a wrong setting), 126 (the program cannot be started or tuned), 127 (no \
 such program); of `run`, that of the program.
 
+docs/troubleshooting.md, which the packages install below /usr/share/doc/tcptune, has more by symptom.
+
 Examples:
-  tcptune --connect-timeout 3s --keepidle 60s legacy-client
-  tcptune explain --profile fast-fail
-  tcptune inspect --all --state syn_sent";
+  tcptune --connect-timeout 3s legacy-client        # a connect hangs
+  tcptune --profile cloud-nat legacy-client         # an idle connection hangs, or is reset
+  tcptune --recv-timeout 30s legacy-client          # a server accepts, and never answers
+  tcptune --reuseaddr on legacy-server              # \"Address already in use\" after a restart
+  tcptune --profile server legacy-server            # connections of clients that are gone pile up
+  tcptune inspect --all --state syn_sent            # who waits for a connect now
+  tcptune check PID                                 # is it tuned, with what, and if not, why
+  tcptune explain --profile fast-fail               # what settings mean in seconds";
 
 /// The whole command line; help, completions and man pages are made of it.
 #[must_use]

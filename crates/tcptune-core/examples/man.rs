@@ -121,6 +121,11 @@ Profiles of your own, of the same form, which
 .B TCPTUNE_PROFILE
 names; the first one counts, and takes the place of a built-in one of that name.
 Variables win over a profile, and a profile over the other files.
+.TP
+.I /usr/share/doc/tcptune/docs/
+The pages that are named here as
+.IR docs/ \&...,
+as the package tcptune installs them; troubleshooting.md goes by symptom.
 .SH EXIT STATUS
 That of the program.
 With
@@ -137,7 +142,11 @@ A socket option that the kernel refuses is a warning, and never an error of the 
 .SH NOTES
 Static binaries, programs that make system calls directly (Go) and connections made by
 .BR io_uring (7)
-do not call the C library, so nothing can be preloaded for them.
+do not call the C library, so nothing can be preloaded for them;
+.BR tcptune\-run (1)
+and
+.BR tcptune\-attach (1)
+reach them in other ways.
 .PP
 In secure execution (setuid, setgid, file capabilities; see
 .BR getauxval (3))
@@ -172,7 +181,7 @@ LD_PRELOAD=libtcptune.so TCPTUNE_KEEPIDLE=1m TCPTUNE_LOG=debug curl https://exam
 .EE
 .in
 .PP
-A tuned connection that is open and idle shows a keepalive timer:
+A tuned connection that is open and idle shows a keepalive timer, in another terminal:
 .PP
 .in +4n
 .EX

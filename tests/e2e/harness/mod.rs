@@ -88,9 +88,8 @@ fn compiled(compiler: &str, name: &'static str, file: String, options: &[&str]) 
     if let Some(directory) = elsewhere() {
         return directory.join(file);
     }
-    let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    compiled
-        .get_or_insert_default()
+    let mut made = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    made.get_or_insert_default()
         .entry(file.clone())
         .or_insert_with(|| {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/probes/{name}.c"));

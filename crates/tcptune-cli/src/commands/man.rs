@@ -153,6 +153,12 @@ fn files(command: &Command, roff: &mut Roff) {
         )),
         _ => {}
     }
+    if name == "tcptune" {
+        all.push((
+            "/usr/share/doc/tcptune/docs/troubleshooting.md",
+            "What to do, by symptom, as the packages install it; the other pages are beside it.",
+        ));
+    }
     if all.is_empty() {
         return;
     }

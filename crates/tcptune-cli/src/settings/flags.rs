@@ -40,7 +40,11 @@ pub fn args(wanted: fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
     let is_profile = |opt: &Opt| opt.target == Target::Own(Own::Profile);
     OPTIONS.iter().zip(&DOCS).filter(move |(opt, _)| wanted(opt) && !is_profile(opt)).map(|(opt, doc)| {
         let is_rule = matches!(opt.target, Target::Own(Own::Rules));
-        let help = format!("{} {}", doc.help, capitalised(&opt.kind.accepted(opt.range).to_string()));
+        let accepted = opt.kind.accepted(opt.range).to_string();
+        // Words are taken as they are written.
+        let accepted =
+            if matches!(opt.kind, Kind::Choice(_)) { format!("One of {accepted}.") } else { capitalised(&accepted) };
+        let help = format!("{} {accepted}", doc.help);
         let arg = Arg::new(opt.name())
             .long(name(opt))
             .visible_aliases(opt.names().skip(1).map(dashed))

@@ -2,4 +2,5 @@
 
 pub mod inherited;
 pub mod kernel;
+pub mod root;
 pub mod variables;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::group::{Group, client, listener};
-use crate::harness::Running;
+use crate::harness::{Ended, Running};
 use crate::hole::{BlackHole, refusing_port};
 use crate::namespace::Namespace;
 
@@ -61,6 +61,25 @@ fn connect_ends_in_time_and_the_user_timeout_is_as_it_was() {
     assert_eq!(attached["pending"], 0, "{attached:#}");
     assert!(attached["counts"]["timed_out"].as_u64() >= Some(12), "{attached:#}");
     assert_eq!(attached["counts"]["failed"], 0, "{attached:#}");
+}
+
+/// tcp_syn_retries of the machine: with a user timeout the kernel alone would go on for longer.
+#[test]
+fn few_retries_of_the_machine_end_it_first() {
+    if Group::or_skip("few_retries_of_the_machine_end_it_first").is_none() {
+        return;
+    }
+    let inside = "ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_syn_retries && \
+        nft 'add table ip dead; add chain ip dead in { type filter hook input priority 0; policy drop; }' && exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--net", "sh", "-c", inside, "sh", env!("CARGO_BIN_EXE_tcptune"), "run", "--backend", "cgroup"]);
+    command.args(["--connect-timeout", "14s", "--"]).arg(client()).args(["127.0.0.1", "9"]);
+    let said = Ended::of(&mut command).json();
+    assert_eq!(said["errno"], libc::ETIMEDOUT, "{said}");
+    assert!(
+        said["ms"].as_f64().is_some_and(|ms| (3000.0..6500.0).contains(&ms)),
+        "without tuning 3.1 s, bounded by SYNs alone 7.1 s: {said}"
+    );
 }
 
 #[test]

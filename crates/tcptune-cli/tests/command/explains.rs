@@ -104,6 +104,9 @@ fn which_rule_wins_and_why_the_others_do_not() {
     let none = said(&mut tcptune(["explain", "--dst", "::1", "--rule", "dst=10.0.0.0/8 : off"]));
     assert!(none.ok().contains("none of them: what holds without a rule"), "{none:?}");
     assert_eq!(said(&mut tcptune(["explain", "--port", "1"])).code, Some(2), "of which address?");
+    let any = said(&mut tcptune(["explain", "--dst", "10.1.2.3", "--rule", "port=80 : off"]));
+    let is_said = |part| any.stdout.lines().any(|line| line.ends_with(part));
+    assert!(is_said("Connects to 10.1.2.3") && is_said("no: port is not known, see --port"), "{any:?}");
 }
 
 #[test]

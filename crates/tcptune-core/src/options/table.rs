@@ -224,6 +224,13 @@ const fn option(level: c_int, optname: c_int, v6: Option<c_int>, wire: Wire, sta
     Target::Socket(Sockopt { level, optname, v6, wire, stages, live: Phases::of(stages) })
 }
 
+/// An option that the kernel looks at twice: on the socket that binds, and on each connection in TIME_WAIT on its port, which
+/// has it from the socket that it was.
+const fn left_behind(optname: c_int, stages: Stages) -> Target {
+    let live = Phases::of(Stages::SOCKET);
+    Target::Socket(Sockopt { level: libc::SOL_SOCKET, optname, v6: None, wire: Wire::Int, stages, live })
+}
+
 /// An option that only the handshake looks at: set later, it has no effect.
 const fn handshake(optname: c_int, live: Phases) -> Target {
     let (level, wire) = (libc::IPPROTO_TCP, Wire::Int);
@@ -306,7 +313,7 @@ options! {
     {
         "USER_TIMEOUT", MILLISECONDS_OR_AUTO, (1, INT_MAX), tcp(libc::TCP_USER_TIMEOUT, Stages::SOCKET),
         since: Since(2, 6, 37), source: "tcp(7) TCP_USER_TIMEOUT", ways: Ways::ALL, group: Group::Timeouts,
-        "How long sent data may stay unacknowledged, or a peer that lives may not take it, before the connection ends; \
+        "How long sent data may stay unacknowledged, or unread by a peer that is alive, before the connection ends; \
          auto: KEEPIDLE + KEEPINTVL × KEEPCNT."
     }
     {
@@ -362,9 +369,10 @@ options! {
         "How long one accept of a blocking listener waits; it then fails with ETIMEDOUT. Accepted sockets do not inherit it."
     }
     {
-        "REUSEADDR", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEADDR, AT_BIND),
+        "REUSEADDR", Kind::Bool, ON_OR_OFF, left_behind(libc::SO_REUSEADDR, AT_BIND),
         since: Since(2, 0, 0), source: "socket(7) SO_REUSEADDR", ways: Ways::ALL, group: Group::Listening,
-        "Let bind take a port whose old connections are in TIME_WAIT: a server restarts at once."
+        "Let bind take a port whose old connections are in TIME_WAIT: a server restarts at once, if the one before had \
+         it, too."
     }
     {
         "REUSEPORT", Kind::Bool, ON_OR_OFF, socket(libc::SO_REUSEPORT, AT_BIND),
@@ -374,7 +382,7 @@ options! {
     {
         "INCOMING_CPU", Kind::Count, (0, 65_535), socket(libc::SO_INCOMING_CPU, Stages::LISTEN),
         since: Since(4, 4, 0), source: "socket(7) SO_INCOMING_CPU", ways: NOT_CGROUP, group: Group::Listening,
-        "Of several listeners that share a port, the one for connections whose packets arrive on this CPU."
+        "Where several listeners share a port: take the connections whose packets arrive on this CPU."
     }
     {
         "FREEBIND", Kind::Bool, ON_OR_OFF, ip(libc::IP_FREEBIND, AT_BIND),
@@ -405,7 +413,8 @@ options! {
     {
         "FASTOPEN", Kind::Count, (0, 65_535), tcp(libc::TCP_FASTOPEN, Stages::LISTEN),
         since: Since(3, 7, 0), source: "linux/tcp.h TCP_FASTOPEN, RFC 7413", ways: NOT_CGROUP, group: Group::Listening,
-        "Take data that comes with the SYN, from so many clients at a time whose handshake is not over."
+        "Accept data that comes with the SYN; the number is how many such connections may wait for the end of their \
+         handshake."
     }
     {
         "NODELAY", Kind::Bool, ON_OR_OFF, tcp(libc::TCP_NODELAY, Stages::SOCKET),
@@ -435,7 +444,8 @@ options! {
     {
         "NOTSENT_LOWAT", Kind::Size, (1, UINT_MAX), tcp(libc::TCP_NOTSENT_LOWAT, Stages::SOCKET),
         since: Since(3, 12, 0), source: "linux/tcp.h TCP_NOTSENT_LOWAT", ways: Ways::ALL, group: Group::Sending,
-        "How much unsent data the send buffer may hold before the socket is no longer writable: less waits in a queue."
+        "How much unsent data the send buffer may hold before the socket is no longer writable: a small value keeps the \
+         queue short."
     }
     {
         "MAXSEG", Kind::Size, (88, 32_767), handshake(libc::TCP_MAXSEG, Phases::UNCONNECTED.or(Phases::LISTENING)),
@@ -457,7 +467,7 @@ options! {
         "MAX_PACING_RATE", Kind::Size, (1, i64::MAX),
         option(libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, None, Wire::Rate, Stages::SOCKET),
         since: Since(3, 13, 0), source: "linux/socket.h SO_MAX_PACING_RATE", ways: Ways::ALL, group: Group::Sending,
-        "Most bytes to send in a second; 4G and more needs Linux 4.20."
+        "Highest rate of sending, in bytes per second; 4G and more needs Linux 4.20."
     }
     {
         "BUSY_POLL", MICROSECONDS, (1, INT_MAX), socket(libc::SO_BUSY_POLL, Stages::SOCKET),
@@ -511,14 +521,14 @@ options! {
     {
         "CONNECT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ConnectTimeout),
         since: Since::NONE, source: "docs/connect-timeout.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Connecting,
-        "How long establishing a connection may take; connect then fails with ETIMEDOUT. Each address of a name has it \
-         anew. Below 1s, a nonblocking socket waits for about 1s."
+        "How long establishing a connection may take; connect then fails with ETIMEDOUT. It starts anew for each address \
+         of a name. Below 1s, a nonblocking socket waits for about 1s."
     }
     {
         "CLIENT_TIMEOUT", OWN_TIMEOUT, (1, INT_MAX), Target::Own(Own::ClientTimeout),
         since: Since::NONE, source: "docs/silent-server.md", ways: Ways::PRELOAD, group: Group::Timeouts,
         "How long an accepted connection may be silent while the program waits for it in poll, select or epoll; it is then \
-         ended with ETIMEDOUT. Idle clients are ended as well."
+         ended with ETIMEDOUT. Idle clients are ended as well, and those whose answer takes the program longer."
     }
     {
         "BACKLOG", Kind::Backlog, (0, INT_MAX), Target::Own(Own::Backlog),
@@ -534,8 +544,8 @@ options! {
     {
         "MPTCP", Kind::Bool, ON_OR_OFF, Target::Own(Own::Mptcp),
         since: Since(5, 6, 0), source: "RFC 8684", ways: Ways::PRELOAD, group: Group::Connecting,
-        "Make Multipath TCP sockets in place of TCP ones; where the kernel or the peer cannot, TCP. \
-         What MPTCP does not take of the other settings is left out."
+        "Make Multipath TCP sockets instead of TCP ones; where the kernel or the peer lacks it, they are TCP. Other \
+         settings that MPTCP refuses are left out."
     }
     {
         "PRECEDENCE", Kind::Choice(Choice::Precedence), (0, 1), Target::Own(Own::Precedence),
@@ -545,12 +555,12 @@ options! {
     {
         "RULES", Kind::Text(Expected::Rules), ANY, Target::Own(Own::Rules),
         since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
-        "Whom settings hold for: the first rule that matches a socket lies over the other settings."
+        "Which sockets settings hold for: the first rule that matches a socket overrides the other settings."
     }
     {
         "PROFILE", Kind::Text(Expected::Profile), ANY, Target::Own(Own::Profile),
         since: Since::NONE, source: "docs/rules.md", ways: Ways::ALL, group: Group::Library,
-        "Settings for a purpose, by name; those that are set by themselves win over it."
+        "A set of settings for a purpose, by its name; what is set by a variable or a flag of its own wins over it."
     }
     {
         "CONFIG", Kind::Text(Expected::Path), ANY, Target::Own(Own::Config),
@@ -570,8 +580,8 @@ options! {
     {
         "BACKEND", Kind::Choice(Choice::Backend), (0, 3), Target::Own(Own::Backend),
         since: Since::NONE, source: "docs/reach.md", ways: Ways::ALL.but(Ways::APPLY), group: Group::Library,
-        "By which way `tcptune run` reaches a program, and all that it starts; default auto. Where that is notify or cgroup, \
-         the library leaves every socket alone."
+        "The way by which `tcptune run` reaches a program, and all that it starts; default auto. If it is notify or \
+         cgroup, the library leaves every socket alone."
     }
     {
         "STRICT", Kind::Bool, ON_OR_OFF, Target::Own(Own::Strict),

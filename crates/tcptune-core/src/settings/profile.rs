@@ -291,6 +291,12 @@ impl Profile {
         self.own(CONNECT_TIMEOUT).connect_timeout
     }
 
+    /// Whether it bounds it.
+    #[must_use]
+    pub fn has_connect_timeout(&self) -> bool {
+        self.set.has(CONNECT_TIMEOUT)
+    }
+
     /// In place of the program's backlog.
     #[must_use]
     pub fn backlog(&self) -> Option<Backlog> {

@@ -65,6 +65,7 @@ pub fn to_bind(addr: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
 
 /// The address in a message of sendmsg(2), as the kernel finds it; none where it is null, or the message cannot be read.
 #[must_use]
+#[inline(never)] // for the stack: its frame is gone before the call connects
 pub fn of_message(message: *const msghdr) -> Option<(*const sockaddr, socklen_t)> {
     let bytes = message.cast::<u8>();
     let (name, len) = (mem::offset_of!(msghdr, msg_name), mem::offset_of!(msghdr, msg_namelen));

@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::cell::Cell;
 use std::mem;
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
@@ -12,7 +13,7 @@ use crate::sockets::real::{CleanupBuffer, Real};
 use crate::sockets::signal::Handled;
 use crate::sockets::{apply, attempt};
 use crate::system::clock::nanoseconds;
-use crate::system::{errno, files, network, signals};
+use crate::system::{errno, files, network};
 
 /// A connect(2) as the program asked for it.
 #[derive(Clone, Copy)]
@@ -27,10 +28,56 @@ pub struct Call<'a> {
     pub addr: *const sockaddr,
     /// Its length.
     pub len: socklen_t,
-    /// What connects in place of connect(2): sendto(2) or sendmsg(2) with `MSG_FASTOPEN`.
-    pub by: Option<&'a dyn Fn() -> Result<(), c_int>>,
-    /// Whether it shall not wait, whatever the file status flags (`MSG_DONTWAIT`).
-    pub dont_wait: bool,
+    /// What connects in place of connect(2).
+    pub by: Option<&'a FastOpen<'a>>,
+}
+
+/// sendto(2) or sendmsg(2) with `MSG_FASTOPEN`.
+pub struct FastOpen<'a> {
+    flags: c_int,
+    /// The call with these flags: without `MSG_FASTOPEN`, without the address as well.
+    send: &'a dyn Fn(c_int) -> isize,
+    with_syn: Cell<Option<isize>>,
+}
+
+impl<'a> FastOpen<'a> {
+    /// The program's flags, and what calls it with flags.
+    #[must_use]
+    pub const fn new(flags: c_int, send: &'a dyn Fn(c_int) -> isize) -> Self {
+        Self { flags, send, with_syn: Cell::new(None) }
+    }
+
+    /// Whether it shall not wait, whatever the file status flags.
+    #[must_use]
+    pub const fn never_waits(&self) -> bool {
+        self.flags & libc::MSG_DONTWAIT != 0
+    }
+
+    /// How many bytes went with the SYN: to a peer that has given a cookie. Nothing says then that the attempt goes on.
+    #[must_use]
+    pub const fn with_syn(&self) -> Option<isize> {
+        self.with_syn.get()
+    }
+
+    /// Sends once it is connected.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn send(&self) -> Result<isize, c_int> {
+        self.sent(self.flags & !libc::MSG_FASTOPEN)
+    }
+
+    fn sent(&self, flags: c_int) -> Result<isize, c_int> {
+        match (self.send)(flags) {
+            -1 => Err(errno::get()),
+            count => Ok(count),
+        }
+    }
+
+    fn connect(&self, call: &Call<'_>) -> Result<(), c_int> {
+        self.with_syn.set(Some(self.sent(self.flags)?));
+        if attempt::goes_on(call.real, call.fd) { Err(libc::EINPROGRESS) } else { Ok(()) }
+    }
 }
 
 impl Call<'_> {
@@ -45,8 +92,8 @@ impl Call<'_> {
     /// # Errors
     /// The kernel's errno.
     pub fn connect(&self) -> Result<(), c_int> {
-        if let Some(call) = self.by {
-            return call();
+        if let Some(open) = self.by {
+            return open.connect(self);
         }
         // SAFETY: the kernel checks whatever the program passed, with EBADF and EFAULT.
         let r = unsafe { (self.real.connect)(self.fd, self.addr, self.len) };
@@ -262,19 +309,15 @@ const SLICE_OF_LIBC: u64 = 50_000_000;
 #[inline(never)]
 fn in_slices(call: &Call<'_>, deadline: u64, handled: &Handled, socket: u64) -> Wait {
     let slice = if handled.restarts_libcs_alone() { SLICE_OF_LIBC } else { SLICE };
-    let both = handled.mask | handled.restarting | handled.interrupting;
-    signals::set_mask(both);
+    handled.hold_back();
     let wait = loop {
-        if signals::pending() & handled.restarting != 0 {
-            signals::set_mask(handled.mask | handled.interrupting);
-            signals::set_mask(both);
-        }
+        handled.let_restarting_run();
         match ppoll(call, left(deadline).min(slice), handled.mask | handled.restarting) {
             Wait::Over if left(deadline) != 0 && self::socket(call.fd) == socket => {}
             wait => break wait,
         }
     };
-    signals::set_mask(handled.mask);
+    handled.give_back();
     wait
 }
 

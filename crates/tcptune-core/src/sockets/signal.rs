@@ -49,6 +49,29 @@ impl Handled {
         }
     }
 
+    // A wait has little stack: each of these has a frame of its own.
+
+    /// Holds back all for which there is a handler.
+    #[inline(never)]
+    pub fn hold_back(&self) {
+        signals::set_mask(self.mask | self.restarting | self.interrupting);
+    }
+
+    /// Lets the handlers run that are held back and after which calls go on.
+    #[inline(never)]
+    pub fn let_restarting_run(&self) {
+        if signals::pending() & self.restarting != 0 {
+            signals::set_mask(self.mask | self.interrupting);
+            self.hold_back();
+        }
+    }
+
+    /// Gives the thread its mask back.
+    #[inline(never)]
+    pub fn give_back(&self) {
+        signals::set_mask(self.mask);
+    }
+
     /// Whether only libc's own handlers restart calls.
     #[must_use]
     pub const fn restarts_libcs_alone(&self) -> bool {

@@ -26,11 +26,11 @@ use crate::settings::flags::{self, Given, Origin};
 use crate::system::kernel;
 
 const LONG_ABOUT: &str = "\
-Set options on the live TCP sockets of running processes, without restarting it, whatever the program is. Each option is \
-read before and after; what makes no sense any more, such as SYNCNT on an established connection, is not set, and said so.
+Set options on the live TCP sockets of running processes, without restarting them, whatever the programs are. Each option \
+is read before and after; what makes no sense any more, such as SYNCNT on an established connection, is not set, and said so.
 
 The process is not stopped; no descriptor is closed, and no file status flag is changed. The program itself may set its \
-options again, and sockets that it makes later have the kernel's values, but for those accepted from a listener that was \
+options again, and sockets that it makes later have the kernel's values, except those accepted from a listener that was \
 set; see --watch.";
 
 const AFTER_HELP: &str = "\
@@ -80,18 +80,17 @@ pub fn command() -> Command {
     };
     let command = flags::with(command, is_of_a_socket, Ways::APPLY, examples);
     // Flags that are taken only to be refused with the reason.
-    OPTIONS.iter().filter(|opt| why_not(opt.target).is_some()).fold(command, |command, opt| {
-        if matches!(opt.target, Of::Own(own) if own.is_of_a_socket()) {
-            command.mut_arg(opt.name(), |arg| arg.hide(true))
-        } else {
-            command
-        }
+    OPTIONS.iter().filter(|opt| why_not(opt).is_some()).fold(command, |command, opt| {
+        if is_of_a_socket(opt) { command.mut_arg(opt.name(), |arg| arg.hide(true)) } else { command }
     })
 }
 
 /// Why a setting is not for live sockets at all.
-fn why_not(target: Of) -> Option<&'static str> {
-    match target {
+fn why_not(opt: &Opt) -> Option<&'static str> {
+    match opt.target {
+        Of::Socket(_) if opt.name() == "ACCEPT_TIMEOUT" => {
+            Some("what the listener accepts would inherit it, where no library takes it off")
+        }
         Of::Socket(_) => None,
         Of::Own(Own::ConnectTimeout) => {
             Some("it bounds connect(2), which the library has to wait for; see --user-timeout")
@@ -109,7 +108,7 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     for said in given.iter() {
         let opt = &OPTIONS[said.row];
         // A profile is for other subcommands as well; what is not for this one is left out.
-        if let (Some(why), Origin::Flag) = (why_not(opt.target), &said.origin) {
+        if let (Some(why), Origin::Flag) = (why_not(opt), &said.origin) {
             let message = format!("--{}: not for sockets that are there already: {why}", flags::name(opt));
             return Err(Error::usage(message).hint("tcptune run sets it from the start"));
         }

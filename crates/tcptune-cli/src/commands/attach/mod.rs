@@ -10,6 +10,7 @@ use tcptune_core::options::table::{Opt, Own, Target};
 use tcptune_core::options::value::{Kind, Unit, Value};
 use tcptune_core::options::ways::Ways;
 
+use crate::commands::attached;
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
 use crate::settings::flags::{self, Given};
@@ -112,7 +113,8 @@ fn trial(text: &str) -> Result<Duration, String> {
 /// Does it.
 pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let given = Given::new(matches)?.over_environment();
-    let order = Order::new(&given, matches.get_one::<Duration>("for").copied())?;
+    let trial = matches.get_one::<Duration>("for").copied();
+    let order = Order::new(&given, trial)?;
     order.warn()?;
     if matches.get_flag("dry-run") {
         return dry_run(&order, out);
@@ -144,12 +146,14 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         format!(" and {} rule{}", about.rules.len(), if about.rules.len() == 1 { "" } else { "s" })
     };
     let replaced = if has_replaced { ", in the place of what was attached before" } else { "" };
-    out.print(out.paint(Tone::Good, format!("{cgroup}: attached{replaced}")))?;
+    let limit = trial.map_or(String::new(), |trial| format!(" for {}", attached::time(trial)));
+    out.print(out.paint(Tone::Good, format!("{cgroup}: attached{limit}{replaced}")))?;
     out.print(format!("  {}{rules}", settings.join(" ")))?;
     let many = if processes == 1 { "" } else { "es" };
     out.print(format!(
         "  {processes} process{many} in it now; their sockets are tuned when they connect, listen or are accepted"
     ))?;
+    out.print("  `tcptune attached` shows what comes of it, `tcptune detach` takes it off")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -230,7 +230,7 @@ fn cells(title: &str, counts: &Counts, pending: usize) -> [String; COLUMNS.len()
 }
 
 /// A duration in its two largest units, as `1h 5m`.
-fn time(time: Duration) -> String {
+pub fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -1,10 +1,9 @@
 //! Looks at a running process: whether the library is in it, and what it has made of its settings.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Map, Value, json};
 use tcptune_core::options::table::OPTIONS;
 use tcptune_core::settings::draft::Draft;
@@ -22,8 +21,8 @@ use crate::live::process::Target;
 use crate::program::elf::Elf;
 use crate::program::{self, Obstacle};
 use crate::screens::error::Error;
-use crate::system::kernel;
 use crate::system::variables::Variables;
+use crate::system::{kernel, root};
 use crate::ways::cgroup::attachment::Attached;
 use crate::ways::cgroup::place::Cgroup;
 use crate::ways::choice::Way;
@@ -62,6 +61,8 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
             reasons.push(Reason::new("other-version", text));
         }
     }
+    let attached = attached(pid);
+    let way = way.or_else(|| attached.as_ref().is_some_and(|it| it.holds).then_some(Way::Cgroup));
     let kind = kind(elf.as_ref());
     let path = found.as_ref().map(|library| library.path.display().to_string());
     let mut facts = vec![
@@ -71,7 +72,7 @@ pub fn check(target: &Target, ours: impl FnOnce(Option<&Elf>) -> Option<Ours>) -
         ("Library", path.clone().unwrap_or("not in it".to_owned()), json!(path)),
         ("Way", way.map_or("none".to_owned(), |way| way.to_string()), json!(way.map(Way::name))),
     ];
-    if let Some(attached) = attached(pid) {
+    if let Some(attached) = attached {
         facts.push(("Attached", attached.text.clone(), json!(attached.text)));
         if attached.holds {
             reasons.clear(); // whatever keeps the library out
@@ -259,7 +260,12 @@ fn why_not_mapped(target: &Target) -> Result<Reason, Error> {
     let variables = Variables::read(environ);
     let list = variables.ld_preload().unwrap_or_default();
     if !preload::has_library(list) {
-        let advice = Some("start it with `tcptune run`; until then `tcptune apply PID` can set options".to_owned());
+        let pid = target.pid();
+        let advice = format!(
+            "start it with `tcptune run`; until then `tcptune apply {pid} --keepidle 60`, or another setting, changes the \
+             sockets that it has, and `tcptune attach --pid {pid} --keepidle 60` those that it makes"
+        );
+        let advice = Some(advice);
         let why = "the library is not in it: it was started without it in LD_PRELOAD, or has lost it since";
         return Ok(Reason { advice, ..Reason::new("not-preloaded", why) });
     }
@@ -278,12 +284,8 @@ fn why_not_mapped(target: &Target) -> Result<Reason, Error> {
     })
 }
 
-/// Whether the process would find a file of this name. It is not opened, and no link leads out of the root directory of
-/// the process (openat2(2), Linux 5.6).
+/// Whether the process would find a file of this name.
 fn is_there(target: &Target, path: &str) -> bool {
-    let root = rustix::fs::open(format!("/proc/{}/root", target.pid()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let found = |root: OwnedFd| {
-        rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
-    };
-    root.and_then(found).is_ok()
+    let root = root::open(Path::new(&format!("/proc/{}/root", target.pid())));
+    root.and_then(|root| root::find(root, Path::new(path))).is_ok()
 }

@@ -103,9 +103,9 @@ pub fn run(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
         names: matches.get_one::<String>("program").into_iter().cloned().collect(),
         uid: rustix::process::geteuid().as_raw(),
     };
-    let peer = matches
-        .get_one::<IpAddr>("dst")
-        .map(|ip| SocketAddr::new(ip.to_canonical(), matches.get_one::<u16>("port").copied().unwrap_or_default()));
+    let peer = matches.get_one::<IpAddr>("dst").map(|ip| {
+        SocketAddr::new(ip.to_canonical(), matches.get_one::<u16>("port").copied().unwrap_or(which::UNKNOWN))
+    });
     let which = peer.map(|peer| Which::new(&sources, &process, peer));
     let (settings, wrong) = draft.settle(|| process, kernel::keepalive_defaults);
     let wrong = wrong.iter().map(ToString::to_string).collect();

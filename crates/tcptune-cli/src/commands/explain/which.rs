@@ -11,6 +11,9 @@ use super::source::Sources;
 use crate::screens::error::Error;
 use crate::screens::output::{Output, Tone};
 
+/// The port where none was given.
+pub const UNKNOWN: u16 = 0;
+
 /// Why a rule holds or not.
 enum Verdict {
     Wins,
@@ -61,7 +64,8 @@ impl Which {
     /// For people.
     pub fn print(&self, out: &Output) -> Result<(), Error> {
         out.print("")?;
-        out.print(format!("{} {}", out.paint(Tone::Heading, "Connects to"), self.peer))?;
+        let peer = if self.peer.port() == UNKNOWN { self.peer.ip().to_string() } else { self.peer.to_string() };
+        out.print(format!("{} {peer}", out.paint(Tone::Heading, "Connects to")))?;
         if self.steps.is_empty() {
             return out.print("  no rule: what holds without one");
         }
@@ -115,7 +119,12 @@ fn why_not(rule: &Rule, process: &Process, peer: SocketAddr) -> Option<String> {
     if !conditions.ports.is_empty()
         && !conditions.ports.iter().any(|(first, last)| (*first..=*last).contains(&peer.port()))
     {
-        return Some(format!("port is {}", peer.port()));
+        let why = if peer.port() == UNKNOWN {
+            "port is not known, see --port".into()
+        } else {
+            format!("port is {}", peer.port())
+        };
+        return Some(why);
     }
     (!conditions.src.is_empty()).then(|| "src is not known: the program would have to bind".to_owned())
 }

@@ -5,8 +5,15 @@ use std::ffi::OsStr;
 /// The longest name of a unit (systemd.unit(5)).
 const LONGEST: usize = 255;
 
+/// Other kinds of units, which start no program of their own, or not by `Environment=` (systemd.unit(5)).
+const OTHERS: [&str; 9] =
+    [".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice"];
+
 /// The name of a service with its suffix, if it can be one (systemd.unit(5)).
 pub fn service(name: &str) -> Option<String> {
+    if OTHERS.iter().any(|kind| name.ends_with(kind)) {
+        return None;
+    }
     let name = if name.ends_with(".service") { name.to_owned() } else { format!("{name}.service") };
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
@@ -48,6 +55,7 @@ mod tests {
             ("nginx", Some("nginx.service")),
             ("nginx.service", Some("nginx.service")),
             ("getty@tty1", Some("getty@tty1.service")),
+            ("nginx.timer", None),
             ("", None),
             ("../etc", None),
             ("a/b", None),

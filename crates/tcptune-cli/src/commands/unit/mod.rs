@@ -2,7 +2,6 @@
 
 mod dropin;
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -11,9 +10,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use tcptune_core::options::ways::Ways;
 
-use crate::screens::error::Error;
+use crate::screens::error::{Error, say};
 use crate::screens::output::Output;
 use crate::settings::flags::{self, Given};
+use crate::system::root;
 use crate::ways::preload;
 use crate::ways::preload::environment::Environment;
 use crate::ways::preload::library::{self, Library};
@@ -23,6 +23,18 @@ const FILE: &str = "50-tcptune.conf";
 /// Where a drop-in file stays, and (`--runtime`) where it is gone after the next start of the machine.
 const PERSISTENT: &str = "etc/systemd/system";
 const RUNTIME: &str = "run/systemd/system";
+/// Where unit files are, the generated ones among them (systemd.unit(5)).
+const UNITS: [&str; 9] = [
+    PERSISTENT,
+    RUNTIME,
+    "run/systemd/transient",
+    "run/systemd/generator",
+    "run/systemd/generator.early",
+    "run/systemd/generator.late",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
 
 fn unit() -> Arg {
     Arg::new("unit").value_name("UNIT").required(true).help("The service, with or without .service")
@@ -81,8 +93,22 @@ pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let directory = if matches.get_flag("runtime") { RUNTIME } else { PERSISTENT };
     let file = unit.file(directory);
     if !matches.get_flag("dry-run") {
-        write(&file, &text).map_err(|error| cannot("written", &file, &error))?;
+        unit.write(directory, &text).map_err(|error| cannot("written", &file, &error))?;
         unit.reload();
+        if !unit.is_known() {
+            say(&format!(
+                "no unit file of {} is there: what is written holds once there is one; systemctl list-unit-files lists \
+                 those there are",
+                unit.name
+            ));
+        }
+        if !unit.has(&library) {
+            say(&format!(
+                "{} has no {}: put the library there, or name it by --library",
+                unit.root.display(),
+                library.display()
+            ));
+        }
     }
     if out.is_json() {
         out.print_json(&json!({ "file": file, "text": text }))?;
@@ -102,13 +128,10 @@ pub fn enable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
 pub fn disable(matches: &ArgMatches, out: &Output) -> Result<ExitCode, Error> {
     let unit = Unit::named(matches)?;
     let mut removed = Vec::new();
-    for file in [PERSISTENT, RUNTIME].map(|directory| unit.file(directory)) {
-        match fs::remove_file(&file) {
-            Ok(()) => {
-                // Fails where the unit has other drop-in files.
-                let _ = file.parent().map(fs::remove_dir);
-                removed.push(file);
-            }
+    for directory in [PERSISTENT, RUNTIME] {
+        let file = unit.file(directory);
+        match unit.remove(directory) {
+            Ok(()) => removed.push(file),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(cannot("removed", &file, &error)),
         }
@@ -146,7 +169,33 @@ impl Unit {
     }
 
     fn file(&self, directory: &str) -> PathBuf {
-        self.root.join(directory).join(format!("{}.d", self.name)).join(FILE)
+        self.root.join(self.directory(directory)).join(FILE)
+    }
+
+    fn directory(&self, directory: &str) -> PathBuf {
+        Path::new(directory).join(format!("{}.d", self.name))
+    }
+
+    fn write(&self, directory: &str, text: &str) -> io::Result<()> {
+        let directory = root::make(root::open(&self.root)?, &self.directory(directory))?;
+        root::write(directory, FILE, text)
+    }
+
+    fn remove(&self, directory: &str) -> io::Result<()> {
+        Ok(root::remove(root::open(&self.root)?, &self.directory(directory).join(FILE))?)
+    }
+
+    /// Whether the machine has a file, or a link, of this name. A name with `$LIB` is the loader's to complete.
+    fn has(&self, file: &Path) -> bool {
+        file.to_string_lossy().contains('$') || root::open(&self.root).is_ok_and(|root| root::has(root, file))
+    }
+
+    /// Whether it has a unit file, or (`NAME@INSTANCE`) its template has one.
+    fn is_known(&self) -> bool {
+        let template = self.name.split_once('@').map(|(name, _)| format!("{name}@.service"));
+        let names = [Some(self.name.clone()), template];
+        let mut files = UNITS.iter().flat_map(|directory| names.iter().flatten().map(move |name| (directory, name)));
+        files.any(|(directory, name)| self.has(&Path::new(directory).join(name)))
     }
 
     /// Whether it is one of the machine that runs now.
@@ -171,15 +220,6 @@ impl Unit {
             let _ = process::Command::new("systemctl").arg("daemon-reload").status();
         }
     }
-}
-
-/// A reader finds the old file or the new one.
-fn write(file: &Path, text: &str) -> io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory)?;
-    let new = directory.join(format!(".{FILE}.{}", process::id()));
-    fs::write(&new, text)?;
-    fs::rename(&new, file)
 }
 
 fn cannot(done: &str, file: &Path, error: &io::Error) -> Error {

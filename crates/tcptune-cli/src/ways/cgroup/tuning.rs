@@ -11,6 +11,7 @@ use tcptune_core::settings::settled::Settings;
 use tcptune_core::sockets::syn;
 
 use super::layout::profile;
+use crate::system::kernel::Kernel;
 
 /// The value of a name takes that much room.
 const NAME: i32 = 16;
@@ -209,8 +210,11 @@ fn why_not(planned: &Planned) -> Option<&'static str> {
 /// The user timeout of an attempt, in milliseconds.
 fn bound(profile: &Profile, ms: i32) -> u32 {
     let retries = || {
-        let planned = profile.plan().into_iter().find(|it| it.option.is(libc::IPPROTO_TCP, libc::TCP_SYNCNT))?;
-        if let Value::Int(retries) = planned.value() { retries.try_into().ok() } else { None }
+        let plan = profile.plan().into_iter().find(|it| it.option.is(libc::IPPROTO_TCP, libc::TCP_SYNCNT));
+        match plan.map(|planned| planned.value()) {
+            Some(Value::Int(retries)) => retries.try_into().ok(),
+            _ => Kernel::read().syn_retries.try_into().ok(),
+        }
     };
     syn::within_retries(ms.max(SHORTEST).unsigned_abs(), retries)
 }

@@ -8,6 +8,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod epoll;
+pub mod interrupted;
 pub mod kernel;
 mod pauses;
 pub mod poll;

@@ -58,7 +58,7 @@ pub struct Slot {
 
 /// For how long the program has waited.
 #[derive(Debug, Default)]
-struct Waited {
+pub struct Waited {
     nanos: AtomicU64,
     /// When the first of it began: threads that wait at the same time, and a descriptor that is named twice, have not
     /// waited for longer than since then.
@@ -71,17 +71,17 @@ impl Waited {
         self.nanos.load(Ordering::Relaxed)
     }
 
-    fn forget(&self) {
+    pub fn forget(&self) {
         self.nanos.store(0, Ordering::Relaxed);
     }
 
     /// So many nanoseconds until then.
-    fn set(&self, nanos: u64, until: u64) {
+    pub fn set(&self, nanos: u64, until: u64) {
         self.since.store(until.saturating_sub(nanos), Ordering::Relaxed);
         self.nanos.store(nanos, Ordering::Relaxed);
     }
 
-    fn add(&self, from: u64, until: u64) -> u64 {
+    pub fn add(&self, from: u64, until: u64) -> u64 {
         let before = self.get();
         let since = if before == 0 { from } else { self.since.load(Ordering::Relaxed).min(from) };
         let nanos = before.saturating_add(until.saturating_sub(from)).min(until.saturating_sub(since));
@@ -93,10 +93,10 @@ impl Waited {
 
 /// A count of bytes when a wait began, and 1; 0 if that is not known. To send: what the peer had acknowledged.
 #[derive(Debug, Default)]
-struct Start(AtomicU64);
+pub struct Start(AtomicU64);
 
 impl Start {
-    fn forget(&self) {
+    pub fn forget(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
@@ -105,7 +105,7 @@ impl Start {
     }
 
     /// The count of then; `None` if that was not known, or there are more by now: the wait begins anew.
-    fn since(&self, bytes: u64) -> Option<u64> {
+    pub fn since(&self, bytes: u64) -> Option<u64> {
         let now = bytes.wrapping_add(1);
         (self.0.swap(now, Ordering::Relaxed) == now).then_some(bytes)
     }
