@@ -218,9 +218,10 @@ impl Write for Line<'_> {
 }
 
 fn write(fd: c_int, line: &Line) -> Result<(), c_int> {
-    // A write past RLIMIT_FSIZE raises SIGXFSZ, one that nobody reads SIGPIPE: either would end the program.
-    let [too_large, no_reader] = [libc::SIGXFSZ, libc::SIGPIPE].map(signals::bit);
-    let before = signals::block(too_large | no_reader);
+    // A write past RLIMIT_FSIZE raises SIGXFSZ, one that nobody reads SIGPIPE: either would end the program. SIGTTOU would stop one in
+    // the background (termios(3), TOSTOP), and is not raised where it is blocked.
+    let [too_large, no_reader, background] = [libc::SIGXFSZ, libc::SIGPIPE, libc::SIGTTOU].map(signals::bit);
+    let before = signals::block(too_large | no_reader | background);
     let written = files::write(fd, line.bytes.get(..line.len).unwrap_or_default());
     let raised = match written {
         Err(libc::EFBIG) => too_large,

@@ -88,6 +88,39 @@ fn a_standard_error_that_is_none_neither_gets_a_line_nor_holds_anything_up() {
     }
 }
 
+/// termios(3), TOSTOP: a write to the terminal stops a job in the background.
+#[test]
+fn a_line_of_the_log_stops_no_job_in_the_background() {
+    let script = "
+import os, pty, sys, termios
+ends = os.pipe()
+leader, terminal = pty.fork()
+if leader == 0:
+    modes = termios.tcgetattr(0)
+    modes[3] |= termios.TOSTOP
+    termios.tcsetattr(0, termios.TCSANOW, modes)
+    job = os.fork()
+    if job == 0:
+        os.setpgid(0, 0)
+        own = {'LD_PRELOAD': sys.argv[1], 'TCPTUNE_KEEPIDLE': '60', 'TCPTUNE_LOG': 'info'}
+        os.execve(sys.executable, ['job', '-c', 'import socket; socket.socket()'], own)
+    _, status = os.waitpid(job, os.WUNTRACED)
+    os.write(ends[1], b'%d' % os.WIFSTOPPED(status))
+    os.kill(job, 9) if os.WIFSTOPPED(status) else None
+    os._exit(0)
+os.close(ends[1])
+print('stopped=%s' % os.read(ends[0], 9).decode())
+text = b''
+try:
+    while True: text += os.read(terminal, 999)
+except OSError: pass # it has no writer any more
+print('said=%d' % (b'in force' in text))
+";
+    let ended = Program::python(script).args([library()]).run();
+    ended.succeeded();
+    assert_eq!((ended.number("stopped"), ended.number("said")), (0, 1), "{ended:#?}");
+}
+
 #[test]
 fn handlers_connect_while_the_program_is_inside_malloc() {
     let port = live_port();

@@ -110,12 +110,28 @@ def moves():
     taker.start()
     until_ended('moves', s, e.poll)
     taker.join()
-all_at_once(level, later, moves)
+def either():
+    s = connect()
+    fill(s)
+    until_ended('either', s, epoll(s, events=IN | OUT | ONESHOT).poll)
+def come():
+    server = socket.create_server(('127.0.0.1', 0))
+    s = socket.create_connection(server.getsockname())
+    peer = server.accept()[0]
+    fill(s)
+    e = epoll(s, events=IN | OUT | ONESHOT)
+    peer.send(b'x')
+    print('come_events=%r' % [event for _, event in e.poll(5)])
+    s.recv(1)
+    e.poll(2) # it was told, and asks no more
+    call('come', s.send, b'x')
+all_at_once(level, later, moves, either, come)
 ";
     let ended = run(&filling(script), serve(Answer::Late(60_000)), SEND);
-    for (name, moved) in [("later", 0), ("moves", 500)] {
+    for (name, moved) in [("later", 0), ("moves", 500), ("either", 0)] {
         assert_told(&ended, name, Duration::from_millis(moved));
     }
+    assert_eq!((ended.value("come_events"), ended.number("come")), ("[1]", EAGAIN), "{ended:#?}");
 }
 
 #[test]

@@ -94,6 +94,10 @@ fn the_systems_file_holds_in_what_is_run() {
         let said = run(&format!("port={port} : keepidle=34"), flags);
         assert_eq!(said["keepidle"], 34, "{flags:?}: {said:#}");
     }
+    // A list of programs is left out, and the rules are not.
+    let listed = format!("only_programs = other\nport={port} : keepidle=34");
+    let said = run_under(&listed, &["--backend", "cgroup"], &port, None).any_json();
+    assert_eq!(said["keepidle"], 34, "{said:#}");
     // What BPF programs do not know is notify's.
     assert_eq!(run("skip_programs = other\nprogram=client* : keepidle=35", &[])["keepidle"], 35);
 }

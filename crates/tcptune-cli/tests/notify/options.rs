@@ -1,5 +1,8 @@
 //! Options hold in every program, whoever runs it, and whatever it sets itself.
 
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -93,6 +96,27 @@ fn a_rule_looks_at_where_a_socket_goes() {
     for (kind, idle) in [("static-musl", true), ("static-glibc", false)] {
         let blocking = numbers(&output(user, &names, &probe(kind), &["blocking", server.port()]));
         assert_eq!(blocking[3] == 77, idle, "{kind}");
+    }
+}
+
+/// As under the library: by the executable, by the link that it was started by, by a script, with a path and without.
+#[test]
+fn a_program_has_the_names_that_the_library_knows() {
+    let directory = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().expect("a directory");
+    let [link, script] = ["linked", "job.py"].map(|name| directory.path().join(name));
+    let python = fs::canonicalize("/usr/bin/python3").expect("python");
+    symlink(&python, &link).expect("a link");
+    let text =
+        "import socket, sys\ns = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nprint(s.getsockopt(6, 4))";
+    fs::write(&script, text).expect("written");
+    let server = Server::start();
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let base = python.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
+    for name in ["linked".to_owned(), path(&link), base, path(&python), "job.py".to_owned(), path(&script)] {
+        let rule = format!("program={name} : keepidle=77");
+        let said =
+            output(users()[0], &["--backend", "notify", "--rule", &rule], &link, &[&path(&script), server.port()]);
+        assert_eq!(said, "77", "{name}");
     }
 }
 

@@ -291,7 +291,7 @@ impl OfProcess {
         let is_on = |row| globals.int(row).is_some_and(|n| n != 0);
         let log = globals.int(LOG).and_then(|i| LevelFilter::iter().nth(usize::try_from(i).ok()?));
         Self {
-            in_scope: lists(ONLY_PROGRAMS) != Some(false) && lists(SKIP_PROGRAMS) != Some(true),
+            in_scope: lists(ONLY_PROGRAMS) != Some(false) && lists(SKIP_PROGRAMS) != Some(true) || process().is_any(),
             backend: match globals.int(BACKEND) {
                 Some(1) => Backend::Preload,
                 Some(2) => Backend::Notify,

@@ -66,6 +66,18 @@ impl Process {
         Self { names, uid }
     }
 
+    /// Any program of this user: no list of programs leaves it alone.
+    #[must_use]
+    pub fn any(uid: u32) -> Self {
+        Self { names: vec![String::new()], uid }
+    }
+
+    /// Whether it is that.
+    #[cold]
+    pub(crate) fn is_any(&self) -> bool {
+        matches!(&self.names[..], [name] if name.is_empty())
+    }
+
     /// Whether the process is meant by `program`: a path must be the whole path, a bare name that of the file.
     #[must_use]
     pub fn is(&self, program: &str) -> bool {

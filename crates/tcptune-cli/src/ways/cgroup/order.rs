@@ -43,7 +43,7 @@ impl Order {
 
     /// Of all but the mistakes, which are given as well.
     fn of_the_rest(given: &Given, trial: Option<Duration>) -> Result<(Self, Vec<Diagnostic>), Error> {
-        let (others, wrong) = given.settings_of(Process { uid: NOBODY, ..Process::default() });
+        let (others, wrong) = given.settings_of(Process::any(NOBODY));
         let mut texts = Texts::default();
         for said in given.iter().filter(|said| OPTIONS[said.row].target == Target::Own(Own::Rules)) {
             texts.add("--rule", &said.text)?;
@@ -65,7 +65,7 @@ impl Order {
         let Texts { rules, users } = texts;
         let mut settings = vec![(None, others)];
         for uid in users {
-            settings.push((Some(uid), given.settings_of(Process { uid, ..Process::default() }).0));
+            settings.push((Some(uid), given.settings_of(Process::any(uid)).0));
         }
         let left_out = tuning::left_out(&settings);
         Ok((Self { settings, rules, left_out, trial }, wrong))

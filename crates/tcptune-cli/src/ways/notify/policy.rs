@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use procfs::process::Process as Proc;
 use tcptune_core::settings::config::{self, Trust};
@@ -11,6 +12,7 @@ use tcptune_core::settings::named::Found;
 use tcptune_core::settings::settled::Settings;
 use tcptune_core::settings::source::{Process, Source};
 
+use super::threads;
 use crate::settings::profile;
 use crate::system::kernel;
 
@@ -90,14 +92,38 @@ impl Policy {
     }
 }
 
-/// By which names a program can be called: of its executable, and, of a script, its own, of which the kernel keeps 15
-/// bytes.
+/// By which names a program can be called: as the library knows it, and by the name of its thread, which a script has been
+/// given, and of which the kernel keeps 15 bytes.
 fn process(thread: i32) -> Option<Process> {
     let proc = Proc::new(thread).ok()?;
-    let executable = proc.exe().ok()?;
-    let executable = executable.file_name()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-    let comm = proc.stat().ok()?.comm;
-    let script = Some(comm).filter(|comm| !executable.starts_with(comm.as_str()));
+    let path = |path: PathBuf| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+    let executable = path(proc.exe().ok()?);
+    let started = started(thread, &proc).unwrap_or_default();
+    let arguments = proc.cmdline().unwrap_or_default();
+    let directory = proc.cwd().map(path).unwrap_or_default();
     let uid = proc.status().ok()?.euid;
-    Some(Process { names: [executable].into_iter().chain(script).collect(), uid })
+    let comm = proc.stat().ok()?.comm;
+    let mut process = Process::new(&executable, &started, arguments.iter().map(String::as_str), &directory, uid);
+    if !executable.ends_with(&comm) {
+        process.names.push(comm);
+    }
+    Some(process)
+}
+
+/// The path by which it was started (getauxval(3), `AT_EXECFN`).
+fn started(thread: i32, proc: &Proc) -> Option<String> {
+    let mut at = *proc.auxv().ok()?.get(&libc::AT_EXECFN)?;
+    let mut bytes = Vec::new();
+    while bytes.len() < 4096 {
+        // No further than the page, behind which nothing may be.
+        let mut room = vec![0; usize::try_from(256 - at % 256).ok()?];
+        threads::read(thread, at, &mut room).ok()?;
+        at += room.len() as u64;
+        let end = room.iter().position(|byte| *byte == 0);
+        bytes.extend_from_slice(&room[..end.unwrap_or(room.len())]);
+        if end.is_some() {
+            return Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    None
 }

@@ -64,7 +64,7 @@ impl Silence {
             slot.join(outer.group());
         }
         let (once, reads, writes) = (events & ONESHOT != 0, events & READABLE != 0, events & WRITABLE != 0);
-        // Of one that reports once either of two things, nobody knows whether it has, and is asked again.
+        // One that reports once either of two things is reported where there is room: it is silent only while there is none.
         let either = once && reads && writes;
         let mut new = false;
         if !reads || either {
@@ -78,12 +78,12 @@ impl Silence {
             slot.want(set, at_last_tick());
             new = true;
         }
-        if !writes || either {
+        if !writes {
             slot.want_no_room(set);
         } else if once {
-            asked_once_for_room(set, fd, slot);
+            asked_once_for_room(set, fd, slot, either);
             new = true;
-        } else if slot.room_wanted_since().is_none() {
+        } else if slot.room_wanted_since().is_none() || slot.wants_room_once() {
             slot.want_room(set, at_last_tick(), false);
             new = true;
         }
@@ -238,6 +238,13 @@ impl Silence {
             }
             told
         };
+        // Or of bytes, where the set asks for either.
+        if slot.is_to_be_told_of_either()
+            && kernel::facts(fd).is_none_or(|facts| facts.unread || slot.was_told_once(facts.came))
+        {
+            slot.want_no_room(slot.room_wanted_by());
+            return None;
+        }
         if network::ready(fd, libc::POLLOUT) != Ok(0) {
             return (!told(None)).then_some(now + step);
         }
@@ -270,11 +277,13 @@ fn asked_once_for_bytes(set: c_int, fd: c_int, slot: &Slot) -> bool {
     true
 }
 
-/// A set asks for room once. Where there is some, that is reported now, and not asked for any more.
+/// A set asks for room once, or for bytes if they come first. Where there is some, that is reported now, and not asked for
+/// any more.
 #[cold]
-fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot) {
+fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot, or_bytes: bool) {
     let bounded = slot.cookie() != 0 && slot.limit(Wait::SendInSet) != 0;
-    if bounded && network::ready(fd, libc::POLLOUT) != Ok(0) {
+    let events = if or_bytes { libc::POLLOUT | libc::POLLIN } else { libc::POLLOUT };
+    if (bounded && network::ready(fd, events) != Ok(0)) || (or_bytes && !bounded) {
         slot.want_no_room(set);
         return;
     }
@@ -282,6 +291,9 @@ fn asked_once_for_room(set: c_int, fd: c_int, slot: &Slot) {
     let Some(fd) = Some(fd).filter(|_| bounded) else { return };
     if let Some(facts) = kernel::facts(fd) {
         slot.since_start(Wait::SendInSet, facts.acknowledged);
+        if or_bytes {
+            slot.want_once(facts.came);
+        }
     }
     if let Some(written) = kernel::written(fd) {
         slot.want_room_once(written);

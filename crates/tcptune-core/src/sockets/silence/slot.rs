@@ -281,14 +281,21 @@ impl Slot {
     pub fn was_told_once(&self, came: u64) -> bool {
         let told = self.is_to_be_told_once() && self.once_start.since(came).is_none();
         if told {
+            self.once_start.forget();
             self.wanted.store(0, Ordering::Relaxed);
         }
         told
     }
 
+    /// Whether a set that asks for room is told once, of that or of bytes ([`Self::want_once`]).
+    pub fn is_to_be_told_of_either(&self) -> bool {
+        self.is_to_be_told_once() && !self.wanted()
+    }
+
     /// From now on this one does not.
     pub fn want_nothing(&self, set: c_int) {
         if self.wanted() && self.wanted_by.load(Ordering::Relaxed) == set {
+            self.once_start.forget();
             self.wanted.store(0, Ordering::Relaxed);
         }
     }
@@ -307,6 +314,9 @@ impl Slot {
     pub fn want_room(&self, set: c_int, now: u64, once: bool) {
         self.room_start.forget();
         self.once_written.forget();
+        if !self.wanted() {
+            self.once_start.forget();
+        }
         self.room_wanted_by.store(set, Ordering::Relaxed);
         if once {
             self.state.fetch_or(ONCE, Ordering::Relaxed);
@@ -314,6 +324,11 @@ impl Slot {
             self.state.fetch_and(!ONCE, Ordering::Relaxed);
         }
         self.room_wanted.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether a set asks for room until it is told.
+    pub fn wants_room_once(&self) -> bool {
+        self.room_wanted_since().is_some() && self.state.load(Ordering::Relaxed) & ONCE != 0
     }
 
     /// The wait for room begins anew.
@@ -329,8 +344,7 @@ impl Slot {
     /// Whether the set that asks for room is told once, and may have been: the peer has taken something. As long as the
     /// program writes nothing there is only more room, so where there is none now, there was none before.
     pub fn may_have_been_told_of_room(&self, written: Option<u64>) -> bool {
-        self.state.load(Ordering::Relaxed) & ONCE != 0
-            && written.and_then(|written| self.once_written.since(written)).is_none()
+        self.wants_room_once() && written.and_then(|written| self.once_written.since(written)).is_none()
     }
 
     /// From now on this one does not.
@@ -342,7 +356,7 @@ impl Slot {
 
     /// A set asks for what it asks of `other`.
     pub fn want_as(&self, other: &Self) {
-        let once = other.state.load(Ordering::Relaxed) & ONCE != 0;
+        let once = other.wants_room_once();
         self.want(other.wanted_by.load(Ordering::Relaxed), other.wanted_since());
         let set = other.room_wanted_by.load(Ordering::Relaxed);
         self.want_room(set, other.room_wanted.load(Ordering::Relaxed), once);
