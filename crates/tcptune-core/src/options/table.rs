@@ -119,21 +119,27 @@ impl Sockopt {
     }
 }
 
-/// What the kernel knows by more than one name, by that of its row: each sets the same field of the socket.
+/// Level and name of a socket option.
+pub type OptionName = (c_int, c_int);
+
+/// What the kernel knows by a second name, which sets the same field of the socket, and the name of its row.
+pub const SECOND_NAMES: [(OptionName, OptionName); 7] = [
+    ((libc::SOL_SOCKET, libc::SO_SNDBUFFORCE), (libc::SOL_SOCKET, libc::SO_SNDBUF)),
+    ((libc::SOL_SOCKET, libc::SO_RCVBUFFORCE), (libc::SOL_SOCKET, libc::SO_RCVBUF)),
+    ((libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX), (libc::SOL_SOCKET, libc::SO_BINDTODEVICE)),
+    // With a 64-bit time_t on a machine of 32 bits, these two have numbers of their own (Linux 5.1), on all of ours the same
+    // ones (asm-generic/socket.h); libc names them on some.
+    ((libc::SOL_SOCKET, 66), (libc::SOL_SOCKET, libc::SO_RCVTIMEO)),
+    ((libc::SOL_SOCKET, 67), (libc::SOL_SOCKET, libc::SO_SNDTIMEO)),
+    ((libc::IPPROTO_IPV6, libc::IPV6_FREEBIND), (libc::IPPROTO_IP, libc::IP_FREEBIND)),
+    ((libc::IPPROTO_IPV6, IPV6_TRANSPARENT), (libc::IPPROTO_IP, libc::IP_TRANSPARENT)),
+];
+
+/// An option by the name of its row.
 #[must_use]
-pub const fn by_first_name(level: c_int, optname: c_int) -> (c_int, c_int) {
-    match (level, optname) {
-        (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE) => (level, libc::SO_SNDBUF),
-        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE) => (level, libc::SO_RCVBUF),
-        (libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) => (level, libc::SO_BINDTODEVICE),
-        // With a 64-bit time_t on a machine of 32 bits, these two have numbers of their own (Linux 5.1), on all of ours the same
-        // ones (asm-generic/socket.h); libc names them on some.
-        (libc::SOL_SOCKET, 66) => (level, libc::SO_RCVTIMEO),
-        (libc::SOL_SOCKET, 67) => (level, libc::SO_SNDTIMEO),
-        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND) => (libc::IPPROTO_IP, libc::IP_FREEBIND),
-        (libc::IPPROTO_IPV6, IPV6_TRANSPARENT) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
-        _ => (level, optname),
-    }
+pub fn by_first_name(level: c_int, optname: c_int) -> OptionName {
+    let named = (level, optname);
+    SECOND_NAMES.iter().find(|(second, _)| *second == named).map_or(named, |(_, first)| *first)
 }
 
 /// The settings that no socket option stands behind.

@@ -5,7 +5,7 @@
 
 use libc::{c_long, sock_filter};
 use tcptune_core::options::phase::Stages;
-use tcptune_core::options::table::{OPTIONS, Sockopt, Target};
+use tcptune_core::options::table::{OPTIONS, SECOND_NAMES, Sockopt, Target};
 use tcptune_core::settings::profile::{Precedence, Profile};
 use tcptune_core::settings::settled::Settings;
 
@@ -90,7 +90,9 @@ impl Wanted {
 /// By which a program may set it.
 fn names(option: Sockopt) -> impl Iterator<Item = (i32, i32)> {
     let v6 = option.v6.map(|name| (libc::IPPROTO_IPV6, name));
-    [(option.level, option.optname)].into_iter().chain(v6)
+    let first = (option.level, option.optname);
+    let second = SECOND_NAMES.iter().filter(move |(_, of)| *of == first).map(|(second, _)| *second);
+    [first].into_iter().chain(v6).chain(second)
 }
 
 /// `AUDIT_ARCH_*` of linux/audit.h: the ELF machine, 64 bits, little-endian.
@@ -286,13 +288,20 @@ mod tests {
     #[test]
     #[allow(clippy::cast_sign_loss, reason = "small constants")]
     fn a_programs_own_setsockopt_of_a_row_that_is_set() {
-        let w = wanted(&[("KEEPIDLE", "60"), ("TOS", "16"), ("REUSEADDR", "on"), ("CONNECT_TIMEOUT", "3")]);
+        let w = wanted(&[
+            ("KEEPIDLE", "60"),
+            ("TOS", "16"),
+            ("REUSEADDR", "on"),
+            ("SNDBUF", "64K"),
+            ("CONNECT_TIMEOUT", "3"),
+        ]);
         let set = |level: i32, name: i32| verdict(&w, libc::SYS_setsockopt, [3, level as u64, name as u64, 0, 4, 0]);
         for (level, name) in [
             (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
             (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
             (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
             (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+            (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE),
             (libc::IPPROTO_IP, libc::IP_TOS),
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         ] {
