@@ -232,9 +232,10 @@ fn resident(settings: &[(&str, &str)]) -> u64 {
 #[test]
 fn the_library_takes_little_memory() {
     const STARTS: u64 = 16;
+    const MOST: u64 = 150;
     let all = [("KEEPIDLE", "60"), ("KEEPINTVL", "10"), ("KEEPCNT", "3"), ("CONNECT_TIMEOUT", "3")];
-    for (settings, most) in [(&[][..], 135), (&all, 140)] {
+    for settings in [&[][..], &all] {
         let resident = (0..STARTS).map(|_| resident(settings)).sum::<u64>() / STARTS;
-        assert!((20..=most).contains(&resident), "{settings:?}: {resident} KiB");
+        assert!((20..=MOST).contains(&resident), "{settings:?}: {resident} KiB");
     }
 }
