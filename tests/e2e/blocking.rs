@@ -101,7 +101,7 @@ print(f'blocking={{s.getblocking()}}')
         hole.ip(),
         hole.port()
     );
-    let plain = Program::python(&script).limit(Duration::from_secs(4)).run();
+    let plain = Program::python(&script).limit(Duration::from_secs(8)).run();
     assert!(plain.killed && plain.stdout.contains("own_took") && !plain.stdout.contains("blocking_took"), "{plain:#?}");
 
     let tuned = Program::python(&script).tuned(&[("CONNECT_TIMEOUT", "1.2")]).run();
