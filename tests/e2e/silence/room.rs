@@ -21,6 +21,10 @@ def until_ended(name, s, wait):
     events = call(name, wait)
     print('%s_events=%s' % (name, bool(events)))
     call(name + '_send', s.send, b'x')
+def level():
+    s = connect()
+    fill(s)
+    until_ended('level', s, epoll(s, events=OUT).poll)
 ";
     format!("{PRELUDE}{FILL}{nonblocking}{script}")
 }
@@ -35,10 +39,6 @@ fn assert_told(ended: &Ended, name: &str, moved: Duration) {
 #[test]
 fn a_set_that_asks_for_room_reports_the_end() {
     let script = "
-def level():
-    s = connect()
-    fill(s)
-    until_ended('level', s, epoll(s, events=OUT).poll)
 def both():
     s = connect()
     e = epoll(s)
@@ -87,10 +87,14 @@ all_at_once(level, both, edge, oneshot, in_poll, before, closed_number)
 #[test]
 fn a_set_that_reports_room_once_is_bounded_until_it_does() {
     let script = "
-def level():
-    s = connect()
+def pair():
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14) # less than what makes room
+    server.bind(('127.0.0.1', 0))
+    server.listen()
+    s = socket.create_connection(server.getsockname())
     fill(s)
-    until_ended('level', s, epoll(s, events=OUT).poll)
+    return s, server.accept()[0]
 def later():
     s = connect()
     fill(s)
@@ -98,13 +102,7 @@ def later():
     time.sleep(0.5) # another thread looks at it meanwhile
     until_ended('later', s, e.poll)
 def moves():
-    server = socket.socket()
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14) # less than what makes room
-    server.bind(('127.0.0.1', 0))
-    server.listen()
-    s = socket.create_connection(server.getsockname())
-    peer = server.accept()[0]
-    fill(s)
+    s, peer = pair()
     e = epoll(s, events=OUT | ONESHOT)
     taker = threading.Timer(0.5, lambda: peer.recv(1 << 14))
     taker.start()
@@ -115,10 +113,7 @@ def either():
     fill(s)
     until_ended('either', s, epoll(s, events=IN | OUT | ONESHOT).poll)
 def come():
-    server = socket.create_server(('127.0.0.1', 0))
-    s = socket.create_connection(server.getsockname())
-    peer = server.accept()[0]
-    fill(s)
+    s, peer = pair()
     e = epoll(s, events=IN | OUT | ONESHOT)
     peer.send(b'x')
     print('come_events=%r' % [event for _, event in e.poll(5)])

@@ -8,7 +8,8 @@ use tcptune_core::options::table::{OPTIONS, Own, Target};
 use tcptune_core::options::value::Value;
 
 use super::layout::{Count, state};
-use super::tuning::{OfUser, SHORTEST, Tuning};
+use super::tuning::{Machine, OfUser, SHORTEST, Tuning};
+use crate::system::kernel::Kernel;
 
 /// One attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,10 +97,13 @@ fn user(uid: u32) -> Option<String> {
     })
 }
 
-/// Ticks of the kernel's clock in a second (`CONFIG_HZ`): the coarse clocks go with them.
-pub fn ticks() -> u32 {
+/// This machine. Ticks of its clock (`CONFIG_HZ`): the coarse clocks go with them.
+pub fn machine() -> Machine {
     let resolution = rustix::time::clock_getres(ClockId::MonotonicCoarse);
-    u32::try_from(1_000_000_000 / resolution.tv_nsec.max(1)).unwrap_or(100)
+    Machine {
+        ticks: u32::try_from(1_000_000_000 / resolution.tv_nsec.max(1)).unwrap_or(100),
+        syn_retries: Kernel::read().syn_retries.unsigned_abs().try_into().unwrap_or(u32::MAX),
+    }
 }
 
 /// What the programs have counted.

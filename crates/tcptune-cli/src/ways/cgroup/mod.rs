@@ -62,7 +62,7 @@ mod tests {
     use tcptune_core::settings::draft::Draft;
     use tcptune_core::settings::source::{KeepaliveDefaults, Process};
 
-    use super::tuning::OfUser;
+    use super::tuning::{MACHINE, OfUser};
     use super::*;
 
     /// Of all users.
@@ -75,7 +75,7 @@ mod tests {
 
     fn listing(variables: &[(&str, &str)], is_trial: bool) -> String {
         let settings = settings(variables);
-        let tuning = Tuning::new(&settings, 250, 1, is_trial);
+        let tuning = Tuning::new(&settings, MACHINE, 1, is_trial);
         let programs = programs(&tuning).expect("not too long");
         let texts: Vec<_> = programs.iter().map(|(kind, code)| format!("{}\n{code}", kind.name)).collect();
         for line in texts.iter().flat_map(|text| text.lines()) {
@@ -109,7 +109,7 @@ mod tests {
         let rules = "dst=10.1.0.0/16,10.2.0.0/16,10.3.0.0/16 : keepidle=1 ; dst=fd00:1::/32,fd00:1:2::/48,fd00:1:3::/48 : off ; \
                      port=80 : keepidle=2 ; port=443 src=::1 : keepidle=3 ; port=8000-8009 : keepidle=4";
         let settings = settings(&[("RULES", rules)]);
-        let tuning = Tuning::new(&settings, 250, 1, false);
+        let tuning = Tuning::new(&settings, MACHINE, 1, false);
         let mut asm = Assembler::new();
         comparisons::choose(&mut asm, &tuning, comparisons::client, &sock_ops::CLIENT, "connect", true);
         asm.exit();
@@ -120,7 +120,7 @@ mod tests {
     fn only_what_is_needed_is_made() {
         let kinds = |variables: &[(&str, &str)]| {
             let settings = settings(variables);
-            let names: Vec<_> = kinds(&Tuning::new(&settings, 250, 1, false)).map(|kind| kind.name).collect();
+            let names: Vec<_> = kinds(&Tuning::new(&settings, MACHINE, 1, false)).map(|kind| kind.name).collect();
             names.join(" ")
         };
         assert_eq!(kinds(&[("KEEPIDLE", "60")]), "tcptune_sockops tcptune_setopt");

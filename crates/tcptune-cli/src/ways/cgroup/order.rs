@@ -11,7 +11,7 @@ use tcptune_core::settings::diagnostic::Diagnostic;
 use tcptune_core::settings::grammar::{self, Entry};
 use tcptune_core::settings::source::Process;
 
-use super::about::{About, now, ticks};
+use super::about::{About, machine, now};
 use super::attachment::{self, Attached, Failed};
 use super::denied::may_attach;
 use super::programs;
@@ -90,7 +90,7 @@ impl Order {
     }
 
     fn tuning(&self, generation: u16) -> Tuning<'_> {
-        Tuning::new(&self.settings, ticks(), generation, self.trial.is_some())
+        Tuning::new(&self.settings, machine(), generation, self.trial.is_some())
     }
 
     /// Says what is left out, each a line; an error if that is not wanted, or nothing else is left.

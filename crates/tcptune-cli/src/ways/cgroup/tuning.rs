@@ -11,7 +11,6 @@ use tcptune_core::settings::settled::Settings;
 use tcptune_core::sockets::syn;
 
 use super::layout::profile;
-use crate::system::kernel::Kernel;
 
 /// The value of a name takes that much room.
 const NAME: i32 = 16;
@@ -100,9 +99,18 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// What a connect timeout becomes depends on the machine.
+#[derive(Clone, Copy)]
+pub struct Machine {
+    /// Of the kernel's clock, in a second.
+    pub ticks: u32,
+    /// `tcp_syn_retries`.
+    pub syn_retries: u32,
+}
+
 impl<'a> Tuning<'a> {
-    /// Of these settings, those of all other users first. `ticks`: of the kernel's clock, in a second.
-    pub fn new(settings: &'a [OfUser], ticks: u32, generation: u16, is_trial: bool) -> Self {
+    /// Of these settings, those of all other users first.
+    pub fn new(settings: &'a [OfUser], machine: Machine, generation: u16, is_trial: bool) -> Self {
         let mut slots: Vec<Slot> = Vec::new();
         let mut offset = profile::VALUES;
         let profiles: Vec<_> = settings.iter().flat_map(|(_, settings)| &settings.profiles).collect();
@@ -130,10 +138,10 @@ impl<'a> Tuning<'a> {
         });
         Self {
             books: books.collect(),
-            profiles: profiles.iter().map(|profile| bytes(profile, &slots, size.into(), ticks)).collect(),
+            profiles: profiles.iter().map(|profile| bytes(profile, &slots, size.into(), machine)).collect(),
             shift: size.trailing_zeros().cast_signed(),
             has_timeouts: profiles.iter().any(|profile| profile.connect_timeout().is_some()),
-            has_initial: profiles.iter().any(|profile| initial(profile, ticks) != 0),
+            has_initial: profiles.iter().any(|profile| initial(profile, machine.ticks) != 0),
             yields: profiles.iter().any(|profile| profile.precedence() == Precedence::Program),
             slots,
             is_trial,
@@ -208,12 +216,12 @@ fn why_not(planned: &Planned) -> Option<&'static str> {
 }
 
 /// The user timeout of an attempt, in milliseconds.
-fn bound(profile: &Profile, ms: i32) -> u32 {
+fn bound(profile: &Profile, ms: i32, syn_retries: u32) -> u32 {
     let retries = || {
-        let plan = profile.plan().into_iter().find(|it| it.option.is(libc::IPPROTO_TCP, libc::TCP_SYNCNT));
-        match plan.map(|planned| planned.value()) {
+        let planned = profile.plan().into_iter().find(|it| it.option.is(libc::IPPROTO_TCP, libc::TCP_SYNCNT));
+        match planned.map(|planned| planned.value()) {
             Some(Value::Int(retries)) => retries.try_into().ok(),
-            _ => Kernel::read().syn_retries.try_into().ok(),
+            _ => Some(syn_retries),
         }
     };
     syn::within_retries(ms.max(SHORTEST).unsigned_abs(), retries)
@@ -228,7 +236,7 @@ fn initial(profile: &Profile, ticks: u32) -> u32 {
     }
 }
 
-fn bytes(profile: &Profile, slots: &[Slot], size: usize, ticks: u32) -> Vec<u8> {
+fn bytes(profile: &Profile, slots: &[Slot], size: usize, machine: Machine) -> Vec<u8> {
     let mut bytes = vec![0; size];
     let mut put = |offset: i16, value: &[u8]| {
         bytes.iter_mut().skip(usize::from(offset.unsigned_abs())).zip(value).for_each(|(to, from)| *to = *from);
@@ -244,8 +252,9 @@ fn bytes(profile: &Profile, slots: &[Slot], size: usize, ticks: u32) -> Vec<u8> 
     }
     put(profile::SETS, &sets.to_ne_bytes());
     put(profile::YIELDS, &if profile.precedence() == Precedence::Program { u32::MAX } else { 0 }.to_ne_bytes());
-    put(profile::CONNECT_TIMEOUT, &profile.connect_timeout().map_or(0, |ms| bound(profile, ms)).to_ne_bytes());
-    put(profile::INITIAL, &initial(profile, ticks).to_ne_bytes());
+    let bound = profile.connect_timeout().map_or(0, |ms| bound(profile, ms, machine.syn_retries));
+    put(profile::CONNECT_TIMEOUT, &bound.to_ne_bytes());
+    put(profile::INITIAL, &initial(profile, machine.ticks).to_ne_bytes());
     bytes
 }
 
@@ -294,6 +303,10 @@ fn reason(target: Target) -> &'static str {
     }
 }
 
+/// Of Debian.
+#[cfg(test)]
+pub const MACHINE: Machine = Machine { ticks: 250, syn_retries: 6 };
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::settings;
@@ -321,7 +334,7 @@ mod tests {
             }
             let value = if opt.name() == "DSCP" { "63".to_owned() } else { some_value(opt) };
             let settings = settings(&[(opt.name(), &value)]);
-            let tuning = Tuning::new(&settings, 250, 1, false);
+            let tuning = Tuning::new(&settings, MACHINE, 1, false);
             let is_taken = doc.ways.contains(Ways::CGROUP);
             assert_eq!(tuning.sets(opt), is_taken, "{}", opt.name());
             let left_out: Vec<_> = left_out(&settings).into_iter().map(|it| it.name).collect();
@@ -333,7 +346,7 @@ mod tests {
     fn a_profile_is_what_the_programs_read() {
         let rule = "dst=10.0.0.0/8 : keepidle=30 connect_timeout=400ms precedence=program";
         let settings = settings(&[("RULES", rule), ("KEEPCNT", "5"), ("CONGESTION", "reno")]);
-        let tuning = Tuning::new(&settings, 250, 1, false);
+        let tuning = Tuning::new(&settings, MACHINE, 1, false);
         let names: Vec<_> = tuning.slots.iter().map(|slot| (slot.opt.name(), slot.offset)).collect();
         let bytes = tuning.profiles();
         let size = 1 << tuning.shift;
@@ -358,6 +371,6 @@ mod tests {
     fn what_is_too_large_for_a_bpf_program_is_left_out() {
         let settings = settings(&[("MAX_PACING_RATE", "8G"), ("KEEPIDLE", "60")]);
         assert_eq!(left_out(&settings).len(), 1);
-        assert_eq!(Tuning::new(&settings, 250, 1, false).slots.len(), 2, "KEEPALIVE and KEEPIDLE");
+        assert_eq!(Tuning::new(&settings, MACHINE, 1, false).slots.len(), 2, "KEEPALIVE and KEEPIDLE");
     }
 }

@@ -92,8 +92,7 @@ impl Policy {
     }
 }
 
-/// By which names a program can be called: as the library knows it, and by the name of its thread, which a script has been
-/// given, and of which the kernel keeps 15 bytes.
+/// By which names a program can be called, as the library knows it.
 fn process(thread: i32) -> Option<Process> {
     let proc = Proc::new(thread).ok()?;
     let path = |path: PathBuf| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
@@ -102,12 +101,7 @@ fn process(thread: i32) -> Option<Process> {
     let arguments = proc.cmdline().unwrap_or_default();
     let directory = proc.cwd().map(path).unwrap_or_default();
     let uid = proc.status().ok()?.euid;
-    let comm = proc.stat().ok()?.comm;
-    let mut process = Process::new(&executable, &started, arguments.iter().map(String::as_str), &directory, uid);
-    if !executable.ends_with(&comm) {
-        process.names.push(comm);
-    }
-    Some(process)
+    Some(Process::new(&executable, &started, arguments.iter().map(String::as_str), &directory, uid))
 }
 
 /// The path by which it was started (getauxval(3), `AT_EXECFN`).

@@ -47,11 +47,16 @@ struct Info {
 
 const _: () = assert!(mem::offset_of!(Info, last_data_sent) == 44 && mem::offset_of!(Info, bytes_acked) == 120);
 
+/// `TCP_INFO` of tcp(7).
+fn info(fd: c_int) -> Option<Info> {
+    // SAFETY: all zeroes is a valid Info.
+    network::option_of(fd, libc::IPPROTO_TCP, libc::TCP_INFO, unsafe { mem::zeroed() }).ok()
+}
+
 /// What the kernel says of a connection; `None` if it is none of TCP.
 #[must_use]
 pub fn facts(fd: c_int) -> Option<Facts> {
-    // SAFETY: all zeroes is a valid Info.
-    let info: Info = network::option_of(fd, libc::IPPROTO_TCP, libc::TCP_INFO, unsafe { mem::zeroed() }).ok()?;
+    let info = info(fd)?;
     Some(Facts {
         state: info.state,
         retransmits: info.retransmits != 0,
@@ -68,10 +73,10 @@ pub fn facts(fd: c_int) -> Option<Facts> {
 /// How many bytes the program has written in all, counted from where the kernel counts; `None` if that cannot be said.
 #[must_use]
 pub fn written(fd: c_int) -> Option<u64> {
-    let acknowledged = facts(fd)?.acknowledged;
+    let acknowledged = info(fd)?.bytes_acked;
     let queued = u64::try_from(network::queued(fd, SIOCOUTQ).ok()?).ok()?;
     // An acknowledgement that came in between would be counted once or not at all.
-    (facts(fd)?.acknowledged == acknowledged).then_some(acknowledged + queued)
+    (info(fd)?.bytes_acked == acknowledged).then_some(acknowledged + queued)
 }
 
 /// Ends the connection, for all that know the socket. Whether the kernel has done so: it refuses where threads wait on it
